@@ -1,0 +1,171 @@
+"""The CPU in the GPU's place: `cuda` devices, `torch.cuda`, autocast, Fabric and 16-bit arithmetic.
+
+What is real: every operator, in the precision that the script asks for. What is not: speed and GPU
+memory, so `torch.cuda`'s memory counters stay at zero.
+"""
+
+import functools
+import inspect
+import os
+import platform
+import warnings
+from types import SimpleNamespace
+
+import torch
+import torch.nn.functional as F
+from lightning import Fabric
+from lightning.fabric.plugins import MixedPrecision
+from torch.overrides import TorchFunctionMode
+
+HALF = (torch.float16, torch.bfloat16)
+CPU = torch.device("cpu")
+
+
+def install(gpus: int = 1) -> None:
+    """Let scripts find `gpus` GPUs with bfloat16, all of them this CPU. Cannot be undone."""
+    _replace_cuda_module(gpus)
+    _CudaMeansCpu().__enter__()
+    _replace_amp()
+    _replace_fabric()
+    for name in ("linear", "conv2d", "scaled_dot_product_attention"):
+        setattr(F, name, _accumulate_in_float32(getattr(F, name)))
+    # pinned memory is a GPU's business
+    warnings.filterwarnings("ignore", message=".*pin_memory.*")
+
+
+def _replace_cuda_module(gpus: int) -> None:
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    properties = SimpleNamespace(
+        name=f"stand-in: CPU ({platform.machine()}, {os.cpu_count()} cores)",
+        total_memory=host,
+        major=8,
+        minor=0,
+        multi_processor_count=os.cpu_count(),
+    )
+    fixed = {
+        "is_available": True,
+        "device_count": gpus,
+        "current_device": 0,
+        "get_device_name": properties.name,
+        "get_device_properties": properties,
+        "get_device_capability": (properties.major, properties.minor),
+        "is_bf16_supported": True,
+        "mem_get_info": (host, host),
+    }
+    nothing = ("init", "set_device", "synchronize", "empty_cache", "reset_peak_memory_stats")
+    zero = (
+        "memory_allocated",
+        "memory_reserved",
+        "max_memory_allocated",
+        "max_memory_reserved",
+    )
+    for name, value in {**fixed, **dict.fromkeys(nothing), **dict.fromkeys(zero, 0)}.items():
+        setattr(torch.cuda, name, functools.partial(_answer, value))
+    # PyTorch's own code (pinning, CUDA graphs) asks here, and is told the truth
+    torch.accelerator.is_available = functools.partial(_answer, False)
+    torch.accelerator.current_accelerator = functools.partial(_answer, None)
+
+
+def _answer(value, *args, **kwargs):
+    return value
+
+
+class _CudaMeansCpu(TorchFunctionMode):
+    """Reads "cuda" as "cpu" wherever a device is handed to PyTorch."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name == "cuda":  # tensor.cuda()
+            return args[0]
+        if name == "pin_memory":
+            return args[0]
+        if name == "to":
+            args = tuple(_to_cpu(arg) for arg in args)
+        if "device" in kwargs:
+            kwargs = {**kwargs, "device": _to_cpu(kwargs["device"])}
+        return func(*args, **kwargs)
+
+
+def _to_cpu(device):
+    """`device` itself, or the CPU where it means a GPU: "cuda", "cuda:1", torch.device, 0."""
+    if isinstance(device, str) and device.startswith("cuda"):
+        return CPU
+    if isinstance(device, torch.device) and device.type == "cuda":
+        return CPU
+    return CPU if type(device) is int else device
+
+
+def _replace_amp() -> None:
+    """Let autocast and GradScaler that ask for a GPU work on the CPU."""
+
+    def on_cpu(init):
+        @functools.wraps(init)
+        def wrapped(self, *args, **kwargs):
+            bound = inspect.signature(init).bind_partial(self, *args, **kwargs)
+            name = (
+                "device_type" if "device_type" in inspect.signature(init).parameters else "device"
+            )
+            if str(bound.arguments.get(name, "cuda")).startswith("cuda"):
+                bound.arguments[name] = "cpu"
+            init(*bound.args, **bound.kwargs)
+
+        return wrapped
+
+    torch.amp.GradScaler.__init__ = on_cpu(torch.amp.GradScaler.__init__)
+    torch.autocast.__init__ = on_cpu(torch.autocast.__init__)
+
+
+def _replace_fabric() -> None:
+    """Fabric on the CPU, with the precision asked for: by itself it turns 16-mixed into bf16."""
+    original = Fabric.__init__
+
+    @functools.wraps(original)
+    def init(self, *args, **kwargs):
+        bound = inspect.signature(original).bind(self, *args, **kwargs)
+        arguments = bound.arguments
+        if arguments.get("accelerator", "auto") in ("auto", "cuda", "gpu"):
+            arguments["accelerator"] = "cpu"
+        if arguments.get("devices", "auto") in ("auto", -1, "-1") or isinstance(
+            arguments.get("devices"), list
+        ):
+            arguments["devices"] = 1
+        if arguments.get("precision") in ("16-mixed", 16, "16"):
+            del arguments["precision"]
+            plugins = arguments.get("plugins") or []
+            plugins = list(plugins) if isinstance(plugins, (list, tuple)) else [plugins]
+            scaler = torch.amp.GradScaler("cpu")
+            arguments["plugins"] = [*plugins, MixedPrecision("16-mixed", "cpu", scaler)]
+        original(*bound.args, **bound.kwargs)
+
+    Fabric.__init__ = init
+
+
+def _accumulate_in_float32(function):
+    """A matrix product of 16-bit numbers, computed as tensor cores do.
+
+    They multiply the 16-bit inputs exactly, add in float32 and round the result to 16 bits
+    (NVIDIA, "Tensor Core GPU architecture" white papers). Many CPUs have no 16-bit arithmetic, and
+    PyTorch's way without it is up to thirty times slower than float32.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        half = args[0].dtype
+        if torch.is_autocast_enabled("cpu"):
+            half = torch.get_autocast_dtype("cpu")
+        if half not in HALF:
+            return function(*args, **kwargs)
+
+        def widen(value):
+            if isinstance(value, torch.Tensor) and value.is_floating_point():
+                return value.to(half).float()
+            return value
+
+        with torch.autocast("cpu", enabled=False):
+            result = function(
+                *(widen(arg) for arg in args), **{key: widen(arg) for key, arg in kwargs.items()}
+            )
+        return result.to(half)
+
+    return wrapped

@@ -1,0 +1,92 @@
+"""The ladder as its scripts tell it: their docstrings, their order and their differences."""
+
+import ast
+import difflib
+import re
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One script of the ladder."""
+
+    script: str  # path relative to the repository
+    parent: str | None  # the script it builds on
+    variant: bool  # a side branch: later scripts do not contain its change
+    title: str  # the docstring's first line
+    lesson: str  # the docstring's paragraphs between `Builds on:` and `Run:`
+    run: str  # the command that runs it
+
+
+class LadderError(Exception):
+    """A docstring does not say where its script belongs."""
+
+
+def read_rung(path: Path) -> Rung:
+    """Read a script's docstring; LadderError if a part is missing."""
+    script = path.relative_to(ROOT).as_posix()
+    doc = ast.get_docstring(ast.parse(path.read_text())) or ""
+    match = re.fullmatch(
+        r"(?P<title>.+)\n\nBuilds on: (?P<parent>\S+)(?P<variant> \(variant\))?\n\n"
+        r"(?P<lesson>.+)\n\nRun: (?P<run>.+)",
+        doc,
+        re.DOTALL,
+    )
+    if match is None:
+        raise LadderError(
+            f"{script}: the docstring needs a first line, `Builds on: …`, the lesson and `Run: …`"
+        )
+    parent = None if match["parent"] == "nothing" else match["parent"]
+    return Rung(
+        script, parent, bool(match["variant"]), match["title"], match["lesson"], match["run"]
+    )
+
+
+def read_ladder(root: Path = ROOT) -> list[Rung]:
+    """All rungs, each after the one it builds on; LadderError if that cannot be.
+
+    Rungs that could stand in either order stand in the order of their names.
+    """
+    rungs = {rung.script: rung for rung in map(read_rung, sorted(root.glob("[0-9]*_*.py")))}
+    for rung in rungs.values():
+        if rung.parent is not None and rung.parent not in rungs:
+            raise LadderError(f"{rung.script}: there is no script {rung.parent} to build on")
+    sorter = TopologicalSorter(
+        {rung.script: [rung.parent] if rung.parent else [] for rung in rungs.values()}
+    )
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        raise LadderError(f"these scripts build on each other: {error.args[1]}") from None
+    order, ready = [], []
+    while sorter.is_active():
+        ready = sorted([*ready, *sorter.get_ready()])
+        script = ready.pop(0)
+        order.append(rungs[script])
+        sorter.done(script)
+    return order
+
+
+def code(script: str, root: Path = ROOT) -> list[str]:
+    """A script's lines after its docstring."""
+    text = (root / script).read_text()
+    docstring = ast.parse(text).body[0]
+    return text.splitlines()[docstring.end_lineno :]
+
+
+def diff(rung: Rung, root: Path = ROOT) -> list[str]:
+    """The unified diff of a rung's code to its parent's, docstrings aside; empty for the trunk."""
+    if rung.parent is None:
+        return []
+    parent, own = code(rung.parent, root), code(rung.script, root)
+    return list(difflib.unified_diff(parent, own, rung.parent, rung.script, lineterm=""))
+
+
+def changed(diff_lines: list[str]) -> tuple[int, int]:
+    """How many lines a unified diff adds and removes."""
+    body = diff_lines[2:]  # without the two lines that name the files
+    return sum(line[0] == "+" for line in body), sum(line[0] == "-" for line in body)

@@ -1,0 +1,98 @@
+"""Watch a script's training from outside: losses, speed, accuracy, and the precision that ran."""
+
+import functools
+import time
+
+import torch
+import torch.nn.functional as F
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torchmetrics import Metric
+
+
+class Observer:
+    """Collects what a training does, seen where it calls PyTorch and torchmetrics."""
+
+    def __init__(self) -> None:
+        self.loss_first = self.loss_last = None
+        self.accuracy = None  # of the metric computed last, 0..1
+        self.parameters = self.autocast = None  # dtypes
+        self.scaler = False
+        self._images = 0
+        self._first_time = self._last_time = None
+
+    def install(self) -> None:
+        """Start to watch. Cannot be undone."""
+        F.cross_entropy = self._watch_loss(F.cross_entropy)
+        Metric._wrap_compute = self._watch_metric(Metric._wrap_compute)
+        torch.amp.GradScaler.scale = self._watch_scaler(torch.amp.GradScaler.scale)
+        self._optimizer_hook = register_optimizer_step_pre_hook(self._watch_optimizer)
+        self._module_hook = register_module_forward_pre_hook(self._watch_module)
+
+    def precision(self) -> str | None:
+        """What really ran, for example "float32" or "float16 mixed, GradScaler"."""
+        if self.autocast is None:
+            return _name(self.parameters) if self.parameters else None
+        return f"{_name(self.autocast)} mixed" + (", GradScaler" if self.scaler else "")
+
+    def images_per_second(self) -> float | None:
+        """Training speed from the first training loss to the last; None before the second."""
+        if not self._images:
+            return None
+        return self._images / (self._last_time - self._first_time)
+
+    def _watch_loss(self, cross_entropy):
+        @functools.wraps(cross_entropy)
+        def wrapped(input, target, *args, **kwargs):
+            loss = cross_entropy(input, target, *args, **kwargs)
+            if torch.is_grad_enabled() and loss.numel() == 1:
+                value, count = loss.item(), len(target)
+                if kwargs.get("reduction") == "sum":
+                    value /= count
+                now = time.perf_counter()
+                if self._first_time is None:
+                    self._first_time, self.loss_first = now, value
+                else:
+                    self._images += count
+                self._last_time, self.loss_last = now, value
+            return loss
+
+        return wrapped
+
+    def _watch_metric(self, wrap_compute):
+        @functools.wraps(wrap_compute)
+        def wrapped(metric, compute):
+            wrapped_compute = wrap_compute(metric, compute)
+
+            @functools.wraps(wrapped_compute)
+            def remember(*args, **kwargs):
+                value = wrapped_compute(*args, **kwargs)
+                if "Accuracy" in type(metric).__name__ and value.numel() == 1:
+                    self.accuracy = value.item()
+                return value
+
+            return remember
+
+        return wrapped
+
+    def _watch_scaler(self, scale):
+        @functools.wraps(scale)
+        def wrapped(scaler, outputs):
+            self.scaler |= scaler.is_enabled()
+            return scale(scaler, outputs)
+
+        return wrapped
+
+    def _watch_optimizer(self, optimizer, args, kwargs) -> None:
+        self.parameters = optimizer.param_groups[0]["params"][0].dtype
+        self._optimizer_hook.remove()
+
+    def _watch_module(self, module, args) -> None:
+        if isinstance(module, torch.nn.Linear) and torch.is_grad_enabled():
+            if torch.is_autocast_enabled("cpu"):
+                self.autocast = torch.get_autocast_dtype("cpu")
+            self._module_hook.remove()
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
