@@ -175,6 +175,10 @@ def main() -> int:
         f"{done - len(failed)} of {done} scripts ran to the end, in "
         f"{time.monotonic() - start:.0f} s. Rows kept in {options.results}"
     )
+    if options.results == RESULTS:
+        from docs import generate  # only the repository's own rows are shown in its README
+
+        generate.write()
     if failed:
         print("Failed: " + ", ".join(failed) + "  (--show shows a script's whole output)")
     return 1 if failed else 0

@@ -9,7 +9,9 @@ Compared at 224 and 518 pixels, in one run and on one core:
 """
 
 import argparse
+import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -17,6 +19,8 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset, default_convert
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from local_utilities import PIXEL_MEAN, PIXEL_STD, ImageBatches
 

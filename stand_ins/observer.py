@@ -18,6 +18,7 @@ class Observer:
         self.accuracy = None  # of the metric computed last, 0..1
         self.parameters = self.autocast = None  # dtypes
         self.scaler = False
+        self._in_loss = False
         self._images = 0
         self._first_time = self._last_time = None
 
@@ -44,8 +45,12 @@ class Observer:
     def _watch_loss(self, cross_entropy):
         @functools.wraps(cross_entropy)
         def wrapped(input, target, *args, **kwargs):
+            # with a torch function mode, PyTorch calls cross_entropy from within itself
+            outermost, self._in_loss = not self._in_loss, True
             loss = cross_entropy(input, target, *args, **kwargs)
-            if torch.is_grad_enabled() and loss.numel() == 1:
+            if outermost:
+                self._in_loss = False
+            if outermost and torch.is_grad_enabled() and loss.numel() == 1:
                 value, count = loss.item(), len(target)
                 if kwargs.get("reduction") == "sum":
                     value /= count

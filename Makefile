@@ -1,0 +1,32 @@
+# make ladder    run every script on this CPU (see rehearse.py)
+# make test      all checks, style included
+# make lint      style alone
+# make results   make the README's table and docs/ladder.md anew from results/ and the scripts
+#
+# Each target sets up .venv first, once: Python 3.11 or newer and the pinned packages.
+
+BASE_PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON := .venv/bin/python
+READY := .venv/installed
+
+.PHONY: ladder test lint results
+
+ladder: $(READY)
+	$(PYTHON) rehearse.py
+
+test: $(READY)
+	$(PYTHON) -m pytest
+
+lint: $(READY)
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+results: $(READY)
+	$(PYTHON) -m docs.generate
+
+$(READY): requirements.txt requirements-dev.txt
+	@$(BASE_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'Python 3.11 or newer is needed: make BASE_PYTHON=/path/to/python3.11'; exit 1; }
+	$(BASE_PYTHON) -m venv .venv
+	$(PYTHON) -m pip install -r requirements-dev.txt
+	touch $@

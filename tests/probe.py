@@ -1,0 +1,60 @@
+"""Run an unmodified script on stand-ins and few images, and save what its optimizer was given.
+
+`python -m tests.probe SCRIPT IMAGES PRECISION OUT.pt`: IMAGES of the training set are kept;
+PRECISION replaces Fabric's, or is "own". Saved is a dictionary of lists with one entry per
+optimizer step: `gradients` and `parameters` (flat float32), `rates`, `dtypes`; and
+`batches` (images per forward pass in training).
+"""
+
+import runpy
+import sys
+
+import torch
+from lightning import Fabric
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torchvision.models.vision_transformer import VisionTransformer
+
+from stand_ins import data, hardware, weights
+
+script, images, precision, out = sys.argv[1:]
+hardware.install()
+data.install()
+weights.install()
+
+full = data.Digits.__init__
+seen = {name: [] for name in ("gradients", "parameters", "rates", "batches", "dtypes")}
+
+
+def few_images(self, *args, **kwargs):
+    full(self, *args, **kwargs)
+    self.data, self.targets = self.data[: int(images)], self.targets[: int(images)]
+
+
+def other_precision(init=Fabric.__init__):
+    def wrapped(self, *args, **kwargs):
+        init(self, *args, **kwargs | {"precision": precision})
+
+    return wrapped
+
+
+def before_step(optimizer, args, kwargs):
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    seen["parameters"].append(torch.cat([p.detach().float().flatten() for p in parameters]))
+    seen["gradients"].append(torch.cat([p.grad.float().flatten() for p in parameters]))
+    seen["rates"].append(optimizer.param_groups[0]["lr"])
+    seen["dtypes"].append({p.dtype for p in parameters})
+
+
+def before_forward(module, args):
+    if isinstance(module, VisionTransformer) and module.training:
+        seen["batches"].append(len(args[0]))
+
+
+data.Digits.__init__ = few_images
+if precision != "own":
+    Fabric.__init__ = other_precision()
+register_optimizer_step_pre_hook(before_step)
+torch.nn.modules.module.register_module_forward_pre_hook(before_forward)
+sys.argv = [script]
+runpy.run_path(script, run_name="__main__")
+torch.save(seen, out)

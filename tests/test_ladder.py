@@ -1,0 +1,118 @@
+"""The scripts as texts: order, differences, length, and nothing in them that serves a test."""
+
+import ast
+import re
+
+import pytest
+
+from stand_ins.ladder import ROOT, LadderError, changed, code, diff, read_ladder
+
+LADDER = read_ladder()
+# The most lines a rung may add and remove, docstring aside.
+BUDGETS = {
+    "01-2_pytorch-fabric.py": (20, 22),
+    "02_mixed-precision.py": (1, 1),
+    "02-2_bf16-mixed.py": (1, 1),
+    "03_bfloat16.py": (1, 1),
+    "03-2_float16-nan.py": (10, 2),
+    "04_lower-batchsize.py": (1, 1),
+    "05_gradient-accum.py": (10, 6),
+    "06_sgd-with-scheduler.py": (7, 3),
+    "07_init-module.py": (3, 2),
+}
+each_script = pytest.mark.parametrize("rung", LADDER, ids=lambda rung: rung.script)
+
+
+def is_code(line: str) -> bool:
+    return bool(line.strip()) and not line.strip().startswith("#")
+
+
+def test_ladder_holds_every_script_in_order():
+    assert [rung.script for rung in LADDER] == [
+        "01_pytorch-fp32.py",
+        "01-2_pytorch-fabric.py",
+        "02_mixed-precision.py",
+        "02-2_bf16-mixed.py",
+        "03_bfloat16.py",
+        "03-2_float16-nan.py",
+        "04_lower-batchsize.py",
+        "05_gradient-accum.py",
+        "06_sgd-with-scheduler.py",
+        "07_init-module.py",
+    ]
+    assert {rung.script for rung in LADDER[1:]} == set(BUDGETS)
+
+
+@each_script
+def test_difference_is_within_budget(rung):
+    if rung.parent is None:
+        return
+    added, removed = changed(diff(rung))
+    most_added, most_removed = BUDGETS[rung.script]
+    assert 0 < added <= most_added
+    assert removed <= most_removed
+
+
+@each_script
+def test_no_hunk_changes_white_space_only(rung):
+    hunks = re.split(r"^@@.*$", "\n".join(diff(rung)), flags=re.MULTILINE)[1:]
+    for hunk in hunks:
+        old, new = (
+            re.sub(r"\s", "", "".join(line[1:] for line in hunk.splitlines() if line[:1] == sign))
+            for sign in "-+"
+        )
+        assert old != new, hunk
+
+
+@each_script
+def test_script_is_short(rung):
+    assert sum(map(is_code, code(rung.script))) <= 130
+
+
+@each_script
+def test_nothing_in_the_code_serves_rehearsals_or_tests(rung):
+    text = "\n".join(code(rung.script)).lower()
+    for word in ("stand_in", "stand-in", "rehears", "predict_", "mock", "fake", "dummy", "environ"):
+        assert word not in text
+    for word in ("is_available", '"cpu"', "argparse", "sys.argv"):
+        assert word not in text
+
+
+@each_script
+def test_skeleton_is_the_same(rung):
+    lines = code(rung.script)
+    headings = [line.strip() for line in lines if re.match(r"\s*# \d", line)]
+    assert headings == ["# 1. Data", "# 2. Model", "# 3. Finetuning", "# 4. Test"]
+    functions = [node.name for node in ast.parse("\n".join(lines)).body if hasattr(node, "name")]
+    assert functions == ["evaluate"]
+    text = "\n".join(lines)
+    assert "vit_l_16(weights=ViT_L_16_Weights.IMAGENET1K_V1)" in text
+    assert "torch.nn.Linear(model.heads.head.in_features, 10)" in text
+
+
+@each_script
+def test_docstring_is_a_lesson(rung):
+    assert rung.run == f"python {rung.script}"
+    assert 2 <= len(re.findall(r"[.?!](?:\s|$)", rung.lesson)) <= 6
+
+
+def copy_ladder(tmp_path, monkeypatch):
+    for rung in LADDER:
+        (tmp_path / rung.script).write_text((ROOT / rung.script).read_text())
+    monkeypatch.setattr("stand_ins.ladder.ROOT", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("Builds on: 03_bfloat16.py", "Builds on: 99_nowhere.py", "there is no script 99_nowhere"),
+        ("Builds on: 03_bfloat16.py", "Builds on: 05_gradient-accum.py", "build on each other"),
+        ("Builds on: 03_bfloat16.py\n\n", "", "the docstring needs"),
+    ],
+)
+def test_a_wrong_docstring_is_told(tmp_path, monkeypatch, old, new, message):
+    copy_ladder(tmp_path, monkeypatch)
+    script = tmp_path / "04_lower-batchsize.py"
+    script.write_text(script.read_text().replace(old, new))
+    with pytest.raises(LadderError, match=message):
+        read_ladder(tmp_path)

@@ -1,0 +1,304 @@
+"""Data, GPU checks, progress and report, without a GPU and without a network."""
+
+import hashlib
+import http.server
+import io
+import json
+import os
+import pickle
+import pty
+import subprocess
+import sys
+import tarfile
+import termios
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torchvision.datasets import CIFAR10
+from torchvision.models import ViT_H_14_Weights, ViT_L_16_Weights
+from torchvision.transforms import InterpolationMode, v2
+
+import local_utilities
+from local_utilities import ImageBatches, Progress, Report, cifar10_loaders, load_cifar10
+from stand_ins.data import Digits
+from stand_ins.ladder import ROOT
+from tests.conftest import run
+
+# torchvision asks for a redirection first, and then for the archive
+ONE_DOWNLOAD = 2
+
+
+def md5(content: bytes) -> str:
+    return hashlib.md5(content).hexdigest()
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A small CIFAR-10 on a local web server: its requests so far, and the archive's bytes."""
+    random = np.random.default_rng(0)
+    names = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
+    files = {
+        name: pickle.dumps(
+            {"data": random.integers(0, 256, (4, 3072), dtype=np.uint8), "labels": [0, 1, 2, 3]}
+        )
+        for name in names
+    }
+    files["batches.meta"] = pickle.dumps({"label_names": [str(digit) for digit in range(10)]})
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    archive_bytes, requests = buffer.getvalue(), []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            requests.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(archive_bytes)))
+            self.end_headers()
+            self.wfile.write(archive_bytes)
+
+        def log_message(self, *args):
+            pass
+
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{httpd.server_port}/cifar.tar.gz")
+    monkeypatch.setattr(CIFAR10, "tgz_md5", md5(archive_bytes))
+    sums = [[name, md5(files[name])] for name in names]
+    monkeypatch.setattr(CIFAR10, "train_list", sums[:5])
+    monkeypatch.setattr(CIFAR10, "test_list", sums[5:])
+    monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": md5(files["batches.meta"])})
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
+    yield SimpleNamespace(requests=requests, archive=archive_bytes)
+    httpd.shutdown()
+
+
+def test_a_damaged_archive_is_fetched_again(server, tmp_path):
+    archive = tmp_path / "data" / CIFAR10.filename
+    archive.parent.mkdir()
+    archive.write_bytes(server.archive[:1000])  # as an interrupted download leaves it
+    train, test = load_cifar10()
+    assert (len(train), len(test)) == (20, 4)
+    assert archive.read_bytes() == server.archive
+    assert len(server.requests) == ONE_DOWNLOAD
+
+
+def test_damaged_images_are_unpacked_again_without_a_download(server, tmp_path):
+    load_cifar10()
+    damaged = tmp_path / "data" / "cifar-10-batches-py" / "data_batch_3"
+    damaged.write_bytes(b"")
+    train, _ = load_cifar10()
+    assert len(train) == 20
+    assert len(server.requests) == ONE_DOWNLOAD
+
+
+def test_processes_that_start_together_download_once(server):
+    threads = [threading.Thread(target=load_cifar10) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(server.requests) == ONE_DOWNLOAD
+
+
+def test_no_network_ends_with_one_clear_message(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
+    precious = tmp_path / "data" / "notes.txt"
+    precious.parent.mkdir()
+    precious.write_text("kept")
+    with pytest.raises(SystemExit) as stopped:
+        load_cifar10()
+    message = str(stopped.value)
+    for part in (CIFAR10.filename, CIFAR10.url, str(precious.parent), "rehearse.py"):
+        assert part in message
+    assert precious.read_text() == "kept"
+
+
+def test_a_folder_that_cannot_be_written_is_told(server, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "file" / "data"))
+    with pytest.raises(SystemExit, match=r"could not be downloaded to .*file/data"):
+        load_cifar10()
+
+
+@pytest.fixture
+def full_size(monkeypatch):
+    """Data of CIFAR-10's size, all black."""
+    train, test = (
+        SimpleNamespace(data=np.zeros((size, 32, 32, 3), np.uint8), targets=[0] * size)
+        for size in (50_000, 10_000)
+    )
+    monkeypatch.setattr(local_utilities, "load_cifar10", lambda: (train, test))
+
+
+def test_splits_are_disjoint_and_complete(full_size):
+    train, val, test = cifar10_loaders(batch_size=64)
+    assert [len(loader.dataset) for loader in (train, val, test)] == [45_000, 5_000, 10_000]
+    assert sorted([*train.dataset.indices, *val.dataset.indices]) == list(range(50_000))
+
+
+def test_every_script_gets_the_same_batches(monkeypatch):
+    monkeypatch.setattr(local_utilities, "load_cifar10", lambda: (Digits(), Digits(train=False)))
+    torch.manual_seed(1)
+    first = next(iter(cifar10_loaders(batch_size=16)[0]))
+    torch.manual_seed(2)
+    second = next(iter(cifar10_loaders(batch_size=16)[0]))
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+    assert len(set(first[1].tolist())) > 1  # shuffled
+
+
+def test_images_are_what_the_pretrained_weights_expect():
+    preset = ViT_L_16_Weights.IMAGENET1K_V1.transforms()
+    assert preset.mean == ViT_H_14_Weights.IMAGENET1K_SWAG_E2E_V1.transforms().mean
+    assert preset.std == ViT_H_14_Weights.IMAGENET1K_SWAG_E2E_V1.transforms().std
+    one_by_one = v2.Compose(
+        [
+            v2.Resize((224, 224), InterpolationMode.BILINEAR),
+            v2.PILToTensor(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(preset.mean, preset.std),
+        ]
+    )
+    digits = Digits(transform=one_by_one)
+    expected = torch.stack([digits[index][0] for index in range(8)])
+    images, labels = ImageBatches(digits).__getitems__(list(range(8)))
+    ours = F.interpolate(images, size=224, mode="bilinear")
+    one_level = 1 / 255 / min(preset.std)  # PIL rounds to whole pixel values, we do not
+    assert (ours - expected).abs().max() < one_level
+    assert labels.tolist() == digits.targets[:8]
+
+
+def test_whole_batches_are_at_least_five_times_faster_at_both_sizes():
+    process = run("benchmarks/dataloading.py", "--seconds", "0.5")
+    assert process.returncode == 0, process.stderr
+    rows = [line.split() for line in process.stdout.splitlines()[1:]]
+    times = {(row[0], " ".join(row[1:-3])): float(row[-2].replace(",", "")) for row in rows}
+    assert times["224", "whole batches"] >= 5
+    assert times["518", "whole batches"] >= 5
+
+
+@pytest.mark.parametrize("script", ["01_pytorch-fp32.py", "03_bfloat16.py"])
+def test_without_a_gpu_a_script_stops_at_once(script, tmp_path):
+    process = run(script, DATA_DIR=str(tmp_path / "data"), RESULTS_DIR=str(tmp_path / "results"))
+    assert process.returncode == 1
+    assert "needs 1 CUDA GPU" in process.stderr
+    assert f"python rehearse.py {script}" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_few_gpus_are_told(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    local_utilities.check_gpus(2)
+    with pytest.raises(SystemExit, match="needs 4 CUDA GPUs, and PyTorch finds 2"):
+        local_utilities.check_gpus(4)
+
+
+@pytest.fixture
+def old_gpu(monkeypatch):
+    """A GPU without bfloat16, as far as a report asks for it."""
+    gpu = SimpleNamespace(name="Tesla T4", total_memory=15.8e9)
+    answers = {
+        "is_bf16_supported": lambda including_emulation: False,
+        "get_device_name": lambda: gpu.name,
+        "get_device_properties": lambda index: gpu,
+        "synchronize": lambda: None,
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, answer)
+
+
+def fabric(precision):
+    """As much of a Fabric as a report looks at."""
+    return SimpleNamespace(strategy=SimpleNamespace(precision=SimpleNamespace(precision=precision)))
+
+
+def test_without_bfloat16_a_script_that_needs_it_stops(old_gpu):
+    for precision in ("bf16-true", "bf16-mixed"):
+        with pytest.raises(SystemExit, match=r"bfloat16.*Tesla T4") as stopped:
+            Report(fabric(precision))
+        assert "02_mixed-precision.py" in str(stopped.value)
+    Report(fabric("16-mixed"))
+    Report()
+
+
+def finished_report(loss: float):
+    report = Report()
+    report.model_created()
+    progress = Progress([(None, torch.zeros(4))] * 3, "Epoch 1/1")
+    for _ in progress:
+        progress.show(torch.tensor(loss))
+    report.end_epoch(progress, 0.5)
+    report.finish(0.75)
+
+
+def test_each_run_appends_a_record(old_gpu, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "new"))
+    finished_report(2.5)
+    finished_report(float("nan"))
+    first, second = (tmp_path / "new" / "measured.jsonl").read_text().splitlines()
+    record = json.loads(first)
+    assert record["gpu"] == "Tesla T4"
+    assert (record["loss_last"], record["test_accuracy"]) == (2.5, 0.75)
+    expected = {"reserved_gb", "allocated_gb", "host_gb", "minutes", "images_per_second"}
+    expected |= {"model_reserved_gb", "model_allocated_gb", "model_host_gb", "versions"}
+    assert expected <= set(record)
+    assert "NaN" not in second
+    assert json.loads(second)["loss_last"] is None
+    text = capsys.readouterr().out
+    for part in ("torchvision", "Tesla T4", "images/s", "reserved", "allocated", "75.00%"):
+        assert part in text
+
+
+def test_a_record_that_cannot_be_written_is_printed(old_gpu, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "file"))
+    finished_report(2.5)
+    assert '"test_accuracy": 0.75' in capsys.readouterr().out
+
+
+def test_progress_prints_lines_in_a_log_file(old_gpu, capsys):
+    progress = Progress([(None, torch.zeros(4))] * 3, "Epoch 1/1", log_interval=0)
+    for _ in progress:
+        progress.show(torch.tensor(1.25))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Epoch 1/1: batch 1/3, loss 1.2500, ")
+    assert lines[-1].startswith("Epoch 1/1: batch 3/3, loss 1.2500, ")
+    assert (progress.images, progress.batches) == (12, 3)
+
+
+def test_progress_shows_a_bar_on_a_terminal():
+    program = (
+        "import time, torch; torch.cuda.synchronize = lambda: None\n"
+        "from local_utilities import Progress\n"
+        "progress = Progress([(None, torch.zeros(4))] * 3, 'Epoch 1/1')\n"
+        "for _ in progress: progress.show(torch.tensor(1.25)); time.sleep(0.6)\n"
+    )
+    terminal, inside = pty.openpty()
+    termios.tcsetwinsize(inside, (24, 80))
+    process = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=inside,
+        text=True,
+        timeout=60,
+    )
+    os.set_blocking(terminal, False)
+    bar = os.read(terminal, 100_000).decode()
+    os.close(inside)
+    os.close(terminal)
+    assert process.returncode == 0
+    assert "Epoch 1/1" in bar
+    assert "/3" in bar
+    assert "loss 1.25" in bar
+    assert process.stdout.count("\n") == 1  # the line that stays
