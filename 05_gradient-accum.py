@@ -66,12 +66,12 @@ if __name__ == "__main__":
         for images, labels in progress:
             optimizer.zero_grad()
             batch_loss = 0.0
-            for some_images, some_labels in zip(images.split(4), labels.split(4)):
-                some_images = F.interpolate(some_images, size=224, mode="bilinear")
-                loss = F.cross_entropy(model(some_images), some_labels)
-                loss *= len(some_labels) / len(labels)
-                fabric.backward(loss)
-                batch_loss += loss.detach()
+            for micro_images, micro_labels in zip(images.split(4), labels.split(4)):
+                micro_images = F.interpolate(micro_images, size=224, mode="bilinear")
+                loss = F.cross_entropy(model(micro_images), micro_labels)
+                share = len(micro_labels) / len(labels)
+                fabric.backward(share * loss)
+                batch_loss += share * loss.detach()
             progress.show(batch_loss)
             optimizer.step()
         val_accuracy = evaluate(model, Progress(val_loader, "Validation"), fabric.device)

@@ -188,11 +188,6 @@ class Progress:
         )
 
 
-def gpu_peaks() -> tuple[float, float]:
-    """Peak GPU memory of this process so far in GB (1e9 bytes): reserved, allocated."""
-    return torch.cuda.max_memory_reserved() / 1e9, torch.cuda.max_memory_allocated() / 1e9
-
-
 def host_peak() -> float | None:
     """Peak host memory (resident set) of this process so far in GB; None on Windows."""
     if resource is None:
@@ -264,7 +259,9 @@ class Report:
         self._append()
 
     def _note(self, prefix: str, title: str) -> None:
-        reserved, allocated = gpu_peaks()
+        """Print and record the peaks so far, in GB (1e9 bytes)."""
+        reserved = torch.cuda.max_memory_reserved() / 1e9
+        allocated = torch.cuda.max_memory_allocated() / 1e9
         host = host_peak()
         self.record |= {
             f"{prefix}reserved_gb": reserved,

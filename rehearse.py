@@ -9,6 +9,7 @@ rows of the table are kept in results/rehearsed.json, from which README.md's tab
 """
 
 import argparse
+import importlib.util
 import json
 import math
 import os
@@ -22,6 +23,7 @@ from pathlib import Path
 from stand_ins.ladder import ROOT, LadderError, read_ladder
 
 RESULTS = ROOT / "results" / "rehearsed.json"
+NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "sklearn", "safetensors")
 COLUMNS = (  # key, heading, width, format
     ("script", "script", 26, "s"),
     ("precision", "precision that ran", 26, "s"),
@@ -147,6 +149,13 @@ def main() -> int:
         scripts = find_scripts(options.script)
     except (UnknownScript, LadderError) as error:
         parser.error(str(error))
+
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        parser.error(
+            f"not installed here: {', '.join(missing)}. Install with  "
+            "pip install -r requirements-dev.txt  or run  make ladder"
+        )
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end as Ctrl-C does
     start, failed, done = time.monotonic(), [], 0

@@ -5,7 +5,8 @@
 Compared at 224 and 518 pixels, in one run and on one core:
 - one by one: what CIFAR-10 tutorials usually do for each image (PIL resize, ToTensor, Normalize);
 - whole batches: `local_utilities.cifar10_loaders`, which leaves the enlarging to the GPU;
-- whole batches and enlarging: the same with the enlarging on this core too, as in a rehearsal.
+- whole batches and enlarging: the same with the enlarging on this core too, as in a rehearsal;
+- whole batches and enlarging on the GPU, where there is one.
 """
 
 import argparse
@@ -46,17 +47,19 @@ class OneByOne(Dataset):
         return len(self.data)
 
 
-def speed(loader: DataLoader, size: int | None, seconds: float) -> tuple[float, float]:
-    """Images per second, and bytes per image that would be copied to a GPU.
+def speed(
+    loader: DataLoader, seconds: float, size: int | None = None, device: str = "cpu"
+) -> tuple[float, float]:
+    """Images per second, and bytes per image that have to be copied to a GPU.
 
-    `size`: enlarge each batch to that many pixels, on this core. Runs for about `seconds`.
+    `size`: enlarge each batch to that many pixels, on `device`. Runs for about `seconds`.
     """
     images = copied = 0
     start = None
     while start is None or time.perf_counter() - start < seconds:
         for batch, _ in loader:
             if size:
-                F.interpolate(batch, size=size, mode="bilinear")
+                F.interpolate(batch.to(device), size=size, mode="bilinear")
             if start is None:  # the first batch only warms up
                 start = time.perf_counter()
                 continue
@@ -74,11 +77,14 @@ def compare(size: int, seconds: float) -> dict[str, tuple[float, float]]:
     one_by_one = DataLoader(OneByOne(pixels, targets, size), BATCH)
     dataset = ImageBatches(SimpleNamespace(data=pixels, targets=targets))
     batches = DataLoader(dataset, BATCH, collate_fn=default_convert)
-    return {
-        "one by one": speed(one_by_one, None, seconds),
-        "whole batches": speed(batches, None, seconds),
-        "whole batches and enlarging": speed(batches, size, seconds),
+    results = {
+        "one by one": speed(one_by_one, seconds),
+        "whole batches": speed(batches, seconds),
+        "whole batches and enlarging": speed(batches, seconds, size),
     }
+    if torch.cuda.is_available():
+        results["whole batches, enlarged on GPU"] = speed(batches, seconds, size, "cuda")
+    return results
 
 
 def main() -> None:
@@ -86,12 +92,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3, help="time for each measurement")
     seconds = parser.parse_args().seconds
     torch.set_num_threads(1)
-    print(f"{'size':>4}  {'pipeline':27}  {'images/s':>9}  {'times':>6}  {'bytes/image':>11}")
+    print(f"{'size':>4}  {'pipeline':30}  {'images/s':>9}  {'times':>6}  {'bytes/image':>11}")
     for size in (224, 518):
         results = compare(size, seconds)
         base = results["one by one"][0]
         for name, (rate, copied) in results.items():
-            print(f"{size:4}  {name:27}  {rate:9,.0f}  {rate / base:6.1f}  {copied:11,.0f}")
+            print(f"{size:4}  {name:30}  {rate:9,.0f}  {rate / base:6.1f}  {copied:11,.0f}")
 
 
 if __name__ == "__main__":
