@@ -33,11 +33,11 @@ def evaluate(model, loader, device):
 
 if __name__ == "__main__":
     check_gpus(1)
-    device = torch.device("cuda")
-    report = Report()
     torch.manual_seed(123)
     torch.set_float32_matmul_precision("high")
     num_epochs = 1
+    device = torch.device("cuda")
+    report = Report()
 
     #########################################
     # 1. Data

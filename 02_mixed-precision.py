@@ -3,12 +3,12 @@
 Builds on: 01-2_pytorch-fabric.py
 
 In the forward pass `torch.autocast` casts the inputs of matrix products to float16 and keeps
-numerically delicate steps (layer norm, softmax, the loss) in float32, so most activations shrink
-to half, and tensor cores run many times faster. Parameters, gradients and Adam's averages stay
-float32: their memory is not reduced, and float16 copies of the weights come on top. Small
-gradients would underflow in float16, so Fabric's GradScaler multiplies the loss by a large factor
-before the backward pass, divides the gradients by it before the step, and skips a step that
-overflowed. Accuracy is that of float32.
+delicate steps such as the layer norms in float32, so most activations shrink to half, and tensor
+cores run many times faster. Parameters, gradients and Adam's averages stay float32: their memory
+is not reduced, and float16 copies of the weights come on top. Small gradients would underflow in
+float16, so Fabric's GradScaler multiplies the loss by a large factor before the backward pass,
+divides the gradients by it before the step, and skips a step that overflowed. Accuracy is that of
+float32.
 
 Run: python 02_mixed-precision.py
 """
@@ -34,12 +34,12 @@ def evaluate(model, loader, device):
 
 if __name__ == "__main__":
     check_gpus(1)
-    fabric = Fabric(accelerator="cuda", devices=1, precision="16-mixed")
-    fabric.launch()
-    report = Report(fabric)
     torch.manual_seed(123)
     torch.set_float32_matmul_precision("high")
     num_epochs = 1
+    fabric = Fabric(accelerator="cuda", devices=1, precision="16-mixed")
+    fabric.launch()
+    report = Report(fabric)
 
     #########################################
     # 1. Data

@@ -33,12 +33,12 @@ def evaluate(model, loader, device):
 
 if __name__ == "__main__":
     check_gpus(1)
-    fabric = Fabric(accelerator="cuda", devices=1, precision="16-true")
-    fabric.launch()
-    report = Report(fabric)
     torch.manual_seed(123)
     torch.set_float32_matmul_precision("high")
     num_epochs = 1
+    fabric = Fabric(accelerator="cuda", devices=1, precision="16-true")
+    fabric.launch()
+    report = Report(fabric)
 
     #########################################
     # 1. Data
@@ -69,12 +69,13 @@ if __name__ == "__main__":
             loss = F.cross_entropy(model(images), labels)
             progress.show(loss)
             if loss.isnan():
+                half, eps = torch.finfo(torch.float16), torch.tensor(optimizer.defaults["eps"])
                 squares = torch.cat([s["exp_avg_sq"].flatten() for s in optimizer.state.values()])
-                zeros, eps = (squares == 0).float().mean(), torch.tensor(optimizer.defaults["eps"])
-                print("The loss is NaN. Use 03_bfloat16.py or 02_mixed-precision.py instead.")
-                print(torch.finfo(torch.float16))
-                print(f"Adam's eps of {eps:.0e} became {eps.half():.0e}, as did {zeros:.1%} of the")
-                print("averaged squared gradients; the update divides by their root plus eps.")
+                zeros = 1 - squares.count_nonzero() / squares.numel()
+                print(f"The loss is NaN. The smallest float16 is {half.tiny * half.eps:.0e}, so")
+                print(f"Adam's eps of {eps:.0e} became {eps.half():.0e}, as did {zeros:.1%} of its")
+                print("squared gradients, and it divided by 0. Use 03_bfloat16.py instead or,")
+                print("on a GPU without bfloat16, 02_mixed-precision.py.")
                 break
             optimizer.zero_grad()
             fabric.backward(loss)

@@ -5,9 +5,9 @@ Builds on: 02_mixed-precision.py
 Mixed precision keeps float32 parameters and casts them in every forward pass. Here they are
 bfloat16 themselves, as are gradients and Adam's averages: all of it halves, the casts disappear,
 and so do the float32 activations of the layer norms. The price is in the update: with 7 bits of
-mantissa, a step smaller than about 1/256 of a weight is rounded away. Finetuning with few, fairly
-large steps tolerates this well; long training from scratch often does not, and keeps float32
-parameters.
+mantissa, a step smaller than about 1/500 of a weight is rounded away, which at this learning rate
+is the fate of every larger weight's. Finetuning gets by on the weights that do move; training from
+scratch usually keeps float32 parameters for the updates.
 
 Run: python 03_bfloat16.py
 """
@@ -33,12 +33,12 @@ def evaluate(model, loader, device):
 
 if __name__ == "__main__":
     check_gpus(1)
-    fabric = Fabric(accelerator="cuda", devices=1, precision="bf16-true")
-    fabric.launch()
-    report = Report(fabric)
     torch.manual_seed(123)
     torch.set_float32_matmul_precision("high")
     num_epochs = 1
+    fabric = Fabric(accelerator="cuda", devices=1, precision="bf16-true")
+    fabric.launch()
+    report = Report(fabric)
 
     #########################################
     # 1. Data

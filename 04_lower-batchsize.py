@@ -33,12 +33,12 @@ def evaluate(model, loader, device):
 
 if __name__ == "__main__":
     check_gpus(1)
-    fabric = Fabric(accelerator="cuda", devices=1, precision="bf16-true")
-    fabric.launch()
-    report = Report(fabric)
     torch.manual_seed(123)
     torch.set_float32_matmul_precision("high")
     num_epochs = 1
+    fabric = Fabric(accelerator="cuda", devices=1, precision="bf16-true")
+    fabric.launch()
+    report = Report(fabric)
 
     #########################################
     # 1. Data

@@ -5,8 +5,9 @@ Builds on: 04_lower-batchsize.py
 Each micro-batch runs forward and backward by itself, so only a quarter of the activations exists
 at a time, and its gradients are added to those already there. Weighted by its share of the batch,
 the sum is the gradient of the whole batch, also for the shorter batch at the end of an epoch: the
-training is that of the parent up to rounding. The model has no batch norm, which would break
-this. Four small passes use the GPU less well than one larger one, and that costs a lot of time.
+training is that of the parent up to rounding (a model with batch norm would differ). The gradients
+now have to stay through the later micro-batches' forward passes. Four small passes use the GPU
+less well than one larger one, and that costs a lot of time.
 
 Run: python 05_gradient-accum.py
 """
@@ -32,12 +33,12 @@ def evaluate(model, loader, device):
 
 if __name__ == "__main__":
     check_gpus(1)
-    fabric = Fabric(accelerator="cuda", devices=1, precision="bf16-true")
-    fabric.launch()
-    report = Report(fabric)
     torch.manual_seed(123)
     torch.set_float32_matmul_precision("high")
     num_epochs = 1
+    fabric = Fabric(accelerator="cuda", devices=1, precision="bf16-true")
+    fabric.launch()
+    report = Report(fabric)
 
     #########################################
     # 1. Data

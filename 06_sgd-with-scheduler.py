@@ -3,11 +3,11 @@
 Builds on: 05_gradient-accum.py
 
 Adam keeps two numbers per parameter besides the gradient, and its step makes parameter-sized
-temporaries; plain SGD keeps nothing. With small micro-batches these are most of the memory. What
-Adam did for us, a step size per parameter, is partly made up for by a larger learning rate that
-falls along a cosine to zero over the optimizer steps of the training. Finetuning a well pretrained
-model does not mind; training from scratch would. Time hardly changes, since forward and backward
-passes take nearly all of it.
+temporaries; plain SGD keeps nothing. With small micro-batches that is about half of the memory.
+What Adam did for us, a step size per parameter, is partly made up for by a larger learning rate
+that falls along a cosine to zero over the optimizer steps of the training. Finetuning a well
+pretrained model does not mind; training from scratch would. Time hardly changes, since forward and
+backward passes take nearly all of it.
 
 Run: python 06_sgd-with-scheduler.py
 """
@@ -33,12 +33,12 @@ def evaluate(model, loader, device):
 
 if __name__ == "__main__":
     check_gpus(1)
-    fabric = Fabric(accelerator="cuda", devices=1, precision="bf16-true")
-    fabric.launch()
-    report = Report(fabric)
     torch.manual_seed(123)
     torch.set_float32_matmul_precision("high")
     num_epochs = 1
+    fabric = Fabric(accelerator="cuda", devices=1, precision="bf16-true")
+    fabric.launch()
+    report = Report(fabric)
 
     #########################################
     # 1. Data

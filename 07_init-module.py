@@ -2,13 +2,13 @@
 
 Builds on: 06_sgd-with-scheduler.py
 
-Without `init_module`, the model is built in float32 in the host's memory, filled with random
+Without `init_module`, the model is built as float32 in the host's memory, filled with random
 numbers that the pretrained weights then overwrite, converted to bfloat16 and copied to the GPU.
-Inside `fabric.init_module()` PyTorch creates every parameter on the GPU as a bfloat16 at once, and
-the pretrained weights are copied straight into them. The training is the same. What it saves is
-the host's memory and the time of building the model; on the GPU it saves what would otherwise be
-held in float32 for a moment, which depends on whether a library converts before it copies. The
-script prints both peaks after creating the model, as all scripts do.
+Inside `fabric.init_module()` every parameter is a bfloat16 on the GPU from the start, and the
+pretrained weights are copied straight into it, so the host never holds the float32 model beside
+the file's weights. On the GPU the parent needs no more than this script, because Fabric converts
+before it copies; a plain `model.to("cuda")` of the float32 model takes twice as much. The training
+is that of the parent but for the head's random numbers, now drawn as bfloat16 on the GPU.
 
 Run: python 07_init-module.py
 """
@@ -34,12 +34,12 @@ def evaluate(model, loader, device):
 
 if __name__ == "__main__":
     check_gpus(1)
-    fabric = Fabric(accelerator="cuda", devices=1, precision="bf16-true")
-    fabric.launch()
-    report = Report(fabric)
     torch.manual_seed(123)
     torch.set_float32_matmul_precision("high")
     num_epochs = 1
+    fabric = Fabric(accelerator="cuda", devices=1, precision="bf16-true")
+    fabric.launch()
+    report = Report(fabric)
 
     #########################################
     # 1. Data

@@ -7,12 +7,14 @@ import os
 import sys
 import time
 from datetime import UTC, datetime
+from http.client import HTTPException
 from pathlib import Path
 
 import torch
 from filelock import FileLock
 from torch.utils.data import DataLoader, Dataset, default_convert, random_split
 from torchvision.datasets import CIFAR10
+from torchvision.datasets.utils import download_and_extract_archive
 from tqdm import tqdm
 from watermark import watermark
 
@@ -97,16 +99,26 @@ def load_cifar10() -> tuple[CIFAR10, CIFAR10]:
     1), and files that were already there stay.
     """
     folder = Path(os.environ.get("DATA_DIR") or ROOT / "data")
-    try:  # intact already: no lock needed, so a read-only folder will do
+
+    def load() -> tuple[CIFAR10, CIFAR10]:
         return CIFAR10(folder, train=True), CIFAR10(folder, train=False)
-    except RuntimeError:  # torchvision's word for missing or damaged
+
+    try:  # intact already: no lock needed, so a read-only folder will do
+        return load()
+    except (OSError, RuntimeError):  # missing or damaged, as the files' MD5 sums tell torchvision
         pass
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "cifar10.lock"):
-            # checks the archive's and the files' MD5 sums, and fetches and unpacks again if need be
-            return CIFAR10(folder, train=True, download=True), CIFAR10(folder, train=False)
-    except (OSError, RuntimeError, EOFError) as error:
+            try:  # another process may have been faster
+                return load()
+            except (OSError, RuntimeError):
+                # fetches the archive if its MD5 sum is not the right one, and unpacks it
+                download_and_extract_archive(
+                    CIFAR10.url, folder, filename=CIFAR10.filename, md5=CIFAR10.tgz_md5
+                )
+                return load()
+    except (OSError, RuntimeError, EOFError, HTTPException) as error:
         sys.exit(
             f"{script_name()}: CIFAR-10 could not be downloaded to {folder}\n  ({error})\n"
             f"Run the script again to retry, or put the file {CIFAR10.filename} (170 MB, MD5\n"
