@@ -9,6 +9,7 @@ rows of the table are kept in results/rehearsed.json, from which README.md's tab
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import math
@@ -18,12 +19,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from stand_ins.ladder import ROOT, LadderError, read_ladder
 
 RESULTS = ROOT / "results" / "rehearsed.json"
-NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "sklearn", "safetensors")
+NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "tqdm", "watermark")
+NEEDED += ("sklearn", "safetensors")
 COLUMNS = (  # key, heading, width, format
     ("script", "script", 26, "s"),
     ("precision", "precision that ran", 26, "s"),
@@ -36,15 +39,18 @@ COLUMNS = (  # key, heading, width, format
 )
 
 
-def cell(row: dict, key: str, width: int, form: str) -> str:
-    value = row.get(key)
-    text = "-" if value is None else format(value, form)
-    return text.ljust(width) if form == "s" else text.rjust(width)
+def table_line(texts: Iterable[str]) -> str:
+    """One line of the table from one text a column."""
+    return "  ".join(
+        text.ljust(width) if form == "s" else text.rjust(width)
+        for text, (_, _, width, form) in zip(texts, COLUMNS, strict=True)
+    )
 
 
 def table_row(row: dict) -> str:
-    """One line of the table; a failed script's ends with FAILED."""
-    line = "  ".join(cell(row, key, width, form) for key, _, width, form in COLUMNS)
+    """A script's line of the table; a failed script's ends with FAILED."""
+    values = [(row[key], form) for key, _, _, form in COLUMNS]
+    line = table_line("-" if value is None else format(value, form) for value, form in values)
     return line if row["ok"] else f"{line}  FAILED"
 
 
@@ -53,12 +59,16 @@ class UnknownScript(Exception):
 
 
 def find_scripts(names: list[str]) -> list[Path]:
-    """The named scripts, or the whole ladder if none is named; UnknownScript, LadderError."""
+    """The named scripts, or the whole ladder if none is named; UnknownScript, LadderError.
+
+    A name counts from the working directory, then from the repository, and may lack its `.py`.
+    """
     if not names:
         return [ROOT / rung.script for rung in read_ladder()]
     scripts = []
     for name in names:
-        found = [path for path in (Path.cwd() / name, ROOT / name) if path.is_file()]
+        file = name if name.endswith(".py") else f"{name}.py"
+        found = [path for path in (Path.cwd() / file, ROOT / file) if path.is_file()]
         if not found:
             known = "\n  ".join(rung.script for rung in read_ladder())
             raise UnknownScript(f"there is no script {name}. The ladder's scripts are:\n  {known}")
@@ -78,7 +88,7 @@ def rehearse(script: Path, show: bool) -> tuple[dict, str]:
         environment = os.environ | {
             "DATA_DIR": folder,
             "RESULTS_DIR": folder,  # a rehearsal is not a measurement
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             "PYTHONUNBUFFERED": "1",
         }
         command = [sys.executable, "-m", "stand_ins.run", str(script), str(result)]
@@ -95,41 +105,65 @@ def rehearse(script: Path, show: bool) -> tuple[dict, str]:
                 status = process.wait()
             finally:
                 end_group(process)
-        seen = json.loads(result.read_text()) if result.exists() else {}
-        return {"script": display_name(script)} | seen | {"ok": status == 0}, output.read_text()
+        row = {key: None for key, *_ in COLUMNS}
+        row |= {"script": display_name(script), "ok": status == 0}
+        if result.exists():
+            row |= json.loads(result.read_text())
+        text = output.read_text(errors="replace")
+        if status < 0:
+            text += f"\nended by signal {-status} ({signal.Signals(-status).name})"
+        return row, text
 
 
 def end_group(process: subprocess.Popen) -> None:
     """End a script's process and all that it started: politely first, then for good."""
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, sign)
-        except ProcessLookupError:
-            return
-        try:
+    try:
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, signal.SIGTERM)
             process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            continue
+    finally:  # also after a second Ctrl-C
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
-def keep(row: dict, results: Path) -> None:
+def read_rows(results: Path) -> list[dict]:
+    """The rows kept so far; ValueError if the file holds something else."""
+    text = results.read_text() if results.exists() else ""
+    rows = json.loads(text) if text.strip() else []
+    if not (isinstance(rows, list) and all("script" in row for row in rows)):
+        raise ValueError("not a list of rows")
+    return rows
+
+
+def keep(row: dict, results: Path, order: dict[str, int]) -> None:
     """Put a row in the results file in place of the script's older one; the others stay.
 
-    JSON has no NaN: a loss that is one is written as null.
+    `order`: the ladder's scripts and their places. JSON has no NaN and no infinity: a loss that is
+    one is written as null. Rows of scripts that are gone are dropped.
     """
-    rows = json.loads(results.read_text()) if results.exists() else []
     finite = {
-        key: None if isinstance(value, float) and math.isnan(value) else value
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in row.items()
     }
-    rows = [old for old in rows if old["script"] != row["script"]] + [finite]
+    rows = [old for old in read_rows(results) if old["script"] != row["script"]] + [finite]
     rows = [kept for kept in rows if (ROOT / kept["script"]).exists()]
-    order = {rung.script: place for place, rung in enumerate(read_ladder())}
     rows.sort(key=lambda kept: (order.get(kept["script"], len(order)), kept["script"]))
     results.parent.mkdir(parents=True, exist_ok=True)
     draft = results.with_suffix(".draft")
     draft.write_text(json.dumps(rows, indent=1) + "\n")
     draft.replace(results)
+
+
+def update_readme() -> None:
+    """Bring the README's table up to date with results/rehearsed.json."""
+    from docs import generate
+
+    try:
+        for path in generate.write():
+            print(f"{path.relative_to(ROOT)} is up to date with it")
+    except (LadderError, ValueError) as error:
+        print(f"README.md's table was not updated: {error}")
 
 
 def main() -> int:
@@ -139,55 +173,53 @@ def main() -> int:
     parser.add_argument("script", nargs="*", help="a script; none means the whole ladder")
     parser.add_argument("--show", action="store_true", help="show the scripts' own output")
     parser.add_argument(
-        "--results",
-        type=Path,
-        default=RESULTS,
-        help="where the rows are kept (default: %(default)s)",
+        "--results", type=Path, default=RESULTS, help="where rows are kept (default: %(default)s)"
     )
     options = parser.parse_args()
-    try:
-        scripts = find_scripts(options.script)
-    except (UnknownScript, LadderError) as error:
-        parser.error(str(error))
-
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         parser.error(
             f"not installed here: {', '.join(missing)}. Install with  "
             "pip install -r requirements-dev.txt  or run  make ladder"
         )
+    try:
+        scripts = find_scripts(options.script)
+        order = {rung.script: place for place, rung in enumerate(read_ladder())}
+    except (UnknownScript, LadderError) as error:
+        parser.error(str(error))
+    try:
+        read_rows(options.results)
+    except ValueError as error:
+        parser.error(f"{options.results} is no file of rehearsal rows ({error}); move it away")
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end as Ctrl-C does
-    start, failed, done = time.monotonic(), [], 0
-    print(
-        "  ".join(
-            heading.ljust(width) if form == "s" else heading.rjust(width)
-            for _, heading, width, form in COLUMNS
-        ),
-        flush=True,
-    )
+    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # all end as Ctrl-C does
+        signal.signal(sign, signal.default_int_handler)
+    running_row = sys.stdout.isatty() and not options.show  # shown while its script runs
+    start, failed, done, kept = time.monotonic(), [], 0, 0
+    print(table_line(heading for _, heading, _, _ in COLUMNS), flush=True)
     try:
         for script in scripts:
+            if running_row:
+                print(display_name(script), end="", flush=True)
             row, output = rehearse(script, options.show)
-            keep(row, options.results)
             done += 1
-            print(table_row(row), flush=True)
+            if script.is_relative_to(ROOT) or options.results != RESULTS:
+                keep(row, options.results, order)
+                kept += 1
+            print(("\r" if running_row else "") + table_row(row), flush=True)
             if not row["ok"]:
                 failed.append(row["script"])
-                print("".join(f"    {line}\n" for line in output.splitlines()[-8:]), flush=True)
+                print("".join(f"    {line}\n" for line in output.splitlines()[-20:]), flush=True)
     except KeyboardInterrupt:
-        print(
-            f"\nStopped. {done} of {len(scripts)} scripts ran; their rows are in {options.results}"
-        )
+        print(f"\nStopped. {done} of {len(scripts)} scripts ran.")
         return 130
-    print(
-        f"{done - len(failed)} of {done} scripts ran to the end, in "
-        f"{time.monotonic() - start:.0f} s. Rows kept in {options.results}"
-    )
-    if options.results == RESULTS:
-        from docs import generate  # only the repository's own rows are shown in its README
-
-        generate.write()
+    finally:
+        if kept:
+            print(f"Rows kept in {options.results}")
+            if options.results == RESULTS:
+                update_readme()
+    seconds = time.monotonic() - start
+    print(f"{done - len(failed)} of {done} scripts ran to the end, in {seconds:.0f} s.")
     if failed:
         print("Failed: " + ", ".join(failed) + "  (--show shows a script's whole output)")
     return 1 if failed else 0

@@ -1,13 +1,15 @@
 """The CPU in the GPU's place: `cuda` devices, `torch.cuda`, autocast, Fabric and 16-bit arithmetic.
 
-What is real: every operator, in the precision that the script asks for. What is not: speed and GPU
-memory, so `torch.cuda`'s memory counters stay at zero.
+What is real: every operator, with inputs and results in the precision that the script asks for.
+What is not: speed and GPU memory, so `torch.cuda`'s memory counters stay at zero; and a tensor that
+a script forgot to move to the GPU is not noticed.
 """
 
 import functools
 import inspect
 import os
 import platform
+import time
 import warnings
 from types import SimpleNamespace
 
@@ -29,6 +31,8 @@ def install(gpus: int = 1) -> None:
     _replace_fabric()
     for name in ("linear", "conv2d", "scaled_dot_product_attention"):
         setattr(F, name, _accumulate_in_float32(getattr(F, name)))
+    # the fused attention of nn.MultiheadAttention would bypass the functions replaced above
+    torch.backends.mha.set_fastpath_enabled(False)
     # pinned memory is a GPU's business
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
 
@@ -61,6 +65,7 @@ def _replace_cuda_module(gpus: int) -> None:
     )
     for name, value in {**fixed, **dict.fromkeys(nothing), **dict.fromkeys(zero, 0)}.items():
         setattr(torch.cuda, name, functools.partial(_answer, value))
+    torch.cuda.Event = _Event
     # PyTorch's own code (pinning, CUDA graphs) asks here, and is told the truth
     torch.accelerator.is_available = functools.partial(_answer, False)
     torch.accelerator.current_accelerator = functools.partial(_answer, None)
@@ -68,6 +73,22 @@ def _replace_cuda_module(gpus: int) -> None:
 
 def _answer(value, *args, **kwargs):
     return value
+
+
+class _Event:
+    """`torch.cuda.Event` for code that runs in order: the time at which it was recorded."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        self.time = None
+
+    def record(self, *args) -> None:
+        self.time = time.perf_counter()
+
+    def elapsed_time(self, end: "_Event") -> float:
+        """Milliseconds from this event to `end`."""
+        return 1000 * (end.time - self.time)
+
+    synchronize = wait = query = functools.partial(_answer, True)
 
 
 class _CudaMeansCpu(TorchFunctionMode):

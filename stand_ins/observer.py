@@ -6,7 +6,10 @@ import time
 import torch
 import torch.nn.functional as F
 from torch.nn.modules.module import register_module_forward_pre_hook
-from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 from torchmetrics import Metric
 
 
@@ -14,7 +17,8 @@ class Observer:
     """Collects what a training does, seen where it calls PyTorch and torchmetrics."""
 
     def __init__(self) -> None:
-        self.loss_first = self.loss_last = None
+        self._losses = []  # (mean loss, images) since the last optimizer step
+        self._step_losses = []
         self.accuracy = None  # of the metric computed last, 0..1
         self.parameters = self.autocast = None  # dtypes
         self.scaler = False
@@ -28,7 +32,23 @@ class Observer:
         Metric._wrap_compute = self._watch_metric(Metric._wrap_compute)
         torch.amp.GradScaler.scale = self._watch_scaler(torch.amp.GradScaler.scale)
         self._optimizer_hook = register_optimizer_step_pre_hook(self._watch_optimizer)
+        register_optimizer_step_post_hook(self._end_step)
         self._module_hook = register_module_forward_pre_hook(self._watch_module)
+
+    def losses(self) -> tuple[float | None, float | None]:
+        """The training loss of the first and of the last optimizer step, per image.
+
+        The mean over all its micro-batches; a loss without a step, such as a NaN, counts as last.
+        """
+        self._end_step()
+        steps = self._step_losses
+        return (steps[0], steps[-1]) if steps else (None, None)
+
+    def _end_step(self, *args) -> None:
+        if self._losses:
+            images = sum(count for _, count in self._losses)
+            self._step_losses.append(sum(loss * count for loss, count in self._losses) / images)
+            self._losses = []
 
     def precision(self) -> str | None:
         """What really ran, for example "float32" or "float16 mixed, GradScaler"."""
@@ -54,12 +74,12 @@ class Observer:
                 value, count = loss.item(), len(target)
                 if kwargs.get("reduction") == "sum":
                     value /= count
-                now = time.perf_counter()
+                self._losses.append((value, count))
+                self._last_time = time.perf_counter()
                 if self._first_time is None:
-                    self._first_time, self.loss_first = now, value
+                    self._first_time = self._last_time
                 else:
                     self._images += count
-                self._last_time, self.loss_last = now, value
             return loss
 
         return wrapped

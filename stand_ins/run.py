@@ -10,6 +10,7 @@ import resource
 import runpy
 import sys
 import time
+import traceback
 from pathlib import Path
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # also on a machine with a GPU, the CPU takes its place
@@ -25,7 +26,7 @@ def host_peak() -> float:
 
 
 def main(script: str, result: str) -> None:
-    """Run `script` as if started by `python SCRIPT`; errors of the script pass through."""
+    """Run `script` as if started by `python SCRIPT`; exit status 1 if it raises."""
     hardware.install()
     data.install()
     weights.install()
@@ -36,17 +37,31 @@ def main(script: str, result: str) -> None:
     start = time.perf_counter()
     try:
         runpy.run_path(script, run_name="__main__")
+    except Exception as error:
+        traceback.print_exception(error.with_traceback(_from(script, error.__traceback__)))
+        sys.exit(1)
     finally:
+        loss_first, loss_last = observer.losses()
         seen = {
             "precision": observer.precision(),
             "seconds": time.perf_counter() - start,
             "images_per_second": observer.images_per_second(),
-            "loss_first": observer.loss_first,
-            "loss_last": observer.loss_last,
+            "loss_first": loss_first,
+            "loss_last": loss_last,
             "accuracy": observer.accuracy,
             "host_gb": host_peak(),
         }
-        Path(result).write_text(json.dumps(seen))
+        draft = Path(result).with_suffix(".draft")
+        draft.write_text(json.dumps(seen))
+        draft.replace(result)
+
+
+def _from(script: str, trace):
+    """The part of a traceback that begins in the script; all of it if none does."""
+    part = trace
+    while part is not None and part.tb_frame.f_code.co_filename != script:
+        part = part.tb_next
+    return part or trace
 
 
 if __name__ == "__main__":

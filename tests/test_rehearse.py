@@ -1,5 +1,6 @@
 """rehearse.py: what the ladder reaches on the CPU, and what happens when something goes wrong."""
 
+import contextlib
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ import time
 import pytest
 
 from stand_ins.ladder import ROOT, read_ladder
-from tests.conftest import run
+from tests.helpers import run
 
 SCRIPTS = [rung.script for rung in read_ladder()]
 PRECISIONS = {
@@ -67,7 +68,7 @@ def test_the_nan_is_explained(tmp_path):
         "rehearse.py", "--show", "03-2_float16-nan.py", "--results", str(tmp_path / "rows.json")
     )
     assert "The loss is NaN" in process.stdout
-    assert "smallest_normal=6.10352e-05" in process.stdout
+    assert "smallest float16 is 6e-08" in process.stdout
     assert "eps of 1e-08 became 0e+00" in process.stdout
     assert "03_bfloat16.py" in process.stdout
 
@@ -94,21 +95,28 @@ def test_a_script_that_raises_fails_alone(tmp_path):
     assert rows[str(good)]["ok"] is True
 
 
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+def alive(pid: str) -> bool:
+    """Whether a process runs; one that has ended but was not yet waited for does not."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", pid], capture_output=True, text=True).stdout
+    return bool(state.strip()) and not state.startswith("Z")
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_ends_every_process_and_keeps_finished_rows(tmp_path, sign):
+@pytest.mark.parametrize(
+    ("signals", "stubborn"),
+    [
+        ([signal.SIGINT], False),
+        ([signal.SIGTERM], False),
+        ([signal.SIGHUP], False),
+        ([signal.SIGINT, signal.SIGINT], True),
+    ],
+)
+def test_a_stop_ends_every_process_and_keeps_finished_rows(tmp_path, signals, stubborn):
     results, pids = tmp_path / "rows.json", tmp_path / "pids"
     first, endless = tmp_path / "first.py", tmp_path / "endless.py"
     first.write_text("print('fine')\n")
     endless.write_text(
-        "import os, subprocess, sys, time\n"
+        "import os, signal, subprocess, sys, time\n"
+        f"if {stubborn}: signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
         f"open({str(pids)!r}, 'w').write(f'{{os.getpid()}} {{child.pid}}')\n"
         "time.sleep(600)\n"
@@ -119,16 +127,24 @@ def test_a_stop_ends_every_process_and_keeps_finished_rows(tmp_path, sign):
         stdout=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 120
-    while not (pids.exists() and pids.read_text().count(" ")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(sign)
-    output, _ = process.communicate(timeout=30)
+    try:
+        deadline = time.monotonic() + 120
+        while not (pids.exists() and pids.read_text().count(" ")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for sign in signals:
+            process.send_signal(sign)
+            time.sleep(0.5)
+        output, _ = process.communicate(timeout=30)
+        left = [pid for pid in pids.read_text().split() if alive(pid)]
+    finally:
+        process.kill()
+        for pid in pids.read_text().split() if pids.exists() else []:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+    assert left == []
     assert process.returncode == 130
     assert "Stopped. 1 of 2 scripts ran" in output
     assert [row["script"] for row in json.loads(results.read_text())] == [str(first)]
-    time.sleep(0.5)
-    assert not any(alive(int(pid)) for pid in pids.read_text().split())
 
 
 def test_rows_of_other_scripts_stay(tmp_path):
@@ -139,3 +155,23 @@ def test_rows_of_other_scripts_stay(tmp_path):
     results.write_text(json.dumps([old]))
     assert run("rehearse.py", str(good), "--results", str(results)).returncode == 0
     assert json.loads(results.read_text())[0] == old
+
+
+def test_a_script_that_is_killed_is_told(tmp_path):
+    results, script = tmp_path / "rows.json", tmp_path / "killed.py"
+    script.write_text(
+        "import os, sys\nsys.stdout.buffer.write(b'\\xff\\n')\nos.kill(os.getpid(), 9)\n"
+    )
+    process = run("rehearse.py", str(script), "--results", str(results))
+    assert process.returncode == 1
+    assert "ended by signal 9 (SIGKILL)" in process.stdout
+    assert list(json.loads(results.read_text())[0]) == KEYS
+
+
+def test_a_file_that_holds_no_rows_is_not_overwritten(tmp_path):
+    results = tmp_path / "notes.json"
+    results.write_text("my notes")
+    process = run("rehearse.py", "03_bfloat16", "--results", str(results))
+    assert process.returncode == 2
+    assert "is no file of rehearsal rows" in process.stderr
+    assert results.read_text() == "my notes"

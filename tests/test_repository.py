@@ -1,12 +1,13 @@
 """README, generated pages and style."""
 
+import json
 import re
 
 import pytest
 
 from docs import generate
 from stand_ins.ladder import ROOT
-from tests.conftest import run
+from tests.helpers import run
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = "\n".join(re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTILINE)).splitlines()
@@ -15,6 +16,13 @@ COMMANDS = "\n".join(re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTI
 def test_generated_pages_are_up_to_date():
     for path, text in generate.pages().items():
         assert path.read_text() == text, f"{path.name} is out of date: run make results"
+
+
+def test_the_recorded_rehearsal_was_quick():
+    """Each script at most 30 s and all at most 6 minutes, on the machine that wrote the record."""
+    seconds = [row["seconds"] for row in json.loads((ROOT / "results/rehearsed.json").read_text())]
+    assert max(seconds) <= 30
+    assert sum(seconds) <= 360
 
 
 def test_commands_in_the_readme_exist():

@@ -6,8 +6,11 @@ from safetensors.torch import load_file
 
 from stand_ins import hardware
 from stand_ins.data import Digits
+from stand_ins.ladder import ROOT
 from stand_ins.weights import CHECKPOINT, small_vit
-from tests.conftest import run
+from tests.helpers import run
+
+README = (ROOT / "README.md").read_text()
 
 
 def test_digits_are_split_without_overlap():
@@ -23,7 +26,9 @@ def test_digits_are_split_without_overlap():
 
 def test_checkpoint_is_small_and_holds_all_but_the_head():
     assert CHECKPOINT.stat().st_size <= 5e6
-    missing, unexpected = small_vit().load_state_dict(load_file(CHECKPOINT), strict=False)
+    model = small_vit()
+    assert f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} million" in README
+    missing, unexpected = model.load_state_dict(load_file(CHECKPOINT), strict=False)
     assert set(missing) == {"heads.head.weight", "heads.head.bias"}
     assert unexpected == []
     assert CHECKPOINT.with_suffix(".log").exists()
@@ -72,7 +77,11 @@ if __name__ == "__main__":
         scaler.update()
         if step == 2:
             break
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    end.record()
     torch.cuda.synchronize()
+    assert start.elapsed_time(end) >= 0
     print(torch.cuda.max_memory_allocated(), torch.cuda.get_device_name(0))
 """
 

@@ -1,0 +1,19 @@
+"""What several tests share."""
+
+import os
+import subprocess
+import sys
+
+from stand_ins.ladder import ROOT
+
+
+def run(*command: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess:
+    """Run a Python command from the repository's root and capture its output as text."""
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
