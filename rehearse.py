@@ -88,7 +88,7 @@ def rehearse(script: Path, show: bool) -> tuple[dict, str]:
         environment = os.environ | {
             "DATA_DIR": folder,
             "RESULTS_DIR": folder,  # a rehearsal is not a measurement
-            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
             "PYTHONUNBUFFERED": "1",
         }
         command = [sys.executable, "-m", "stand_ins.run", str(script), str(result)]
@@ -136,11 +136,11 @@ def read_rows(results: Path) -> list[dict]:
     return rows
 
 
-def keep(row: dict, results: Path, order: dict[str, int]) -> None:
+def keep(row: dict, results: Path) -> None:
     """Put a row in the results file in place of the script's older one; the others stay.
 
-    `order`: the ladder's scripts and their places. JSON has no NaN and no infinity: a loss that is
-    one is written as null. Rows of scripts that are gone are dropped.
+    JSON has no NaN and no infinity: a loss that is one is written as null. Rows of scripts that
+    are gone are dropped. The rows stand in the ladder's order, other scripts last.
     """
     finite = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -148,6 +148,10 @@ def keep(row: dict, results: Path, order: dict[str, int]) -> None:
     }
     rows = [old for old in read_rows(results) if old["script"] != row["script"]] + [finite]
     rows = [kept for kept in rows if (ROOT / kept["script"]).exists()]
+    try:
+        order = {rung.script: place for place, rung in enumerate(read_ladder())}
+    except LadderError:  # somebody's script without a docstring must not cost a row
+        order = {}
     rows.sort(key=lambda kept: (order.get(kept["script"], len(order)), kept["script"]))
     results.parent.mkdir(parents=True, exist_ok=True)
     draft = results.with_suffix(".draft")
@@ -184,7 +188,6 @@ def main() -> int:
         )
     try:
         scripts = find_scripts(options.script)
-        order = {rung.script: place for place, rung in enumerate(read_ladder())}
     except (UnknownScript, LadderError) as error:
         parser.error(str(error))
     try:
@@ -204,7 +207,7 @@ def main() -> int:
             row, output = rehearse(script, options.show)
             done += 1
             if script.is_relative_to(ROOT) or options.results != RESULTS:
-                keep(row, options.results, order)
+                keep(row, options.results)
                 kept += 1
             print(("\r" if running_row else "") + table_row(row), flush=True)
             if not row["ok"]:
