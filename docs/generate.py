@@ -29,8 +29,9 @@ def technique(rung: Rung) -> str:
     return rung.title.partition(":")[0]
 
 
-def anchor(rung: Rung) -> str:
-    return rung.script.removesuffix(".py").rpartition("/")[2]
+def anchor(script: str) -> str:
+    """The heading of a script's section in docs/ladder.md."""
+    return script.removesuffix(".py").rpartition("/")[2]
 
 
 def published_cells(row: dict | None, base: dict) -> list[str]:
@@ -70,7 +71,9 @@ def results_table(ladder: list[Rung], results: Path) -> str:
     ]
     for rung in ladder:
         added, removed = changed(diff(rung))
-        change = f"[+{added} −{removed}](docs/ladder.md#{anchor(rung)})" if rung.parent else "–"
+        change = (
+            f"[+{added} −{removed}](docs/ladder.md#{anchor(rung.script)})" if rung.parent else "–"
+        )
         cells = [
             technique(rung) + (" (variant)" if rung.variant else ""),
             f"[{rung.script}]({rung.script})",
@@ -89,11 +92,10 @@ def ladder_page(ladder: list[Rung]) -> str:
         "the differences leave the docstrings out.\n"
     ]
     for rung in ladder:
-        parts.append(f"## {anchor(rung)}\n\n**{rung.title}**\n")
+        parts.append(f"## {anchor(rung.script)}\n\n**{rung.title}**\n")
         if rung.parent:
-            parent = rung.parent.removesuffix(".py").rpartition("/")[2]
             what = "A variant of" if rung.variant else "Builds on"
-            parts.append(f"{what} [{rung.parent}](#{parent}).\n")
+            parts.append(f"{what} [{rung.parent}](#{anchor(rung.parent)}).\n")
         parts.append(f"{rung.lesson}\n\n```\n{rung.run}\n```\n")
         if rung.parent:
             shown = "\n".join(diff(rung)).rstrip()
@@ -110,14 +112,14 @@ def with_table(readme: str, table: str) -> str:
     return f"{before}{START}\n\n{table}\n\n{END}{after}"
 
 
-def pages(root: Path = ROOT) -> dict[Path, str]:
+def pages() -> dict[Path, str]:
     """What the generated pages should contain, by path."""
     ladder = read_ladder()
-    readme = root / "README.md"
-    table = results_table(ladder, root / "results")
+    readme = ROOT / "README.md"
+    table = results_table(ladder, ROOT / "results")
     return {
         readme: with_table(readme.read_text(), table),
-        root / "docs" / "ladder.md": ladder_page(ladder),
+        ROOT / "docs" / "ladder.md": ladder_page(ladder),
     }
 
 

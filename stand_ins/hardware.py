@@ -97,9 +97,7 @@ class _CudaMeansCpu(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        if name == "cuda":  # tensor.cuda()
-            return args[0]
-        if name == "pin_memory":
+        if name in ("cuda", "pin_memory"):  # methods of a tensor that is where it belongs
             return args[0]
         if name == "to":
             args = tuple(_to_cpu(arg) for arg in args)
@@ -121,12 +119,12 @@ def _replace_amp() -> None:
     """Let autocast and GradScaler that ask for a GPU work on the CPU."""
 
     def on_cpu(init):
+        signature = inspect.signature(init)
+        name = "device_type" if "device_type" in signature.parameters else "device"
+
         @functools.wraps(init)
         def wrapped(self, *args, **kwargs):
-            bound = inspect.signature(init).bind_partial(self, *args, **kwargs)
-            name = (
-                "device_type" if "device_type" in inspect.signature(init).parameters else "device"
-            )
+            bound = signature.bind_partial(self, *args, **kwargs)
             if str(bound.arguments.get(name, "cuda")).startswith("cuda"):
                 bound.arguments[name] = "cpu"
             init(*bound.args, **bound.kwargs)

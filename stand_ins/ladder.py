@@ -71,18 +71,18 @@ def read_ladder(root: Path = ROOT) -> list[Rung]:
     return order
 
 
-def code(script: str, root: Path = ROOT) -> list[str]:
+def code(script: str) -> list[str]:
     """A script's lines after its docstring."""
-    text = (root / script).read_text()
+    text = (ROOT / script).read_text()
     docstring = ast.parse(text).body[0]
     return text.splitlines()[docstring.end_lineno :]
 
 
-def diff(rung: Rung, root: Path = ROOT) -> list[str]:
+def diff(rung: Rung) -> list[str]:
     """The unified diff of a rung's code to its parent's, docstrings aside; empty for the trunk."""
     if rung.parent is None:
         return []
-    parent, own = code(rung.parent, root), code(rung.script, root)
+    parent, own = code(rung.parent), code(rung.script)
     return list(difflib.unified_diff(parent, own, rung.parent, rung.script, lineterm=""))
 
 
