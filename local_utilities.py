@@ -1,16 +1,20 @@
 """What all scripts of the ladder share: the GPU check, the data, the progress and the report."""
 
 import importlib.metadata
+import importlib.util
 import json
 import math
 import os
+import socket
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from http.client import HTTPException
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from filelock import FileLock
 from torch.utils.data import DataLoader, Dataset, default_convert, random_split
 from torchvision.datasets import CIFAR10
@@ -24,12 +28,49 @@ except ImportError:  # Windows has no such module: the host's peak is then not r
     resource = None
 
 ROOT = Path(__file__).resolve().parent
-PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics")
+PACKAGES = ["torch", "torchvision", "lightning", "torchmetrics"]  # whose versions are reported
 
 # Mean and standard deviation of the pixels (0..1) that torchvision's ImageNet weights were trained
 # on, per channel: `ViT_L_16_Weights.IMAGENET1K_V1.transforms()` and the SWAG weights agree.
 PIXEL_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 PIXEL_STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+
+
+# -------------------------------------------------------------------------- the processes (ranks)
+
+
+def rank() -> int:
+    """The number of this process among those that train together; 0 if it trains alone."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes train together, one per GPU."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def say(text: str) -> None:
+    """Print on one rank for all of them."""
+    if rank() == 0:
+        print(text, flush=True)
+
+
+def of_all_ranks(value) -> list:
+    """The `value` of every rank, in their order. Every rank has to call this."""
+    values = [value]
+    if world_size() > 1:
+        values = [None] * world_size()
+        dist.all_gather_object(values, value)
+    return values
+
+
+def mean_of_ranks(loss: torch.Tensor) -> torch.Tensor:
+    """The mean of the ranks' losses, as a float32 of its own. Every rank has to call this."""
+    loss = loss.detach().float().clone()
+    if world_size() > 1:
+        dist.all_reduce(loss)
+        loss /= world_size()
+    return loss
 
 
 # ---------------------------------------------------------------------------------- the GPU check
@@ -43,6 +84,9 @@ def script_name() -> str:
 
 def stop(problem: str) -> None:
     """End the script with what is missing and with what can be done without it."""
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # one process of a machine speaks for all
+        time.sleep(5)  # and is given the time to, before a launcher sees this one end
+        sys.exit(1)
     sys.exit(
         f"{script_name()}: {problem}\n"
         "Nothing was started. To run this script's code on this machine's CPU, with a small model\n"
@@ -50,12 +94,76 @@ def stop(problem: str) -> None:
     )
 
 
-def check_gpus(needed: int = 1) -> None:
-    """Stop the script (exit status 1) if this machine has fewer CUDA GPUs than `needed`."""
+def check_gpus(needed: int = 1) -> int:
+    """How many GPUs there are to train on; stop the script (exit status 1) if fewer than `needed`.
+
+    Under torchrun, each of its processes, on all machines, needs a GPU of its own. A script that
+    needs several is also prepared for its processes: see below.
+    """
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if found < needed:
-        plural = "s" if needed > 1 else ""
-        stop(f"needs {needed} CUDA GPU{plural}, and PyTorch finds {found or 'none'} here.")
+    under_torchrun = dist.is_available() and dist.is_torchelastic_launched()
+    if under_torchrun and int(os.environ["WORLD_SIZE"]) < needed:
+        stop(f"needs at least {needed} processes, and torchrun started {os.environ['WORLD_SIZE']}.")
+    here = int(os.environ["LOCAL_WORLD_SIZE"]) if under_torchrun else needed
+    if found < here:
+        plural = "s" if here > 1 else ""
+        stop(f"needs {here} CUDA GPU{plural}, and PyTorch finds {found or 'none'} here.")
+    if needed > 1:
+        prepare_torchrun() if under_torchrun else prepare_processes()
+    return int(os.environ["WORLD_SIZE"]) if under_torchrun else found
+
+
+def prepare_torchrun() -> None:
+    """Tell Fabric what torchrun has started, through the variables that `fabric run` uses."""
+    os.environ.setdefault("LT_DEVICES", os.environ["LOCAL_WORLD_SIZE"])
+    os.environ.setdefault("LT_NUM_NODES", os.environ["GROUP_WORLD_SIZE"])
+
+
+def prepare_processes() -> None:
+    """See to it that no process waits for another that is not there.
+
+    The first one, which starts the others, makes sure that they can meet; the others end with it.
+    """
+    if "LOCAL_RANK" not in os.environ:
+        os.environ["MAIN_PID"] = str(os.getpid())
+        check_port()
+    elif "MAIN_PID" in os.environ:
+        threading.Thread(target=end_with, args=[int(os.environ["MAIN_PID"])], daemon=True).start()
+
+
+def check_port() -> None:
+    """Stop the script (exit status 1) if `MASTER_PORT` names a port that something else uses."""
+    port = os.environ.get("MASTER_PORT")
+    opened_elsewhere = os.environ.get("NODE_RANK", "0") != "0" or "SLURM_PROCID" in os.environ
+    if port is None or opened_elsewhere:
+        return
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", int(port)))
+        except (OSError, OverflowError, ValueError) as error:
+            stop(
+                f"its processes cannot meet at port {port}, which MASTER_PORT names: {error}.\n"
+                "Unset MASTER_PORT, or set it to a port that is free."
+            )
+
+
+def end_with(parent: int) -> None:
+    """End this process, as soon as the process `parent` that started it has ended."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def check_packages(*names: str) -> None:
+    """Stop the script (exit status 1) if one of these further packages is not installed."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        sys.exit(
+            f"{script_name()}: {' and '.join(missing)} cannot be found. Nothing was started.\n"
+            "Install what this script needs:  pip install -r requirements-bonus.txt"
+        )
+    PACKAGES.extend(names)
 
 
 def check_bfloat16() -> None:
@@ -91,6 +199,11 @@ class ImageBatches(Dataset):
         return images.sub_(PIXEL_MEAN).div_(PIXEL_STD), self.labels[indices]
 
 
+def data_folder() -> Path:
+    """Where data sets lie: the folder `DATA_DIR` if that is set, else `data/` beside this file."""
+    return Path(os.environ.get("DATA_DIR") or ROOT / "data")
+
+
 def load_cifar10() -> tuple[CIFAR10, CIFAR10]:
     """CIFAR-10's training and test set, downloaded first where they are missing or damaged.
 
@@ -98,7 +211,7 @@ def load_cifar10() -> tuple[CIFAR10, CIFAR10]:
     of several processes downloads. Without a network the script ends with a message (exit status
     1), and files that were already there stay.
     """
-    folder = Path(os.environ.get("DATA_DIR") or ROOT / "data")
+    folder = data_folder()
 
     def load() -> tuple[CIFAR10, CIFAR10]:
         return CIFAR10(folder, train=True), CIFAR10(folder, train=False)
@@ -134,13 +247,54 @@ def cifar10_loaders(batch_size: int) -> tuple[DataLoader, DataLoader, DataLoader
     are no workers: one core prepares far more images than a GPU can use
     (`benchmarks/dataloading.py`).
     """
-    train_part, test_part = (ImageBatches(part) for part in load_cifar10())
+    return loaders(*map(ImageBatches, load_cifar10()), batch_size, default_convert)
+
+
+def load_imdb() -> tuple[Dataset, Dataset]:
+    """IMDb's 25,000 reviews for training and 25,000 for testing, downloaded where missing.
+
+    They lie where CIFAR-10 does. Only one of several processes downloads. Without a network the
+    script ends with a message (exit status 1).
+    """
+    from datasets import load_dataset  # the scripts about images do without this package
+
+    try:
+        reviews = load_dataset("stanfordnlp/imdb", cache_dir=str(data_folder()))
+    except OSError as error:
+        sys.exit(
+            f"{script_name()}: IMDb could not be downloaded to {data_folder()}\n  ({error})\n"
+            "Run the script again to retry: what is complete is kept. "
+            f"Without IMDb:  python rehearse.py {script_name()}"
+        )
+    return reviews["train"], reviews["test"]
+
+
+def review_batch(reviews: list[dict]) -> tuple[list[str], torch.Tensor]:
+    """A batch of B reviews: their texts, and labels [B] int64, 1 for a positive one."""
+    texts, labels = zip(*((review["text"], review["label"]) for review in reviews))
+    return list(texts), torch.tensor(labels)
+
+
+def imdb_loaders(batch_size: int) -> tuple[DataLoader, DataLoader, DataLoader]:
+    """Loaders of training, validation (a tenth of the training set) and test reviews, as text.
+
+    Scripts turn them into tokens batch by batch, padded to no more than the batch's longest.
+    """
+    return loaders(*load_imdb(), batch_size, review_batch)
+
+
+def loaders(train_part: Dataset, test_part: Dataset, batch_size: int, collate) -> tuple:
+    """The three loaders that all scripts use, over a set for training and one for testing.
+
+    Several ranks share the batches out among them: `Fabric.setup_dataloaders` sees to that, and
+    repeats a few samples where their number is not divisible by that of the ranks.
+    """
     train_part, val_part = random_split(
         train_part, [0.9, 0.1], generator=torch.Generator().manual_seed(123)
     )
 
     def loader(part: Dataset, **options) -> DataLoader:
-        return DataLoader(part, batch_size, collate_fn=default_convert, pin_memory=True, **options)
+        return DataLoader(part, batch_size, collate_fn=collate, pin_memory=True, **options)
 
     order = torch.Generator().manual_seed(123)
     return loader(train_part, shuffle=True, generator=order), loader(val_part), loader(test_part)
@@ -153,40 +307,43 @@ class Progress:
     """Iterate over a loader and show how far it is: a bar on a terminal, lines in a log file.
 
     `show(loss)` takes the loss as it is on the GPU. It is read only when it is displayed, since
-    every reading makes the CPU wait for the GPU.
+    every reading makes the CPU wait for the GPU. Several ranks iterate together, over loaders of
+    equal length; what is shown, once, is the loss and the speed of all of them.
     """
 
     def __init__(self, loader: DataLoader, title: str, log_interval: float = 30.0) -> None:
         """`log_interval`: seconds between two lines where there is no terminal."""
         self.loader, self.title, self.log_interval = loader, title, log_interval
-        self.batches = self.images = 0  # done so far
+        self.batches = self.samples = 0  # done so far, by this rank
+        self.unit = "images"
         self.seconds = 0.0  # spent on them
         self.first_loss = self.last_loss = None
 
     def __iter__(self):
-        terminal = sys.stderr.isatty()
+        terminal = sys.stderr.isatty() and rank() == 0
         start, shown = time.perf_counter(), 0.0
         with tqdm(self.loader, self.title, disable=not terminal, leave=False) as bar:
             try:
                 for batch in bar:
                     yield batch
                     self.batches += 1
-                    self.images += len(batch[-1])
+                    self.samples += len(batch[-1])
+                    self.unit = "reviews" if isinstance(batch[0], list) else "images"
                     self.seconds = time.perf_counter() - start
                     if terminal and self.seconds - shown >= 1:
                         shown = self.seconds
                         bar.set_postfix_str(self._loss_text())
                     elif not terminal and self.seconds - shown >= self.log_interval:
                         shown = self.seconds
-                        print(self._line(), flush=True)
+                        say(self._line())
             finally:  # also when the loop is left early
                 torch.cuda.synchronize()
                 self.seconds = time.perf_counter() - start
-        print(self._line(), flush=True)
+        say(self._line())
 
     def show(self, loss: torch.Tensor) -> None:
-        """Take note of the newest training loss."""
-        self.last_loss = loss.detach()
+        """Take note of the newest training loss, the mean over all ranks."""
+        self.last_loss = mean_of_ranks(loss)
         if self.first_loss is None:
             self.first_loss = self.last_loss
 
@@ -196,7 +353,7 @@ class Progress:
     def _line(self) -> str:
         return (
             f"{self.title}: batch {self.batches}/{len(self.loader)}, {self._loss_text()}"
-            f"{self.images / self.seconds:.1f} images/s"
+            f"{world_size() * self.samples / self.seconds:.1f} {self.unit}/s"
         )
 
 
@@ -211,8 +368,9 @@ def host_peak() -> float | None:
 class Report:
     """Print what ran where, how long it took and what it needed, and keep it as a JSON record.
 
-    Records are appended to `measured.jsonl` in the folder `RESULTS_DIR` if that is set, else in
-    `results/` beside this file.
+    Every rank of a script has a report, and all speak at the same places; rank 0 prints and keeps
+    what they say, memory rank by rank. Records are appended to `measured.jsonl` in the folder
+    `RESULTS_DIR` if that is set, else in `results/` beside this file.
     """
 
     def __init__(self, fabric=None) -> None:
@@ -225,14 +383,14 @@ class Report:
             check_bfloat16()
         gpu = torch.cuda.get_device_properties(0)
         bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        print(watermark(packages=",".join(PACKAGES), python=True))
-        print(
-            f"GPU: {gpu.name}, {gpu.total_memory / 1e9:.1f} GB, bfloat16: {bfloat16}\n", flush=True
-        )
+        count = f"{world_size()} × " if world_size() > 1 else ""
+        say(watermark(packages=",".join(PACKAGES), python=True))
+        say(f"GPU: {count}{gpu.name}, {gpu.total_memory / 1e9:.1f} GB, bfloat16: {bfloat16}\n")
         self.record = {
             "script": script_name(),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "gpu": gpu.name,
+            "gpus": world_size(),
             "precision": precision,
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         }
@@ -251,37 +409,44 @@ class Report:
         self.record["loss_first"] = self.epochs[0].first_loss.item()
         self.record["loss_last"] = training.last_loss.item()
         self.record["val_accuracy"] = val_accuracy
-        print(
+        say(
             f"Epoch {len(self.epochs)}: loss {self.record['loss_last']:.4f}, "
-            f"validation accuracy {val_accuracy:.2%}",
-            flush=True,
+            f"validation accuracy {val_accuracy:.2%}"
         )
 
     def finish(self, test_accuracy: float) -> None:
         """Print time, speed, peak memory and test accuracy (0..1), and append the record."""
-        images = sum(epoch.images for epoch in self.epochs)
-        self.record["images_per_second"] = images / sum(epoch.seconds for epoch in self.epochs)
+        samples = world_size() * sum(epoch.samples for epoch in self.epochs)
+        speed = samples / sum(epoch.seconds for epoch in self.epochs)
+        unit = self.epochs[-1].unit
+        self.record[f"{unit}_per_second"] = speed
         self.record["test_accuracy"] = test_accuracy
-        print(
+        say(
             f"\nTraining and validation: {self.record['minutes']:.2f} min, "
-            f"training {self.record['images_per_second']:.1f} images/s"
+            f"training {speed:.1f} {unit}/s"
         )
         self._note("", "Whole run")
-        print(f"Test accuracy: {test_accuracy:.2%}", flush=True)
-        self._append()
+        say(f"Test accuracy: {test_accuracy:.2%}")
+        if rank() == 0:
+            self._append()
 
     def _note(self, prefix: str, title: str) -> None:
-        """Print and record the peaks so far, in GB (1e9 bytes)."""
+        """Print every rank's peaks so far, in GB (1e9 bytes), and record the highest."""
         reserved = torch.cuda.max_memory_reserved() / 1e9
         allocated = torch.cuda.max_memory_allocated() / 1e9
-        host = host_peak()
-        self.record |= {
-            f"{prefix}reserved_gb": reserved,
-            f"{prefix}allocated_gb": allocated,
-            f"{prefix}host_gb": host,
-        }
-        peaks = f"GPU peak {reserved:.2f} GB reserved, {allocated:.2f} GB allocated"
-        print(f"{title}: {peaks}" + (f", host peak {host:.2f} GB" if host else ""), flush=True)
+        ranks = of_all_ranks({"reserved": reserved, "allocated": allocated, "host": host_peak()})
+        for number, peak in enumerate(ranks):
+            name = f"{title}, rank {number}" if len(ranks) > 1 else title
+            host = f", host peak {peak['host']:.2f} GB" if peak["host"] else ""
+            say(
+                f"{name}: GPU peak {peak['reserved']:.2f} GB reserved, "
+                f"{peak['allocated']:.2f} GB allocated{host}"
+            )
+        for kind in ("reserved", "allocated", "host"):
+            peaks = [peak[kind] for peak in ranks]
+            self.record[f"{prefix}{kind}_gb"] = None if None in peaks else max(peaks)
+            if len(ranks) > 1:
+                self.record[f"{prefix}{kind}_gb_by_rank"] = peaks
 
     def _append(self) -> None:
         path = Path(os.environ.get("RESULTS_DIR") or ROOT / "results") / "measured.jsonl"

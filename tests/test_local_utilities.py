@@ -295,7 +295,7 @@ def test_progress_prints_lines_in_a_log_file(old_gpu, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("Epoch 1/1: batch 1/3, loss 1.2500, ")
     assert lines[-1].startswith("Epoch 1/1: batch 3/3, loss 1.2500, ")
-    assert (progress.images, progress.batches) == (12, 3)
+    assert (progress.samples, progress.batches) == (12, 3)
 
 
 def test_progress_shows_a_bar_on_a_terminal():
