@@ -13,9 +13,10 @@ import contextlib
 import importlib.util
 import json
 import math
+import multiprocessing
 import os
 import signal
-import subprocess
+import statistics
 import sys
 import tempfile
 import time
@@ -28,14 +29,21 @@ RESULTS = ROOT / "results" / "rehearsed.json"
 NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "tqdm", "watermark")
 NEEDED += ("sklearn", "safetensors")
 COLUMNS = (  # key, heading, width, format
-    ("script", "script", 26, "s"),
-    ("precision", "precision that ran", 26, "s"),
+    ("script", "script", 41, "s"),
+    ("precision", "precision that ran", 25, "s"),
+    ("ranks", "ranks", 5, "d"),
+    ("parameters_held", "par.", 4, ".0%"),
+    ("optimizer_held", "opt.", 4, ".0%"),
     ("seconds", "seconds", 7, ".1f"),
     ("images_per_second", "images/s", 8, ".0f"),
     ("loss_first", "loss: first", 11, ".3f"),
     ("loss_last", "last", 6, ".3f"),
     ("accuracy", "test acc.", 9, ".1%"),
     ("host_gb", "host GB", 7, ".2f"),
+)
+LEGEND = (
+    "ranks: processes that trained together. par., opt.: of the parameters and of the optimizer's\n"
+    "numbers, what one rank keeps. images/s and losses: of all ranks. host GB: of the largest rank."
 )
 
 
@@ -52,6 +60,11 @@ def table_row(row: dict) -> str:
     values = [(row[key], form) for key, _, _, form in COLUMNS]
     line = table_line("-" if value is None else format(value, form) for value, form in values)
     return line if row["ok"] else f"{line}  FAILED"
+
+
+# Each script has a process of its own, forked from one that has imported PyTorch and the stand-ins.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["stand_ins.run"])
 
 
 class UnknownScript(Exception):
@@ -84,47 +97,71 @@ def display_name(script: Path) -> str:
 def rehearse(script: Path, show: bool) -> tuple[dict, str]:
     """Run one script on stand-ins in a process of its own: its row, and its output if hidden."""
     with tempfile.TemporaryDirectory(prefix="rehearsal-") as folder:
-        result, output = Path(folder) / "result.json", Path(folder) / "output.txt"
-        environment = os.environ | {
-            "DATA_DIR": folder,
-            "RESULTS_DIR": folder,  # a rehearsal is not a measurement
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
-            "PYTHONUNBUFFERED": "1",
-        }
-        command = [sys.executable, "-m", "stand_ins.run", str(script), str(result)]
-        with output.open("w") as file:
-            process = subprocess.Popen(
-                command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=None if show else file,
-                stderr=None if show else subprocess.STDOUT,
-                start_new_session=True,
-            )
-            try:
-                status = process.wait()
-            finally:
-                end_group(process)
+        output = Path(folder) / "output.txt"
+        process = PROCESSES.Process(target=run, args=[script, folder, None if show else output])
+        process.start()
+        try:
+            process.join()
+        finally:
+            end_group(process)
+        status = process.exitcode
         row = {key: None for key, *_ in COLUMNS}
         row |= {"script": display_name(script), "ok": status == 0}
-        if result.exists():
-            row |= json.loads(result.read_text())
-        text = output.read_text(errors="replace")
+        row |= together([json.loads(file.read_text()) for file in Path(folder).glob("rank-*.json")])
+        text = output.read_text(errors="replace") if output.exists() else ""
         if status < 0:
             text += f"\nended by signal {-status} ({signal.Signals(-status).name})"
         return row, text
 
 
-def end_group(process: subprocess.Popen) -> None:
+def run(script: Path, folder: str, output: Path | None) -> None:
+    """In a process of its own: run the script, with its output in a file or as it is."""
+    os.setsid()  # a group of processes that can be ended together
+    target = os.open(output or os.devnull, os.O_CREAT | os.O_RDWR)
+    for stream in (1, 2) if output else (0,):
+        os.dup2(target, stream)
+    sys.stdout.reconfigure(line_buffering=True)
+    os.environ["DATA_DIR"] = folder
+    os.environ["RESULTS_DIR"] = folder  # a rehearsal is not a measurement
+    os.environ["PYTHONUNBUFFERED"] = "1"
+
+    from stand_ins import run
+
+    run.main(str(script), folder)
+
+
+def together(ranks: list[dict]) -> dict:
+    """What was observed in all of a script's processes, from what was observed in each."""
+
+    def over(key: str, combine) -> float | None:
+        values = [rank[key] for rank in ranks]
+        return None if None in values else combine(values)
+
+    if not ranks:
+        return {}
+    return ranks[0] | {
+        "ranks": len(ranks),
+        "parameters_held": over("parameters_held", max),
+        "optimizer_held": over("optimizer_held", max),
+        "seconds": over("seconds", max),
+        "images_per_second": over("images_per_second", sum),
+        "loss_first": over("loss_first", statistics.fmean),
+        "loss_last": over("loss_last", statistics.fmean),
+        "host_gb": over("host_gb", max),
+    }
+
+
+def end_group(process: multiprocessing.Process) -> None:
     """End a script's process and all that it started: politely first, then for good."""
     try:
-        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
-            process.wait(timeout=5)
+            process.join(timeout=5)
     finally:  # also after a second Ctrl-C
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
 
 
 def read_rows(results: Path) -> list[dict]:
@@ -198,7 +235,7 @@ def main() -> int:
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # all end as Ctrl-C does
         signal.signal(sign, signal.default_int_handler)
     running_row = sys.stdout.isatty() and not options.show  # shown while its script runs
-    start, failed, done, kept = time.monotonic(), [], 0, 0
+    start, failed, done, kept, replaced = time.monotonic(), [], 0, 0, {}
     print(table_line(heading for _, heading, _, _ in COLUMNS), flush=True)
     try:
         for script in scripts:
@@ -206,6 +243,7 @@ def main() -> int:
                 print(display_name(script), end="", flush=True)
             row, output = rehearse(script, options.show)
             done += 1
+            replaced |= row.pop("stand_ins", {})
             if script.is_relative_to(ROOT) or options.results != RESULTS:
                 keep(row, options.results)
                 kept += 1
@@ -221,6 +259,8 @@ def main() -> int:
             print(f"Rows kept in {options.results}")
             if options.results == RESULTS:
                 update_readme()
+    print(f"\n{LEGEND}\n\nWhat ran in the place of what:")
+    print("".join(f"  {asked}: {given}\n" for asked, given in replaced.items()))
     seconds = time.monotonic() - start
     print(f"{done - len(failed)} of {done} scripts ran to the end, in {seconds:.0f} s.")
     if failed:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
+SCRIPTS = ("[0-9]*_*.py", "[0-9]*/[0-9]*_*.py", "bonus_*.py")
+
 
 @dataclass(frozen=True)
 class Rung:
@@ -40,7 +42,10 @@ def read_rung(path: Path) -> Rung:
         raise LadderError(
             f"{script}: the docstring needs a first line, `Builds on: …`, the lesson and `Run: …`"
         )
-    parent = None if match["parent"] == "nothing" else match["parent"]
+    parent = None
+    if match["parent"] != "nothing":  # named as seen from the script's own folder, or from the root
+        sibling = path.parent / match["parent"]
+        parent = sibling.relative_to(ROOT).as_posix() if sibling.exists() else match["parent"]
     return Rung(
         script, parent, bool(match["variant"]), match["title"], match["lesson"], match["run"]
     )
@@ -49,9 +54,10 @@ def read_rung(path: Path) -> Rung:
 def read_ladder(root: Path = ROOT) -> list[Rung]:
     """All rungs, each after the one it builds on; LadderError if that cannot be.
 
-    Rungs that could stand in either order stand in the order of their names.
+    Rungs that could stand in either order stand in the order of their names, the bonus last.
     """
-    rungs = {rung.script: rung for rung in map(read_rung, sorted(root.glob("[0-9]*_*.py")))}
+    files = [path for pattern in SCRIPTS for path in sorted(root.glob(pattern))]
+    rungs = {rung.script: rung for rung in map(read_rung, files)}
     for rung in rungs.values():
         if rung.parent is not None and rung.parent not in rungs:
             raise LadderError(f"{rung.script}: there is no script {rung.parent} to build on")
@@ -64,11 +70,16 @@ def read_ladder(root: Path = ROOT) -> list[Rung]:
         raise LadderError(f"these scripts build on each other: {error.args[1]}") from None
     order, ready = [], []
     while sorter.is_active():
-        ready = sorted([*ready, *sorter.get_ready()])
+        ready = sorted([*ready, *sorter.get_ready()], key=_place)
         script = ready.pop(0)
         order.append(rungs[script])
         sorter.done(script)
     return order
+
+
+def _place(script: str) -> tuple[bool, str]:
+    name = script.rpartition("/")[2]
+    return name.startswith("bonus"), name
 
 
 def code(script: str) -> list[str]:

@@ -5,6 +5,9 @@ import time
 
 import torch
 import torch.nn.functional as F
+from lightning import Fabric
+from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
+from torch.distributed.tensor import DTensor
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
@@ -22,6 +25,9 @@ class Observer:
         self.accuracy = None  # of the metric computed last, 0..1
         self.parameters = self.autocast = None  # dtypes
         self.scaler = False
+        # of the model's parameters, and of the optimizer's numbers for them, what this rank keeps
+        self.parameters_held = self.optimizer_held = None
+        self._whole = None  # the model's parameters, before anything was sharded
         self._in_loss = False
         self._images = 0
         self._first_time = self._last_time = None
@@ -30,9 +36,12 @@ class Observer:
         """Start to watch. Cannot be undone."""
         F.cross_entropy = self._watch_loss(F.cross_entropy)
         Metric._wrap_compute = self._watch_metric(Metric._wrap_compute)
-        torch.amp.GradScaler.scale = self._watch_scaler(torch.amp.GradScaler.scale)
+        for scaler in (torch.amp.GradScaler, ShardedGradScaler):
+            scaler.scale = self._watch_scaler(scaler.scale)
+        Fabric.setup = self._watch_setup(Fabric.setup)
         self._optimizer_hook = register_optimizer_step_pre_hook(self._watch_optimizer)
         register_optimizer_step_post_hook(self._end_step)
+        self._state_hook = register_optimizer_step_post_hook(self._watch_state)
         self._module_hook = register_module_forward_pre_hook(self._watch_module)
 
     def losses(self) -> tuple[float | None, float | None]:
@@ -108,15 +117,45 @@ class Observer:
 
         return wrapped
 
+    def _watch_setup(self, setup):
+        @functools.wraps(setup)
+        def wrapped(fabric, module, *args, **kwargs):
+            self._whole = sum(parameter.numel() for parameter in module.parameters())
+            return setup(fabric, module, *args, **kwargs)
+
+        return wrapped
+
     def _watch_optimizer(self, optimizer, args, kwargs) -> None:
-        self.parameters = optimizer.param_groups[0]["params"][0].dtype
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.parameters = parameters[0].dtype
+        held = sum(map(_held, parameters))
+        self._whole = self._whole or held
+        self.parameters_held = held / self._whole
         self._optimizer_hook.remove()
+
+    def _watch_state(self, optimizer, args, kwargs) -> None:
+        kept = [
+            (kind, _held(value))
+            for parameter, state in optimizer.state.items()
+            for kind, value in state.items()
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape
+        ]
+        if kept:
+            kinds = {kind for kind, _ in kept}  # for Adam, two averages
+            whole = len(kinds) * self._whole
+            self.optimizer_held = sum(numbers for _, numbers in kept) / whole
+        self._state_hook.remove()
 
     def _watch_module(self, module, args) -> None:
         if isinstance(module, torch.nn.Linear) and torch.is_grad_enabled():
             if torch.is_autocast_enabled("cpu"):
                 self.autocast = torch.get_autocast_dtype("cpu")
             self._module_hook.remove()
+
+
+def _held(tensor: torch.Tensor) -> int:
+    """How many of a tensor's numbers this rank keeps."""
+    return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).numel()
 
 
 def _name(dtype: torch.dtype) -> str:

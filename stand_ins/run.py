@@ -1,7 +1,8 @@
-"""Run one unmodified script on stand-ins: `python -m stand_ins.run SCRIPT RESULT.json`.
+"""Run one unmodified script on stand-ins: `python -m stand_ins.run SCRIPT FOLDER`.
 
-Meant to be started by `rehearse.py`, in a process of its own, because the stand-ins replace parts
-of PyTorch for good. The script's output is its own; what was observed goes to RESULT.json.
+Meant for `rehearse.py`, in a process of its own, because the stand-ins replace parts of PyTorch
+for good. The script's output is its own. Each of its processes writes what was observed in it to
+FOLDER/rank-N.json. `torchrun -m stand_ins.run SCRIPT FOLDER` works as well.
 """
 
 import json
@@ -15,8 +16,12 @@ from pathlib import Path
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # also on a machine with a GPU, the CPU takes its place
 
-from stand_ins import data, hardware, weights
+import torch.distributed as dist
+
+from stand_ins import data, hardware, language, ranks, used, weights
 from stand_ins.observer import Observer
+
+GPUS = 2  # of which a script with a strategy for several takes all
 
 
 def host_peak() -> float:
@@ -25,11 +30,30 @@ def host_peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
-def main(script: str, result: str) -> None:
-    """Run `script` as if started by `python SCRIPT`; exit status 1 if it raises."""
-    hardware.install()
+def main(script: str, folder: str) -> None:
+    """Run `script` as if started by `python SCRIPT`; exit status 1 if one of its ranks fails."""
+    if "LOCAL_RANK" in os.environ:  # torchrun has started all of them
+        run_rank(script, folder)
+        return
+    others = []
+    for _ in range(1, GPUS):
+        rank = ranks.Rank()
+        if rank.is_this_process:
+            run_rank(script, folder)
+            return
+        others.append(rank)
+    ranks.install(others)
+    run_rank(script, folder)
+    if any(rank.wait() for rank in others if rank.started):
+        sys.exit(1)
+
+
+def run_rank(script: str, folder: str) -> None:
+    """Run `script` on stand-ins in this process, and write down what was observed in it."""
+    hardware.install(GPUS)
     data.install()
     weights.install()
+    language.install()
     observer = Observer()
     observer.install()
     sys.argv = [script]
@@ -50,10 +74,16 @@ def main(script: str, result: str) -> None:
             "loss_last": loss_last,
             "accuracy": observer.accuracy,
             "host_gb": host_peak(),
+            "parameters_held": observer.parameters_held,
+            "optimizer_held": observer.optimizer_held,
+            "stand_ins": used,
         }
-        draft = Path(result).with_suffix(".draft")
+        number = os.environ.get("RANK") or os.environ.get("LOCAL_RANK", "0")
+        draft = Path(folder) / f"rank-{number}.draft"
         draft.write_text(json.dumps(seen))
-        draft.replace(result)
+        draft.replace(draft.with_suffix(".json"))
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _from(script: str, trace):

@@ -1,0 +1,101 @@
+"""FSDP2: each parameter is sharded by itself, and the plan is a function.
+
+Builds on: 09_fsdp-act-checkp.py (variant)
+
+PyTorch calls the FSDP of the scripts before this one legacy. Its successor, `fully_shard`, divides
+every parameter along its first dimension into a DTensor and needs no flat buffers, which makes
+freezing, loading and the peak simpler to reason about. What arguments did before, a function does:
+checkpoint each block, shard each block, then the rest. The optimizer comes after the sharding, as
+that replaces the parameters. Fabric takes float16 with loss scaling here only as a plugin; the
+losses are those of the parent.
+
+Run: python 08-10-vit-h14/09-2_fsdp2-act-checkp.py
+"""
+
+import torch
+import torch.nn.functional as F
+from lightning import Fabric
+from lightning.fabric.plugins import MixedPrecision
+from lightning.fabric.strategies import ModelParallelStrategy
+from torch.distributed.algorithms._checkpoint import checkpoint_wrapper
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torchmetrics import Accuracy
+from torchvision.models import ViT_H_14_Weights, vit_h_14
+from torchvision.models.vision_transformer import EncoderBlock
+
+from local_utilities import Progress, Report, check_gpus, cifar10_loaders
+
+
+def shard(model, mesh):
+    checkpoint_wrapper.apply_activation_checkpointing(
+        model, check_fn=lambda module: isinstance(module, EncoderBlock)
+    )
+    options = {"mesh": mesh["data_parallel"], "mp_policy": MixedPrecisionPolicy(torch.float16)}
+    for block in model.encoder.layers:
+        fully_shard(block, **options)
+    return fully_shard(model, **options)
+
+
+@torch.no_grad()
+def evaluate(model, loader, device):
+    model.eval()
+    accuracy = Accuracy(task="multiclass", num_classes=10).to(device)
+    for images, labels in loader:
+        images = F.interpolate(images, size=518, mode="bilinear")
+        accuracy.update(model(images), labels)
+    return accuracy.compute().item()
+
+
+if __name__ == "__main__":
+    gpus = check_gpus(2)
+    torch.manual_seed(123)
+    torch.set_float32_matmul_precision("high")
+    num_epochs = 1
+    strategy = ModelParallelStrategy(shard, data_parallel_size=gpus, tensor_parallel_size=1)
+    precision = MixedPrecision("16-mixed", device="cuda")
+    fabric = Fabric(accelerator="cuda", devices="auto", strategy=strategy, plugins=precision)
+    fabric.launch()
+    report = Report(fabric)
+
+    #########################################
+    # 1. Data
+    #########################################
+
+    loaders = fabric.setup_dataloaders(*cifar10_loaders(batch_size=4))
+    train_loader, val_loader, test_loader = loaders
+
+    #########################################
+    # 2. Model
+    #########################################
+
+    with fabric.rank_zero_first(local=True):
+        model = vit_h_14(weights=ViT_H_14_Weights.IMAGENET1K_SWAG_E2E_V1)
+    model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
+    model = fabric.setup(model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-5)
+    optimizer = fabric.setup_optimizers(optimizer)
+    report.model_created()
+
+    #########################################
+    # 3. Finetuning
+    #########################################
+
+    for epoch in range(1, num_epochs + 1):
+        model.train()
+        progress = Progress(train_loader, f"Epoch {epoch}/{num_epochs}")
+        for images, labels in progress:
+            images = F.interpolate(images, size=518, mode="bilinear")
+            loss = F.cross_entropy(model(images), labels)
+            progress.show(loss)
+            optimizer.zero_grad()
+            fabric.backward(loss)
+            optimizer.step()
+        val_accuracy = evaluate(model, Progress(val_loader, "Validation"), fabric.device)
+        report.end_epoch(progress, val_accuracy)
+
+    #########################################
+    # 4. Test
+    #########################################
+
+    test_accuracy = evaluate(model, Progress(test_loader, "Test"), fabric.device)
+    report.finish(test_accuracy)
