@@ -17,3 +17,9 @@ def run(*command: str, timeout: float = 300, **environment: str) -> subprocess.C
         text=True,
         timeout=timeout,
     )
+
+
+def alive(pid: str) -> bool:
+    """Whether a process runs; one that has ended but was not yet waited for does not."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", pid], capture_output=True, text=True).stdout
+    return bool(state.strip()) and not state.startswith("Z")

@@ -20,6 +20,15 @@ BUDGETS = {
     "05_gradient-accum.py": (10, 6),
     "06_sgd-with-scheduler.py": (7, 3),
     "07_init-module.py": (3, 2),
+    "08-10-vit-h14/08_baseline.py": (6, 6),
+    "08-10-vit-h14/08a_fsdp-defaults.py": (2, 2),
+    "08-10-vit-h14/08b_fsdp-custom.py": (6, 2),
+    "08-10-vit-h14/08c_fsdp-size-wrap.py": (3, 3),
+    "08-10-vit-h14/09_fsdp-act-checkp.py": (3, 1),
+    "08-10-vit-h14/09-2_fsdp2-act-checkp.py": (20, 7),
+    "08-10-vit-h14/10_fsdp-with-cpu-offload.py": (3, 2),
+    "bonus_distilbert-after.py": (14, 6),
+    "bonus_bigbird.py": (22, 18),
 }
 each_script = pytest.mark.parametrize("rung", LADDER, ids=lambda rung: rung.script)
 
@@ -40,8 +49,29 @@ def test_ladder_holds_every_script_in_order():
         "05_gradient-accum.py",
         "06_sgd-with-scheduler.py",
         "07_init-module.py",
+        "08-10-vit-h14/08_baseline.py",
+        "08-10-vit-h14/08a_fsdp-defaults.py",
+        "08-10-vit-h14/08b_fsdp-custom.py",
+        "08-10-vit-h14/08c_fsdp-size-wrap.py",
+        "08-10-vit-h14/09_fsdp-act-checkp.py",
+        "08-10-vit-h14/09-2_fsdp2-act-checkp.py",
+        "08-10-vit-h14/10_fsdp-with-cpu-offload.py",
+        "bonus_distilbert-before.py",
+        "bonus_distilbert-after.py",
+        "bonus_bigbird.py",
     ]
-    assert {rung.script for rung in LADDER[1:]} == set(BUDGETS)
+    assert {rung.script for rung in LADDER if rung.parent} == set(BUDGETS)
+
+
+def test_the_parents_are_those_of_the_map():
+    parents = {rung.script.rpartition("/")[2]: rung.parent for rung in LADDER}
+    folder = "08-10-vit-h14/"
+    assert parents["08_baseline.py"] == "02_mixed-precision.py"
+    assert parents["08a_fsdp-defaults.py"] == f"{folder}08_baseline.py"
+    assert parents["08b_fsdp-custom.py"] == f"{folder}08a_fsdp-defaults.py"
+    assert parents["08c_fsdp-size-wrap.py"] == f"{folder}08b_fsdp-custom.py"
+    assert parents["09_fsdp-act-checkp.py"] == f"{folder}08b_fsdp-custom.py"
+    assert parents["10_fsdp-with-cpu-offload.py"] == f"{folder}09_fsdp-act-checkp.py"
 
 
 @each_script
@@ -87,9 +117,15 @@ def test_skeleton_is_the_same(rung):
     headings = [line.strip() for line in lines if re.match(r"\s*# \d", line)]
     assert headings == ["# 1. Data", "# 2. Model", "# 3. Finetuning", "# 4. Test"]
     functions = [node.name for node in ast.parse("\n".join(lines)).body if hasattr(node, "name")]
-    assert functions == ["evaluate"]
+    assert functions == (["shard", "evaluate"] if "fsdp2" in rung.script else ["evaluate"])
     text = "\n".join(lines)
-    assert "vit_l_16(weights=ViT_L_16_Weights.IMAGENET1K_V1)" in text
+    if "bonus" in rung.script:
+        assert "AutoModelForSequenceClassification.from_pretrained(name, num_labels=2)" in text
+        return
+    model = "vit_l_16(weights=ViT_L_16_Weights.IMAGENET1K_V1)"
+    if "vit-h14" in rung.script:
+        model = "vit_h_14(weights=ViT_H_14_Weights.IMAGENET1K_SWAG_E2E_V1)"
+    assert model in text
     assert "torch.nn.Linear(model.heads.head.in_features, 10)" in text
 
 
@@ -101,6 +137,7 @@ def test_docstring_is_a_lesson(rung):
 
 def copy_ladder(tmp_path, monkeypatch):
     for rung in LADDER:
+        (tmp_path / rung.script).parent.mkdir(exist_ok=True)
         (tmp_path / rung.script).write_text((ROOT / rung.script).read_text())
     monkeypatch.setattr("stand_ins.ladder.ROOT", tmp_path)
 

@@ -11,17 +11,22 @@ import time
 import pytest
 
 from stand_ins.ladder import ROOT, read_ladder
-from tests.helpers import run
+from tests.helpers import alive, run
 
 SCRIPTS = [rung.script for rung in read_ladder()]
+RANKS = [script for script in SCRIPTS if "fsdp" in script or "bigbird" in script]
 PRECISIONS = {
     "02_mixed-precision.py": "float16 mixed, GradScaler",
+    "bonus_distilbert-before.py": "float32",
     "02-2_bf16-mixed.py": "bfloat16 mixed",
     "03-2_float16-nan.py": "float16",
 }
 KEYS = [
     "script",
     "precision",
+    "ranks",
+    "parameters_held",
+    "optimizer_held",
     "seconds",
     "images_per_second",
     "loss_first",
@@ -41,6 +46,15 @@ def test_every_script_ran_to_its_end(rehearsed):
         assert 0 < row["host_gb"] < 8
 
 
+def test_scripts_for_several_gpus_ran_in_two_processes_and_shared_the_model(rehearsed):
+    for script, row in rehearsed.items():
+        assert row["ranks"] == (2 if script in RANKS else 1)
+        share = pytest.approx(1 / row["ranks"], abs=0.01)
+        assert row["parameters_held"] == share
+        if "06" not in script and "07" not in script and "after" not in script:  # SGD keeps nothing
+            assert row["optimizer_held"] == share
+
+
 def test_the_trunk_learns(rehearsed):
     assert rehearsed["01_pytorch-fp32.py"]["accuracy"] >= 0.90
 
@@ -54,12 +68,17 @@ def test_every_other_rung_learns_as_well(rehearsed, script):
         assert row["accuracy"] < 0.2
     else:
         assert row["loss_last"] < row["loss_first"]
-        assert abs(row["accuracy"] - rehearsed["01_pytorch-fp32.py"]["accuracy"]) <= 0.05
+        if script in RANKS:  # of a third of the images
+            assert row["accuracy"] >= 0.8
+        else:
+            assert row["accuracy"] >= rehearsed["01_pytorch-fp32.py"]["accuracy"] - 0.05
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_the_precision_asked_for_is_the_one_that_ran(rehearsed, script):
     expected = "float32" if script.startswith("01") else "bfloat16"
+    if "vit-h14" in script:
+        expected = "float16 mixed, GradScaler"
     assert rehearsed[script]["precision"] == PRECISIONS.get(script, expected)
 
 
@@ -93,12 +112,6 @@ def test_a_script_that_raises_fails_alone(tmp_path):
     rows = {row["script"]: row for row in json.loads(results.read_text())}
     assert rows[str(bad)]["ok"] is False
     assert rows[str(good)]["ok"] is True
-
-
-def alive(pid: str) -> bool:
-    """Whether a process runs; one that has ended but was not yet waited for does not."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", pid], capture_output=True, text=True).stdout
-    return bool(state.strip()) and not state.startswith("Z")
 
 
 @pytest.mark.parametrize(

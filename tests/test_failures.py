@@ -1,0 +1,218 @@
+"""Several processes when something is wrong: a clear message, and none of them stays behind."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from stand_ins.ladder import ROOT
+from tests.helpers import alive, run
+
+SHARDED = ROOT / "08-10-vit-h14" / "08a_fsdp-defaults.py"
+TRAINING = "        for images, labels in progress:\n"
+SECONDS = 15  # from the failure to the end of the last process; Fabric looks every five
+
+
+@contextmanager
+def started(*command: str, **environment: str):
+    """A command in a session of its own, of which nothing is left in the end."""
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        if members(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def members(session: int) -> list[str]:
+    """The processes of a session that run."""
+    found = subprocess.run(
+        ["ps", "-o", "pid=", "-s", str(session)], capture_output=True, text=True
+    ).stdout.split()
+    return [pid for pid in found if alive(pid)]
+
+
+def broken(tmp_path, where: str, what: str) -> str:
+    """A copy of a script for several GPUs, with a line that breaks some of its ranks."""
+    text = SHARDED.read_text()
+    assert where in text
+    script = tmp_path / "broken.py"
+    script.write_text(text.replace(where, where + what))
+    return str(script)
+
+
+CASES = {
+    "the first rank raises": "if fabric.global_rank == 0: raise ValueError('too hot')",
+    "the second rank raises": "if fabric.global_rank == 1: raise ValueError('too hot')",
+    "the first raises while the second sleeps": (
+        "import time; time.sleep(600 * fabric.global_rank); raise ValueError('too hot')"
+    ),
+    "the second raises while the first sleeps": (
+        "import time; time.sleep(600 - 600 * fabric.global_rank); raise ValueError('too hot')"
+    ),
+    "the second is killed while the first sleeps": (
+        "import os, time; time.sleep(600 - 600 * fabric.global_rank); os.kill(os.getpid(), 9)"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_when_a_rank_dies_all_end_within_seconds(tmp_path, case):
+    line = f"            print('now', flush=True); {CASES[case].replace(' if ', ' if ')}\n"
+    if CASES[case].startswith("if"):
+        line = f"            print('now', flush=True)\n            {CASES[case]}\n"
+    script = broken(tmp_path, TRAINING, line)
+    folder = {"DATA_DIR": str(tmp_path), "RESULTS_DIR": str(tmp_path)}
+    with started("-m", "stand_ins.run", script, str(tmp_path), **folder) as process:
+        lines = []
+        for text in process.stdout:
+            lines.append(text)
+            if text == "now\n":
+                break
+        broke = time.monotonic()
+        rest, _ = process.communicate(timeout=60)
+        while members(process.pid) and time.monotonic() - broke < SECONDS:
+            time.sleep(0.2)
+        left = members(process.pid)
+        seconds = time.monotonic() - broke
+    assert left == []
+    assert seconds < SECONDS
+    assert process.returncode != 0
+    output = "".join(lines) + rest
+    if "killed" in case:
+        assert "terminated with code -9" in output
+    else:
+        assert "ValueError: too hot" in output
+
+
+def test_too_few_gpus_are_told_once_and_nothing_starts(tmp_path):
+    """Started as `python SCRIPT` and by torchrun, on a machine without GPUs."""
+    start = time.monotonic()
+    process = run(str(SHARDED), RESULTS_DIR=str(tmp_path))
+    assert process.returncode == 1
+    assert process.stderr.count("needs 2 CUDA GPUs, and PyTorch finds none here") == 1
+    assert "python rehearse.py 08-10-vit-h14/08a_fsdp-defaults.py" in process.stderr
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    process = run(*launcher, str(SHARDED), RESULTS_DIR=str(tmp_path))
+    assert process.returncode == 1
+    assert process.stderr.count("needs 2 CUDA GPUs, and PyTorch finds none here") == 1
+    process = run(*launcher[:-1], "--nproc-per-node=1", str(SHARDED), RESULTS_DIR=str(tmp_path))
+    assert "needs at least 2 processes, and torchrun started 1" in process.stderr
+    assert time.monotonic() - start < 120
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def busy_port():
+    """The number of a port at which somebody listens."""
+    with socket.socket() as listener:
+        listener.bind(("", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_a_port_in_use_is_told_and_nothing_starts(tmp_path, busy_port):
+    start = time.monotonic()
+    with started(
+        "-m", "stand_ins.run", str(SHARDED), str(tmp_path),
+        MASTER_PORT=str(busy_port), DATA_DIR=str(tmp_path), RESULTS_DIR=str(tmp_path),
+    ) as process:  # fmt: skip
+        output, _ = process.communicate(timeout=90)
+        assert members(process.pid) == []
+    assert process.returncode == 1
+    assert f"cannot meet at port {busy_port}" in output
+    assert "Unset MASTER_PORT" in output
+    assert "Traceback" not in output
+    assert time.monotonic() - start < 60
+
+
+def test_a_free_port_is_used(monkeypatch, busy_port):
+    import local_utilities
+
+    monkeypatch.setenv("MASTER_PORT", "no number")
+    with pytest.raises(SystemExit, match="cannot meet at port no number"):
+        local_utilities.check_port()
+    with socket.socket() as free:
+        free.bind(("", 0))
+        monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
+    local_utilities.check_port()
+    monkeypatch.setenv("MASTER_PORT", str(busy_port))
+    monkeypatch.setenv("NODE_RANK", "1")  # the port is another machine's
+    local_utilities.check_port()
+
+
+@pytest.mark.parametrize("script", ["bonus_bigbird.py", "bonus_distilbert-before.py"])
+def test_missing_transformers_is_told(tmp_path, script):
+    """With a Python that finds every package but transformers and datasets."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.machinery, importlib.metadata\n"
+        "def hide(owner, name, answer):\n"
+        "    original = getattr(owner, name)\n"
+        "    def found(cls, package, *args):\n"
+        "        hidden = package in ('transformers', 'datasets')\n"
+        "        return answer(package) if hidden else original(package, *args)\n"
+        "    setattr(owner, name, classmethod(found))\n"
+        "def unknown(package):\n"
+        "    raise importlib.metadata.PackageNotFoundError(package)\n"
+        "hide(importlib.machinery.PathFinder, 'find_spec', lambda package: None)\n"
+        "hide(importlib.metadata.Distribution, 'from_name', unknown)\n"
+    )
+    process = run(script, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
+    assert process.returncode == 1
+    assert "transformers and datasets cannot be found" in process.stderr
+    assert "pip install -r requirements-bonus.txt" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_two_nodes_train_together(tmp_path):
+    """Two torchruns of one process each, which meet at an address, as on two machines."""
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    results = [tmp_path / "node-0", tmp_path / "node-1"]
+    processes = []
+    for node, folder in enumerate(results):
+        folder.mkdir()
+        processes.append(
+            subprocess.Popen(
+                [
+                    sys.executable, "-m", "torch.distributed.run", "--nnodes=2",
+                    f"--node-rank={node}", "--nproc-per-node=1", "--master-addr=127.0.0.1",
+                    f"--master-port={port}", "-m", "tests.probe_ranks", str(SHARDED), str(folder),
+                    "{}",
+                ],
+                cwd=ROOT,
+                env=os.environ
+                | {"PYTHONPATH": str(ROOT), "DATA_DIR": str(folder), "RESULTS_DIR": str(folder)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )  # fmt: skip
+    try:
+        outputs = [process.communicate(timeout=180)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    first, second = (torch.load(folder / f"rank-{node}.pt") for node, folder in enumerate(results))
+    assert first["parameters"] + second["parameters"] == first["whole"]
+    assert first["losses"] == second["losses"]
+    assert "Test accuracy" in outputs[0]
+    assert "Test accuracy" not in outputs[1]
+    assert [folder.joinpath("measured.jsonl").exists() for folder in results] == [True, False]
