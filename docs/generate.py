@@ -1,4 +1,4 @@
-"""Make the README's result table and docs/ladder.md from results/ and from the scripts.
+"""Make the README's result tables and docs/ladder.md from results/ and from the scripts.
 
     python -m docs.generate        (or: make results)
 
@@ -34,55 +34,73 @@ def anchor(script: str) -> str:
     return script.removesuffix(".py").rpartition("/")[2]
 
 
-def published_cells(row: dict | None, base: dict) -> list[str]:
-    """Memory (also in percent of the trunk's), minutes and accuracy."""
+def published_cells(row: dict | None, base: dict | None) -> list[str]:
+    """Memory (also in percent of the base's, if there is one), minutes and accuracy."""
     if row is None:
         return ["", "", ""]
     if "what" in row:  # not the peak of the whole run
         memory = f"{row['gb']:.2f} GB, was {row['without_gb']:.2f} ({row['what']})"
     else:
-        memory = f"{row['gb']:.2f} GB ({100 * row['gb'] / base['gb']:.0f} %)"
+        share = f" ({100 * row['gb'] / base['gb']:.0f} %)" if base else ""
+        memory = f"{row['gb']:.2f} GB{share}"
     minutes = f"{row['minutes']:.2f} min" if "minutes" in row else ""
     accuracy = f"{row['accuracy']:.2f} %" if "accuracy" in row else ""
     return [memory, minutes, accuracy]
 
 
 def rehearsed_cells(row: dict | None) -> list[str]:
-    """Precision and accuracy."""
+    """What ran, and accuracy."""
     if row is None:
         return ["not run", ""]
     if not row["ok"]:
         return ["failed", ""]
+    ran = row["precision"] or ""
+    if row["ranks"] > 1:
+        ran += f"; {row['ranks']} ranks with {row['parameters_held']:.0%} of the parameters each"
     accuracy = "" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f} %"
     if row["loss_last"] is None:
         accuracy = f"loss NaN, {accuracy}"
-    return [row["precision"] or "", accuracy]
+    return [ran, accuracy]
 
 
-def results_table(ladder: list[Rung], results: Path) -> str:
-    """The README's table: one row a rung, published figures beside rehearsed ones."""
+def table(title: str, rungs: list[Rung], results: Path, base: str | None) -> str:
+    """One row a rung, published figures beside rehearsed ones; memory also in shares of `base`."""
     published = rows_by_script(results / "published.json")
     rehearsed = rows_by_script(results / "rehearsed.json")
-    base = next(iter(published.values()))  # the trunk
     lines = [
+        f"### {title}\n",
         "| technique | script | change | published memory | published time | "
-        "published accuracy | rehearsed precision | rehearsed accuracy |",
+        "published accuracy | rehearsed: what ran | rehearsed accuracy |",
         "| --- | --- | --- | --: | --: | --: | --- | --: |",
     ]
-    for rung in ladder:
+    for rung in rungs:
         added, removed = changed(diff(rung))
         change = (
             f"[+{added} −{removed}](docs/ladder.md#{anchor(rung.script)})" if rung.parent else "–"
         )
         cells = [
             technique(rung) + (" (variant)" if rung.variant else ""),
-            f"[{rung.script}]({rung.script})",
+            f"[{rung.script.rpartition('/')[2]}]({rung.script})",
             change,
-            *published_cells(published.get(rung.script), base),
+            *published_cells(published.get(rung.script), published.get(base)),
             *rehearsed_cells(rehearsed.get(rung.script)),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def results_tables(ladder: list[Rung], results: Path) -> str:
+    """The README's tables: a model and its GPUs each."""
+    large = [rung for rung in ladder if rung.script.startswith("08-10")]
+    language = [rung for rung in ladder if rung.script.startswith("bonus")]
+    small = [rung for rung in ladder if rung not in large + language]
+    return "\n\n".join(
+        [
+            table("ViT-L/16 on one GPU", small, results, small[0].script),
+            table("ViT-H/14, from 08a on four GPUs", large, results, large[0].script),
+            table("Language models; BigBird on four GPUs", language, results, None),
+        ]
+    )
 
 
 def ladder_page(ladder: list[Rung]) -> str:
@@ -103,22 +121,22 @@ def ladder_page(ladder: list[Rung]) -> str:
     return "\n".join(parts)
 
 
-def with_table(readme: str, table: str) -> str:
-    """The README with `table` between its markers; ValueError if a marker is missing."""
+def with_tables(readme: str, tables: str) -> str:
+    """The README with `tables` between its markers; ValueError if a marker is missing."""
     before, start, rest = readme.partition(START)
     _, end, after = rest.partition(END)
     if not (start and end):
         raise ValueError(f"README.md needs the two lines\n{START}\n{END}")
-    return f"{before}{START}\n\n{table}\n\n{END}{after}"
+    return f"{before}{START}\n\n{tables}\n\n{END}{after}"
 
 
 def pages() -> dict[Path, str]:
     """What the generated pages should contain, by path."""
     ladder = read_ladder()
     readme = ROOT / "README.md"
-    table = results_table(ladder, ROOT / "results")
+    tables = results_tables(ladder, ROOT / "results")
     return {
-        readme: with_table(readme.read_text(), table),
+        readme: with_tables(readme.read_text(), tables),
         ROOT / "docs" / "ladder.md": ladder_page(ladder),
     }
 

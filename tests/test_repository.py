@@ -1,9 +1,12 @@
 """README, generated pages and style."""
 
 import json
+import math
 import re
 
 import pytest
+import torch
+from torchvision.models import vit_h_14
 
 from docs import generate
 from stand_ins.ladder import ROOT
@@ -30,12 +33,44 @@ def test_commands_in_the_readme_exist():
     assert len(COMMANDS) >= 6
     for command in filter(None, COMMANDS):
         program, *words = command.split()
-        assert program in ("make", "python", "pip", "git"), command
+        assert program in (
+            "make",
+            "python",
+            "pip",
+            "git",
+            "torchrun",
+            "CUDA_VISIBLE_DEVICES=0,1",
+        ), command
         if program == "make":
             assert re.search(rf"^{words[0]}:", makefile, re.MULTILINE), command
         for word in words:
             if re.search(r"\.(py|txt)$", word):
                 assert (ROOT / word).is_file(), command
+
+
+def test_what_to_expect_of_several_gpus_is_calculated():
+    """The README's table, from ViT-H/14's parameters and CIFAR-10's images.
+
+    Float32 parameters, gradients and two averages are 16 bytes; a step gathers float16 parameters
+    twice and scatters float16 gradients once, each time but for the part that a GPU has.
+    """
+    with torch.device("meta"):
+        model = vit_h_14(image_size=518)
+        model.heads.head = torch.nn.Linear(1280, 10)
+    parameters = sum(p.numel() for p in model.parameters())
+    gpus = [1, 2, 4, 8, 8]
+    rows = {
+        "parameters, gradients and averages, in GB": [
+            f"{16e-9 * parameters / n:.1f}" for n in gpus
+        ],
+        "moved in each step by 08b, 08c, 09 and 10, in GB": [
+            f"{6e-9 * parameters * (n - 1) / n:.1f}" if n > 1 else "0" for n in gpus
+        ],
+        "images in each step, of all GPUs": [str(4 * n) for n in gpus],
+        "steps in an epoch": [f"{math.ceil(45_000 / (4 * n)):,}" for n in gpus],
+    }
+    for name, cells in rows.items():
+        assert f"| {name} | {' | '.join(cells)} |" in README
 
 
 def test_files_in_the_readme_exist():
@@ -54,4 +89,4 @@ def test_style(arguments):
 
 def test_generate_tells_of_a_missing_marker():
     with pytest.raises(ValueError, match="needs the two lines"):
-        generate.with_table("# no markers", "table")
+        generate.with_tables("# no markers", "table")
