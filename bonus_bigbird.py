@@ -1,12 +1,14 @@
-"""BigBird on four GPUs: long texts, sharded parameters, and an optimizer on the host.
+"""BigBird on several GPUs: long texts, sharded parameters, and an optimizer on the host.
 
 Builds on: bonus_distilbert-after.py
 
 BigBird reads thousands of tokens, because a block of 64 attends to some others instead of to all.
 Its class gives that up for good at the first text of 704 tokens or fewer, hence the padding to
-multiples of 768. Parameters and optimizer live on the host, and a GPU holds one review at a time:
-twelve of them, on each GPU, make a step. Until the last of the twelve `no_backward_sync` keeps the
-gradients where they are; with CPU offload that is not only faster, but needed for a correct sum.
+multiples of 768, up to 3,840 of the 4,096 tokens that it can read. Each GPU holds one review at a
+time, and twelve on each GPU make a step. Until the last of them, `no_backward_sync` keeps all of
+the model's gradients on each GPU; with CPU offload that is not only faster, but needed for a
+correct sum. Parameters and optimizer live on the host, which costs most of the time, and leaves
+room for Adam again.
 
 Run: python bonus_bigbird.py
 """

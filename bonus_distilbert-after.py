@@ -6,7 +6,7 @@ What scripts 03 to 06 do to a vision transformer, in one step. Parameters, gradi
 are bfloat16, two bytes each; a batch of 16 runs as four micro-batches of 4, whose gradients add up
 to the whole batch's; and SGD keeps no averages per parameter as Adam does. Each micro-batch is
 padded to its own longest review, so a long one no longer stretches all sixteen. Small passes use
-the GPU less well, and that costs time.
+the GPU less well, and that costs time; plain SGD on bfloat16 parameters costs some accuracy.
 
 Run: python bonus_distilbert-after.py
 """
@@ -52,7 +52,7 @@ if __name__ == "__main__":
     # 2. Model
     #########################################
 
-    name = "distilbert-base-uncased"
+    name = "distilbert/distilbert-base-uncased"
     tokenizer = AutoTokenizer.from_pretrained(name)
     model = AutoModelForSequenceClassification.from_pretrained(name, num_labels=2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)

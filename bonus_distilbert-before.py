@@ -51,7 +51,7 @@ if __name__ == "__main__":
     # 2. Model
     #########################################
 
-    name = "distilbert-base-uncased"
+    name = "distilbert/distilbert-base-uncased"
     tokenizer = AutoTokenizer.from_pretrained(name)
     model = AutoModelForSequenceClassification.from_pretrained(name, num_labels=2)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-5)

@@ -73,6 +73,30 @@ def mean_of_ranks(loss: torch.Tensor) -> torch.Tensor:
     return loss
 
 
+def leave_at_once_on_error() -> None:
+    """End this rank right after an error's traceback.
+
+    Otherwise Python would first let NCCL clean up, which waits for the other ranks, while they wait
+    for this one.
+    """
+    show = sys.excepthook
+
+    def show_and_leave(*error) -> None:
+        show(*error)
+        leave()
+
+    sys.excepthook = show_and_leave
+
+
+def leave(message: str = "") -> None:
+    """End this rank with a message; one of several at once, for the reason given above."""
+    if world_size() == 1:
+        sys.exit(message)
+    print(message, end="\n" if message else "", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(1)
+
+
 # ---------------------------------------------------------------------------------- the GPU check
 
 
@@ -82,6 +106,11 @@ def script_name() -> str:
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
 
 
+def rehearsal() -> str:
+    """The command that rehearses the running script, from the working directory."""
+    return f"python {os.path.relpath(ROOT / 'rehearse.py')} {script_name()}"
+
+
 def stop(problem: str) -> None:
     """End the script with what is missing and with what can be done without it."""
     if os.environ.get("LOCAL_RANK", "0") != "0":  # one process of a machine speaks for all
@@ -89,8 +118,8 @@ def stop(problem: str) -> None:
         sys.exit(1)
     sys.exit(
         f"{script_name()}: {problem}\n"
-        "Nothing was started. To run this script's code on this machine's CPU, with a small model\n"
-        f"and small real data:  python rehearse.py {script_name()}"
+        "Nothing was trained. To run this script's code on this machine's CPU, with a small model\n"
+        f"and small real data:  {rehearsal()}"
     )
 
 
@@ -104,13 +133,26 @@ def check_gpus(needed: int = 1) -> int:
     under_torchrun = dist.is_available() and dist.is_torchelastic_launched()
     if under_torchrun and int(os.environ["WORLD_SIZE"]) < needed:
         stop(f"needs at least {needed} processes, and torchrun started {os.environ['WORLD_SIZE']}.")
+    if under_torchrun and needed == 1 < int(os.environ["WORLD_SIZE"]):
+        stop(f"is for one GPU, and torchrun started {os.environ['WORLD_SIZE']} processes.")
     here = int(os.environ["LOCAL_WORLD_SIZE"]) if under_torchrun else needed
     if found < here:
         plural = "s" if here > 1 else ""
         stop(f"needs {here} CUDA GPU{plural}, and PyTorch finds {found or 'none'} here.")
     if needed > 1:
+        share_cores(here if under_torchrun else found)
         prepare_torchrun() if under_torchrun else prepare_processes()
     return int(os.environ["WORLD_SIZE"]) if under_torchrun else found
+
+
+def share_cores(processes: int) -> None:
+    """Give each of this machine's processes its share of the cores: CPU offload computes there.
+
+    By itself, torchrun gives one core to each, and Fabric all cores to all but one.
+    """
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
 
 
 def prepare_torchrun() -> None:
@@ -125,10 +167,11 @@ def prepare_processes() -> None:
     The first one, which starts the others, makes sure that they can meet; the others end with it.
     """
     if "LOCAL_RANK" not in os.environ:
-        os.environ["MAIN_PID"] = str(os.getpid())
+        os.environ["LADDER_MAIN_PID"] = str(os.getpid())
         check_port()
-    elif "MAIN_PID" in os.environ:
-        threading.Thread(target=end_with, args=[int(os.environ["MAIN_PID"])], daemon=True).start()
+    elif "LADDER_MAIN_PID" in os.environ:
+        parent = int(os.environ["LADDER_MAIN_PID"])
+        threading.Thread(target=end_with, args=[parent], daemon=True).start()
 
 
 def check_port() -> None:
@@ -160,8 +203,9 @@ def check_packages(*names: str) -> None:
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         sys.exit(
-            f"{script_name()}: {' and '.join(missing)} cannot be found. Nothing was started.\n"
-            "Install what this script needs:  pip install -r requirements-bonus.txt"
+            f"{script_name()}: {' and '.join(missing)} cannot be found. Nothing was trained.\n"
+            "Install what this script needs:  "
+            f"pip install -r {os.path.relpath(ROOT / 'requirements-bonus.txt')}"
         )
     PACKAGES.extend(names)
 
@@ -232,19 +276,19 @@ def load_cifar10() -> tuple[CIFAR10, CIFAR10]:
                 )
                 return load()
     except (OSError, RuntimeError, EOFError, HTTPException) as error:
-        sys.exit(
+        leave(
             f"{script_name()}: CIFAR-10 could not be downloaded to {folder}\n  ({error})\n"
             f"Run the script again to retry, or put the file {CIFAR10.filename} (170 MB, MD5\n"
             f"{CIFAR10.tgz_md5}) from {CIFAR10.url}\ninto that folder by hand. "
-            f"Without CIFAR-10:  python rehearse.py {script_name()}"
+            f"Without CIFAR-10:  {rehearsal()}"
         )
 
 
 def cifar10_loaders(batch_size: int) -> tuple[DataLoader, DataLoader, DataLoader]:
     """Loaders of training, validation (a tenth of the training set) and test batches.
 
-    Split and order depend on fixed seeds alone, so that all scripts see the same batches. There
-    are no workers: one core prepares far more images than a GPU can use
+    Split and order depend on fixed seeds alone, so that all scripts on as many GPUs see the same
+    batches. There are no workers: one core prepares far more images than a GPU can use
     (`benchmarks/dataloading.py`).
     """
     return loaders(*map(ImageBatches, load_cifar10()), batch_size, default_convert)
@@ -256,15 +300,17 @@ def load_imdb() -> tuple[Dataset, Dataset]:
     They lie where CIFAR-10 does. Only one of several processes downloads. Without a network the
     script ends with a message (exit status 1).
     """
-    from datasets import load_dataset  # the scripts about images do without this package
+    # the scripts about images do without this package
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetGenerationError
 
     try:
         reviews = load_dataset("stanfordnlp/imdb", cache_dir=str(data_folder()))
-    except OSError as error:
-        sys.exit(
+    except (OSError, DatasetGenerationError) as error:
+        leave(
             f"{script_name()}: IMDb could not be downloaded to {data_folder()}\n  ({error})\n"
             "Run the script again to retry: what is complete is kept. "
-            f"Without IMDb:  python rehearse.py {script_name()}"
+            f"Without IMDb:  {rehearsal()}"
         )
     return reviews["train"], reviews["test"]
 
@@ -336,13 +382,13 @@ class Progress:
                     elif not terminal and self.seconds - shown >= self.log_interval:
                         shown = self.seconds
                         say(self._line())
-            finally:  # also when the loop is left early
                 torch.cuda.synchronize()
+            finally:  # also when the loop is left early
                 self.seconds = time.perf_counter() - start
         say(self._line())
 
     def show(self, loss: torch.Tensor) -> None:
-        """Take note of the newest training loss, the mean over all ranks."""
+        """Take note of the newest training loss, the mean over all ranks (one small message)."""
         self.last_loss = mean_of_ranks(loss)
         if self.first_loss is None:
             self.first_loss = self.last_loss
@@ -379,8 +425,13 @@ class Report:
         `fabric`: the script's Fabric, or None for a plain PyTorch script.
         """
         precision = fabric.strategy.precision.precision if fabric else "32-true"
+        if world_size() > 1:
+            leave_at_once_on_error()
         if precision.startswith("bf16"):
             check_bfloat16()
+        planned = getattr(fabric.strategy, "num_processes", 1) if fabric else 1
+        if planned > world_size():  # as a cluster's scheduler can do
+            stop(f"should train with {planned} processes, and only {world_size()} of them started.")
         gpu = torch.cuda.get_device_properties(0)
         bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
         count = f"{world_size()} × " if world_size() > 1 else ""

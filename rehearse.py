@@ -4,8 +4,9 @@
     python rehearse.py 03_bfloat16.py           one script, or several
     python rehearse.py --show 03_bfloat16.py    with the script's own output
 
-Stand-ins take the place of the GPU, of CIFAR-10 and of the pretrained ViT (see stand_ins/). The
-rows of the table are kept in results/rehearsed.json, from which README.md's table is made.
+Stand-ins take the place of GPUs, data and pretrained models (see stand_ins/); a script for several
+GPUs runs in several processes. The rows of the table are kept in results/rehearsed.json, from which
+README.md's tables are made.
 """
 
 import argparse
@@ -14,11 +15,13 @@ import importlib.util
 import json
 import math
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import signal
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,13 +32,13 @@ RESULTS = ROOT / "results" / "rehearsed.json"
 NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "tqdm", "watermark")
 NEEDED += ("sklearn", "safetensors")
 COLUMNS = (  # key, heading, width, format
-    ("script", "script", 41, "s"),
+    ("script", "script", 28, "s"),
     ("precision", "precision that ran", 25, "s"),
     ("ranks", "ranks", 5, "d"),
     ("parameters_held", "par.", 4, ".0%"),
     ("optimizer_held", "opt.", 4, ".0%"),
     ("seconds", "seconds", 7, ".1f"),
-    ("images_per_second", "images/s", 8, ".0f"),
+    ("images_per_second", "samples/s", 9, ".0f"),
     ("loss_first", "loss: first", 11, ".3f"),
     ("loss_last", "last", 6, ".3f"),
     ("accuracy", "test acc.", 9, ".1%"),
@@ -43,7 +46,8 @@ COLUMNS = (  # key, heading, width, format
 )
 LEGEND = (
     "ranks: processes that trained together. par., opt.: of the parameters and of the optimizer's\n"
-    "numbers, what one rank keeps. images/s and losses: of all ranks. host GB: of the largest rank."
+    "numbers, what one rank keeps. samples/s, losses: of all ranks. host GB: of the largest rank.\n"
+    "seconds: from the script's first line to its last."
 )
 
 
@@ -57,6 +61,7 @@ def table_line(texts: Iterable[str]) -> str:
 
 def table_row(row: dict) -> str:
     """A script's line of the table; a failed script's ends with FAILED."""
+    row = row | {"script": Path(row["script"]).name}
     values = [(row[key], form) for key, _, _, form in COLUMNS]
     line = table_line("-" if value is None else format(value, form) for value, form in values)
     return line if row["ok"] else f"{line}  FAILED"
@@ -74,7 +79,8 @@ class UnknownScript(Exception):
 def find_scripts(names: list[str]) -> list[Path]:
     """The named scripts, or the whole ladder if none is named; UnknownScript, LadderError.
 
-    A name counts from the working directory, then from the repository, and may lack its `.py`.
+    A name counts from the working directory, then from the repository, then as one of the ladder's
+    in a folder, and may lack its `.py`.
     """
     if not names:
         return [ROOT / rung.script for rung in read_ladder()]
@@ -82,6 +88,7 @@ def find_scripts(names: list[str]) -> list[Path]:
     for name in names:
         file = name if name.endswith(".py") else f"{name}.py"
         found = [path for path in (Path.cwd() / file, ROOT / file) if path.is_file()]
+        found = found or [path for path in ROOT.glob(f"[0-9]*/{file}") if path.is_file()]
         if not found:
             known = "\n  ".join(rung.script for rung in read_ladder())
             raise UnknownScript(f"there is no script {name}. The ladder's scripts are:\n  {known}")
@@ -98,7 +105,9 @@ def rehearse(script: Path, show: bool) -> tuple[dict, str]:
     """Run one script on stand-ins in a process of its own: its row, and its output if hidden."""
     with tempfile.TemporaryDirectory(prefix="rehearsal-") as folder:
         output = Path(folder) / "output.txt"
-        process = PROCESSES.Process(target=run, args=[script, folder, None if show else output])
+        process = PROCESSES.Process(
+            target=run_script, args=[script, folder, None if show else output]
+        )
         process.start()
         try:
             process.join()
@@ -107,25 +116,29 @@ def rehearse(script: Path, show: bool) -> tuple[dict, str]:
         status = process.exitcode
         row = {key: None for key, *_ in COLUMNS}
         row |= {"script": display_name(script), "ok": status == 0}
-        row |= together([json.loads(file.read_text()) for file in Path(folder).glob("rank-*.json")])
+        ranks = sorted(Path(folder).glob("rank-*.json"))
+        row |= together([json.loads(file.read_text()) for file in ranks])
         text = output.read_text(errors="replace") if output.exists() else ""
         if status < 0:
             text += f"\nended by signal {-status} ({signal.Signals(-status).name})"
         return row, text
 
 
-def run(script: Path, folder: str, output: Path | None) -> None:
+def run_script(script: Path, folder: str, output: Path | None) -> None:
     """In a process of its own: run the script, with its output in a file or as it is."""
+    from tqdm import tqdm
+
+    from stand_ins import run
+
     os.setsid()  # a group of processes that can be ended together
     target = os.open(output or os.devnull, os.O_CREAT | os.O_RDWR)
     for stream in (1, 2) if output else (0,):
         os.dup2(target, stream)
     sys.stdout.reconfigure(line_buffering=True)
+    tqdm.set_lock(threading.RLock())  # by default a semaphore, which outlives a killed process
     os.environ["DATA_DIR"] = folder
     os.environ["RESULTS_DIR"] = folder  # a rehearsal is not a measurement
     os.environ["PYTHONUNBUFFERED"] = "1"
-
-    from stand_ins import run
 
     run.main(str(script), folder)
 
@@ -162,6 +175,14 @@ def end_group(process: multiprocessing.Process) -> None:
             os.killpg(process.pid, signal.SIGKILL)
         process.kill()
         process.join()
+
+
+def end_forkserver() -> None:
+    """End the process that scripts were forked from, which may still be importing."""
+    pid = getattr(multiprocessing.forkserver._forkserver, "_forkserver_pid", None)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def read_rows(results: Path) -> list[dict]:
@@ -240,7 +261,7 @@ def main() -> int:
     try:
         for script in scripts:
             if running_row:
-                print(display_name(script), end="", flush=True)
+                print(script.name, end="", flush=True)
             row, output = rehearse(script, options.show)
             done += 1
             replaced |= row.pop("stand_ins", {})
@@ -255,6 +276,7 @@ def main() -> int:
         print(f"\nStopped. {done} of {len(scripts)} scripts ran.")
         return 130
     finally:
+        end_forkserver()
         if kept:
             print(f"Rows kept in {options.results}")
             if options.results == RESULTS:

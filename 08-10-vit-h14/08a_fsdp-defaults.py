@@ -6,7 +6,8 @@ Each GPU trains on batches of its own, as in ordinary data parallelism, but keep
 the parameters, gradients and Adam's averages, and updates that part. By default the whole model is
 one unit: before the forward pass every GPU gathers all parameters, and holds all of them and all
 gradients once per step, so the peak falls less than one would hope. Gathering and scattering cost
-time on the links between the GPUs. The batch of one step is 4 images per GPU, all GPUs together.
+time on the links between the GPUs, and happen in float16, gradients included. A step sees 4 images
+times the number of GPUs, at an unchanged learning rate.
 
 Run: python 08-10-vit-h14/08a_fsdp-defaults.py
 """

@@ -3,11 +3,12 @@
 Builds on: 09_fsdp-act-checkp.py (variant)
 
 PyTorch calls the FSDP of the scripts before this one legacy. Its successor, `fully_shard`, divides
-every parameter along its first dimension into a DTensor and needs no flat buffers, which makes
-freezing, loading and the peak simpler to reason about. What arguments did before, a function does:
-checkpoint each block, shard each block, then the rest. The optimizer comes after the sharding, as
-that replaces the parameters. Fabric takes float16 with loss scaling here only as a plugin; the
-losses are those of the parent.
+every parameter along its first dimension into a DTensor instead of making one long parameter of a
+block, which makes freezing and loading simpler. What arguments did before, a function does:
+checkpoint each block, shard each block, then the rest; the optimizer comes after that, because the
+sharding replaces the parameters. All GPUs are named as data parallel, since Fabric would make those
+of one machine tensor parallel, and float16 with loss scaling as a plugin, since Fabric refuses it
+here by name. Memory and speed should be about the parent's, and the losses are the same.
 
 Run: python 08-10-vit-h14/09-2_fsdp2-act-checkp.py
 """
@@ -30,7 +31,8 @@ def shard(model, mesh):
     checkpoint_wrapper.apply_activation_checkpointing(
         model, check_fn=lambda module: isinstance(module, EncoderBlock)
     )
-    options = {"mesh": mesh["data_parallel"], "mp_policy": MixedPrecisionPolicy(torch.float16)}
+    policy = MixedPrecisionPolicy(param_dtype=torch.float16)
+    options = {"mesh": mesh["data_parallel"], "mp_policy": policy}
     for block in model.encoder.layers:
         fully_shard(block, **options)
     return fully_shard(model, **options)

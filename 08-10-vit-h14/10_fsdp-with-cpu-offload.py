@@ -4,9 +4,10 @@ Builds on: 09_fsdp-act-checkp.py
 
 Each GPU's part of the parameters, gradients and averages waits in the host's memory; a block's
 parameters travel to the GPU when it is their turn, and its gradients back. Adam's step runs on the
-CPU. What remains on the GPU are one or two blocks and the activations of one of them. The way to
-and fro and the slow step cost far more time than any other script's technique: this is for a model
-that fits in no other way, or for a host with fast links. The host has to have the memory instead.
+CPU. What remains on the GPU are one or two blocks, every block's input and the activations of one.
+The way to and fro and the slow step cost far more time than any other script's technique: this is
+for a model that fits in no other way, or for a host with fast links. The host has to have the
+memory instead.
 
 Run: python 08-10-vit-h14/10_fsdp-with-cpu-offload.py
 """

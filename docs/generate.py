@@ -97,8 +97,8 @@ def results_tables(ladder: list[Rung], results: Path) -> str:
     return "\n\n".join(
         [
             table("ViT-L/16 on one GPU", small, results, small[0].script),
-            table("ViT-H/14, from 08a on four GPUs", large, results, large[0].script),
-            table("Language models; BigBird on four GPUs", language, results, None),
+            table("ViT-H/14, from 08a on several GPUs", large, results, large[0].script),
+            table("Language models, BigBird on several GPUs", language, results, None),
         ]
     )
 

@@ -45,6 +45,7 @@ def install(gpus: int = 1) -> None:
     torch.backends.mha.set_fastpath_enabled(False)
     # pinned memory is a GPU's business
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
+    warnings.filterwarnings("ignore", message=".*sharding initialization run on CPU.*")
 
 
 def _replace_cuda_module(gpus: int) -> None:

@@ -39,6 +39,7 @@ class Observer:
         for scaler in (torch.amp.GradScaler, ShardedGradScaler):
             scaler.scale = self._watch_scaler(scaler.scale)
         Fabric.setup = self._watch_setup(Fabric.setup)
+        Fabric.setup_module = self._watch_setup(Fabric.setup_module)
         self._optimizer_hook = register_optimizer_step_pre_hook(self._watch_optimizer)
         register_optimizer_step_post_hook(self._end_step)
         self._state_hook = register_optimizer_step_post_hook(self._watch_state)

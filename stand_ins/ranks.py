@@ -23,7 +23,7 @@ class Rank:
         if self.is_this_process:
             os.close(self._writer)
             with open(reader) as pipe:
-                environment = pipe.read()
+                environment = pipe.readline()
             if not environment:  # the first process ended without it
                 os._exit(0)
             os.environ.clear()
@@ -35,7 +35,7 @@ class Rank:
         """Begin, as `subprocess.Popen` would."""
         self.started = True
         with open(self._writer, "w") as pipe:
-            json.dump(environment, pipe)
+            pipe.write(json.dumps(environment) + "\n")
         return self
 
     def poll(self) -> int | None:

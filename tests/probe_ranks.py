@@ -9,6 +9,7 @@ the size of a gradient. Saved in OUT/rank-N.pt is a dictionary:
     losses      of all ranks together, one per optimizer step
     texts       of a language model, the reviews of each step with their labels
     units       what is sharded together: name, class and number of parameters
+    created     when this process began and ended to create the model (seconds, of one clock)
     whole       parameters of the model before sharding
     parameters  that this rank's optimizer holds
     state       numbers that it keeps for them
@@ -23,6 +24,7 @@ import json
 import os
 import runpy
 import sys
+import time
 import weakref
 
 import torch
@@ -33,6 +35,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, DistributedSampler
+from torchvision.models import vision_transformer
 from torchvision.models.vision_transformer import EncoderBlock
 
 from stand_ins import data, hardware, language, weights
@@ -178,6 +181,18 @@ def watch_pinning(torch_function):
     return wrapped
 
 
+def watch_creation(create):
+    def wrapped(*args, **kwargs):
+        start = time.monotonic()
+        model = create(*args, **kwargs)
+        time.sleep(0.5)  # as a download would take
+        seen["created"] = (start, time.monotonic())
+        return model
+
+    return wrapped
+
+
+vision_transformer._vision_transformer = watch_creation(vision_transformer._vision_transformer)
 data.Digits.__init__ = keep_few_images(data.Digits.__init__)
 if "batch" in options:
     local_utilities.cifar10_loaders = see_what_all_ranks_see(local_utilities.cifar10_loaders)

@@ -179,6 +179,27 @@ def test_missing_transformers_is_told(tmp_path, script):
     assert "Traceback" not in process.stderr
 
 
+def test_a_rank_that_raises_does_not_wait_for_the_others():
+    """As NCCL would make it do, which cleans up at exit, and together with the other ranks."""
+    program = (
+        "import atexit, time, local_utilities\n"
+        "atexit.register(time.sleep, 600)\n"
+        "local_utilities.world_size = lambda: 2\n"
+        "local_utilities.leave_at_once_on_error()\n"
+        "raise ValueError('too hot')\n"
+    )
+    process = run("-c", program, timeout=60)
+    assert process.returncode == 1
+    assert "ValueError: too hot" in process.stderr
+
+
+def test_a_script_for_one_gpu_refuses_torchruns_many(tmp_path):
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    process = run(*launcher, "02_mixed-precision.py", RESULTS_DIR=str(tmp_path))
+    assert process.returncode == 1
+    assert "is for one GPU, and torchrun started 2 processes" in process.stderr
+
+
 def test_two_nodes_train_together(tmp_path):
     """Two torchruns of one process each, which meet at an address, as on two machines."""
     with socket.socket() as free:

@@ -25,7 +25,7 @@ BUDGETS = {
     "08-10-vit-h14/08b_fsdp-custom.py": (6, 2),
     "08-10-vit-h14/08c_fsdp-size-wrap.py": (3, 3),
     "08-10-vit-h14/09_fsdp-act-checkp.py": (3, 1),
-    "08-10-vit-h14/09-2_fsdp2-act-checkp.py": (20, 7),
+    "08-10-vit-h14/09-2_fsdp2-act-checkp.py": (21, 7),
     "08-10-vit-h14/10_fsdp-with-cpu-offload.py": (3, 2),
     "bonus_distilbert-after.py": (14, 6),
     "bonus_bigbird.py": (22, 18),

@@ -140,6 +140,12 @@ def test_fsdp2_trains_as_fsdp1_does(sharded):
 
 
 @each_sharded
+def test_one_process_fetches_the_weights_before_the_others_look(sharded, script):
+    first, second = sharded(script)
+    assert second["created"][0] >= first["created"][1]
+
+
+@each_sharded
 def test_loss_is_the_same_on_all_ranks(sharded, script):
     first, second = sharded(script)
     assert first["losses"] == second["losses"]
