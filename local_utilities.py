@@ -251,9 +251,8 @@ def data_folder() -> Path:
 def load_cifar10() -> tuple[CIFAR10, CIFAR10]:
     """CIFAR-10's training and test set, downloaded first where they are missing or damaged.
 
-    They lie in the folder `DATA_DIR` if that is set, else in `data/` beside this file. Only one
-    of several processes downloads. Without a network the script ends with a message (exit status
-    1), and files that were already there stay.
+    They lie in `data_folder()`. Only one of several processes downloads. Without a network the
+    script ends with a message (exit status 1), and files that were already there stay.
     """
     folder = data_folder()
 

@@ -191,7 +191,7 @@ def _replace_fabric(gpus: int) -> None:
         return result
 
     Fabric.launch = noted
-    # FSDP looks for an accelerator, and takes none for an answer only from its caller
+    # FSDP looks for an accelerator, and works without one only if its caller names the CPU
     init_handle = _init_utils._init_device_handle
     fully_sharded_data_parallel._init_device_handle = lambda state, module, ignored, device: (
         init_handle(state, module, ignored, CPU)

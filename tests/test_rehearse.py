@@ -68,10 +68,13 @@ def test_every_other_rung_learns_as_well(rehearsed, script):
         assert row["accuracy"] < 0.2
     else:
         assert row["loss_last"] < row["loss_first"]
+        trunk = rehearsed["01_pytorch-fp32.py"]["accuracy"]
         if script in RANKS:  # of a third of the images
             assert row["accuracy"] >= 0.8
+        elif script.startswith("bonus"):  # another, easier task
+            assert row["accuracy"] >= trunk - 0.05
         else:
-            assert row["accuracy"] >= rehearsed["01_pytorch-fp32.py"]["accuracy"] - 0.05
+            assert abs(row["accuracy"] - trunk) <= 0.05
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
