@@ -96,3 +96,7 @@ def _from(script: str, trace):
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    # past Python's shutdown, in which a thread of gloo's that still wants Python's lock aborts
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

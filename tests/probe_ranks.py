@@ -221,3 +221,5 @@ runpy.run_path(script, run_name="__main__")
 torch.save(seen, f"{out}/rank-{os.environ.get('RANK', '0')}.pt")
 if dist.is_initialized():
     dist.destroy_process_group()
+sys.stdout.flush()
+os._exit(0)  # as stand_ins/run.py does: a thread of gloo's can abort Python's shutdown
