@@ -1,0 +1,260 @@
+"""PyTorch's caching allocator for CUDA, on numbers alone: it turns allocated into reserved bytes.
+
+The rules are those of PyTorch's c10/cuda/CUDACachingAllocator.cpp and c10/core/AllocatorConfig.h
+(torch 2.14), which say why they are so. Constants bear the names that they have there.
+"""
+
+import bisect
+import itertools
+from collections import defaultdict
+
+MIN_BLOCK = 512  # bytes; kMinBlockSize: every size is rounded up to a multiple
+SMALL_SIZE = 2**20  # kSmallSize: the largest that goes to the pool of small blocks
+SMALL_SEGMENT = 2 * 2**20  # kSmallBuffer: what that pool asks the driver for
+MIN_LARGE = 10 * 2**20  # kMinLargeAlloc: from here on, a segment of the block's own size
+LARGE_SEGMENT = 20 * 2**20  # kLargeBuffer: the segment of blocks between the two
+ROUND_LARGE = 2 * 2**20  # kRoundLarge: such an own size is rounded up to a multiple
+
+
+class OutOfMemory(Exception):
+    """The driver has no memory left for a segment, also after unused ones were given back."""
+
+
+class Block:
+    """A piece of a segment, in use or free."""
+
+    __slots__ = ("segment", "address", "size", "free", "before", "after", "streams")
+
+    def __init__(self, segment: "Segment", address: int, size: int) -> None:
+        self.segment, self.address, self.size = segment, address, size
+        self.free = True
+        self.before: Block | None = None  # its neighbours in the segment
+        self.after: Block | None = None
+        self.streams: set[int] = set()  # other streams that use it
+
+
+class Segment:
+    """Memory from the driver. It belongs to one pool of one stream, and so do all of its blocks."""
+
+    __slots__ = ("pool", "size", "expandable", "last")
+
+    def __init__(self, pool: tuple[bool, int], size: int, expandable: bool) -> None:
+        self.pool, self.size, self.expandable = pool, size, expandable
+        self.last: Block | None = None
+
+
+def rounded(size: int) -> int:
+    """The bytes of the block that holds a tensor of `size` bytes."""
+    return max(MIN_BLOCK, -(-size // MIN_BLOCK) * MIN_BLOCK)
+
+
+def segment_size(size: int) -> int:
+    """The bytes asked of the driver where no free block holds `size` bytes."""
+    if size <= SMALL_SIZE:
+        return SMALL_SEGMENT
+    if size < MIN_LARGE:
+        return LARGE_SEGMENT
+    return -(-size // ROUND_LARGE) * ROUND_LARGE
+
+
+class CachingAllocator:
+    """Blocks by a key of the caller's; bytes everywhere.
+
+    `capacity`: what the driver can hand out. `expandable`: as `expandable_segments:True` in
+    PYTORCH_ALLOC_CONF; the pages inside of such a segment are kept until its end is free.
+    `prompt`: whether the GPU has done all work at once that the CPU hands to it. If not, a block
+    that another stream used (`record_stream`) stays taken until something waits for that stream.
+    Real GPUs are between these two.
+    """
+
+    def __init__(
+        self, capacity: float = float("inf"), expandable: bool = False, prompt: bool = True
+    ) -> None:
+        self.capacity, self.expandable, self.prompt = capacity, expandable, prompt
+        self.allocated = self.reserved = 0
+        self.max_allocated = self.max_reserved = 0
+        self.blocks: dict[object, Block] = {}
+        self.segments: set[Segment] = set()
+        self._free: dict[tuple[bool, int], list[tuple[int, int, Block]]] = defaultdict(list)
+        self._growing: dict[tuple[bool, int], Segment] = {}
+        self._waiting: list[Block] = []  # freed, and still in use by another stream
+        self._addresses = itertools.count(0, 2**48)  # each segment has a range of its own
+
+    def allocate(self, key: object, size: int, stream: int = 0) -> None:
+        """Take a block for `size` bytes; OutOfMemory. A tensor without bytes takes none."""
+        if size == 0:
+            return
+        size = rounded(size)
+        pool = (size <= SMALL_SIZE, stream)
+        block = self._best_fit(pool, size) or self._new_block(pool, size)
+        block.free = False
+        rest = block.size - size
+        if rest >= MIN_BLOCK if pool[0] or self.expandable else rest > SMALL_SIZE:
+            self._split(block, size)
+        self.blocks[key] = block
+        self.allocated += block.size
+        self.max_allocated = max(self.max_allocated, self.allocated)
+
+    def free(self, key: object) -> None:
+        """Give a block back to its pool, as far as other streams have done with it."""
+        block = self.blocks.pop(key, None)
+        if block is None:  # of no bytes
+            return
+        self.allocated -= block.size
+        if block.streams and not self.prompt:
+            self._waiting.append(block)
+        else:
+            self._return(block)
+
+    def record_stream(self, key: object, stream: int) -> None:
+        """Note that work on `stream` uses the block, too."""
+        block = self.blocks.get(key)
+        if block is not None and stream != block.segment.pool[1]:
+            block.streams.add(stream)
+
+    def synchronize(self, stream: int | None = None) -> None:
+        """Have the CPU wait for what was handed to `stream`, or to all streams."""
+        waiting, self._waiting = self._waiting, []
+        for block in waiting:
+            block.streams = block.streams - {stream} if stream is not None else set()
+            if block.streams:
+                self._waiting.append(block)
+            else:
+                self._return(block)
+
+    def empty_cache(self) -> None:
+        """Give all that is unused back to the driver."""
+        self.synchronize()
+        for entries in list(self._free.values()):
+            for entry in list(entries):
+                block = entry[2]
+                whole = block.before is None and block.after is None
+                if whole:
+                    entries.remove(entry)
+                    self._release(block.segment)
+                elif block.segment.expandable and block.after is None:
+                    self._shrink(block)
+
+    def _best_fit(self, pool: tuple[bool, int], size: int) -> Block | None:
+        """The smallest free block that is large enough, of two the one at the lower address.
+
+        In a segment that can grow, its last block counts as the largest of all.
+        """
+        entries = self._free[pool]
+        place = bisect.bisect_left(entries, (size,))
+        if place < len(entries) and self._can_grow(entries[place][2]):
+            place = min(place + 1, len(entries) - 1)
+        if place == len(entries):
+            return None
+        return entries.pop(place)[2]
+
+    @staticmethod
+    def _can_grow(block: Block) -> bool:
+        return block.segment.expandable and block.after is None
+
+    def _new_block(self, pool: tuple[bool, int], size: int) -> Block:
+        if self.expandable:
+            return self._grow(pool, size)
+        amount = segment_size(size)
+        self._reserve(amount)
+        segment = Segment(pool, amount, expandable=False)
+        segment.last = Block(segment, next(self._addresses), amount)
+        self.segments.add(segment)
+        return segment.last
+
+    def _grow(self, pool: tuple[bool, int], size: int) -> Block:
+        """Map as many pages to the end of the pool's one segment as `size` bytes take there."""
+        segment = self._growing.get(pool)
+        last = segment.last if segment else None
+        there = last.size if last and last.free else 0
+        page = SMALL_SEGMENT if pool[0] else LARGE_SEGMENT
+        amount = -(-(size - there) // page) * page
+        self._reserve(amount)  # may give the segment back
+        segment = self._growing.get(pool)
+        if segment is None:
+            segment = self._growing[pool] = Segment(pool, 0, expandable=True)
+            self.segments.add(segment)
+            segment.last = Block(segment, next(self._addresses), 0)
+            last = segment.last
+        else:
+            last = segment.last
+            if last.free:
+                if last.size < there:  # its pages went back to the driver meanwhile
+                    amount += there - last.size
+                    self.reserved += there - last.size
+                self._take_out(last)
+            else:
+                new = Block(segment, last.address + last.size, 0)
+                new.before, last.after = last, new
+                last = segment.last = new
+        last.size += amount
+        segment.size += amount
+        return last
+
+    def _reserve(self, amount: int) -> None:
+        """Take memory from the driver; if it has none, first give back what is unused."""
+        if self.reserved + amount > self.capacity:
+            self.empty_cache()
+        if self.reserved + amount > self.capacity:
+            raise OutOfMemory
+        self.reserved += amount
+        self.max_reserved = max(self.max_reserved, self.reserved)
+
+    def _split(self, block: Block, size: int) -> None:
+        rest = Block(block.segment, block.address + size, block.size - size)
+        rest.before, rest.after = block, block.after
+        if block.after is not None:
+            block.after.before = rest
+        else:
+            block.segment.last = rest
+        block.after, block.size = rest, size
+        self._put_in(rest)
+
+    def _return(self, block: Block) -> None:
+        """Put a block into its pool, as one with its free neighbours."""
+        block.free, block.streams = True, set()
+        if block.before is not None and block.before.free:
+            before = block.before
+            self._take_out(before)
+            block.address, block.size = before.address, before.size + block.size
+            block.before = before.before
+            if block.before is not None:
+                block.before.after = block
+        if block.after is not None and block.after.free:
+            after = block.after
+            self._take_out(after)
+            block.size += after.size
+            block.after = after.after
+            if block.after is not None:
+                block.after.before = block
+            else:
+                block.segment.last = block
+        self._put_in(block)
+
+    def _put_in(self, block: Block) -> None:
+        bisect.insort(self._free[block.segment.pool], (block.size, block.address, block))
+
+    def _take_out(self, block: Block) -> None:
+        entries = self._free[block.segment.pool]
+        del entries[bisect.bisect_left(entries, (block.size, block.address))]
+
+    def _release(self, segment: Segment) -> None:
+        self.reserved -= segment.size
+        self.segments.remove(segment)
+        if segment.expandable:
+            del self._growing[segment.pool]
+
+    def _shrink(self, block: Block) -> None:
+        """Unmap the whole pages at a segment's end."""
+        page = SMALL_SEGMENT if block.segment.pool[0] else LARGE_SEGMENT
+        amount = block.size // page * page
+        if not amount:
+            return
+        self._take_out(block)
+        block.size -= amount
+        block.segment.size -= amount
+        self.reserved -= amount
+        if block.size:
+            self._put_in(block)
+        else:
+            block.before.after, block.segment.last = None, block.before
