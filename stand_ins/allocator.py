@@ -23,7 +23,7 @@ class OutOfMemory(Exception):
 class Block:
     """A piece of a segment, in use or free."""
 
-    __slots__ = ("segment", "address", "size", "free", "before", "after", "streams")
+    __slots__ = ("address", "after", "before", "free", "segment", "size", "streams")
 
     def __init__(self, segment: "Segment", address: int, size: int) -> None:
         self.segment, self.address, self.size = segment, address, size
@@ -36,7 +36,7 @@ class Block:
 class Segment:
     """Memory from the driver. It belongs to one pool of one stream, and so do all of its blocks."""
 
-    __slots__ = ("pool", "size", "expandable", "last")
+    __slots__ = ("expandable", "last", "pool", "size")
 
     def __init__(self, pool: tuple[bool, int], size: int, expandable: bool) -> None:
         self.pool, self.size, self.expandable = pool, size, expandable
