@@ -1,0 +1,87 @@
+"""The simulated caching allocator: its sources' rules, worked by hand."""
+
+import itertools
+import random
+
+import pytest
+
+from stand_ins.allocator import CachingAllocator, OutOfMemory
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("size", "allocated", "reserved"),
+    [
+        (1, 512, 2 * MIB),
+        (513, 1024, 2 * MIB),
+        (MIB, MIB, 2 * MIB),
+        (MIB + 1, MIB + 512, 20 * MIB),
+        (10 * MIB, 10 * MIB, 10 * MIB),
+        (11 * MIB, 12 * MIB, 12 * MIB),  # a rest of 1 MiB stays with the block
+    ],
+)
+def test_rounding_and_segments(size, allocated, reserved):
+    allocator = CachingAllocator()
+    allocator.allocate("a", size)
+    assert allocator.reserved == reserved
+    assert allocator.allocated == allocated
+
+
+def test_neighbours_become_one_block_again():
+    allocator = CachingAllocator()
+    for key in "abcd":
+        allocator.allocate(key, 5 * MIB)
+    assert allocator.reserved == 20 * MIB
+    allocator.free("b")
+    allocator.free("c")
+    allocator.allocate("e", 9 * MIB)  # fits where b and c were
+    assert allocator.reserved == 20 * MIB
+
+
+def test_a_stream_has_pools_of_its_own_and_holds_what_it_uses():
+    allocator = CachingAllocator(prompt=False)
+    allocator.allocate("a", 12 * MIB)
+    allocator.record_stream("a", 1)
+    allocator.free("a")
+    allocator.allocate("b", 12 * MIB)
+    assert allocator.reserved == 24 * MIB
+    allocator.synchronize(1)
+    allocator.allocate("c", 12 * MIB)
+    assert allocator.reserved == 24 * MIB
+    allocator.allocate("d", 12 * MIB, stream=1)
+    assert allocator.reserved == 36 * MIB
+
+
+def test_a_full_gpu_gives_unused_segments_back_first():
+    allocator = CachingAllocator(capacity=40 * MIB)
+    allocator.allocate("a", 30 * MIB)
+    allocator.free("a")
+    allocator.allocate("b", 32 * MIB)
+    assert allocator.reserved == 32 * MIB
+    with pytest.raises(OutOfMemory):
+        allocator.allocate("c", 12 * MIB)
+
+
+@pytest.mark.parametrize("expandable", [False, True])
+@pytest.mark.parametrize("prompt", [False, True])
+def test_nothing_is_lost_and_nothing_overlaps(expandable, prompt):
+    chance = random.Random(123)
+    allocator = CachingAllocator(expandable=expandable, prompt=prompt)
+    for key in range(4000):
+        allocator.allocate(key, int(10 ** chance.uniform(0, 8)), chance.randrange(2))
+        if chance.random() < 0.2:
+            allocator.record_stream(key, chance.randrange(3))
+        if chance.random() < 0.9 and allocator.blocks:
+            allocator.free(chance.choice(list(allocator.blocks)))
+        if chance.random() < 0.01:
+            allocator.synchronize(chance.choice([None, 1]))
+        assert allocator.allocated <= allocator.reserved
+        assert allocator.reserved == sum(segment.size for segment in allocator.segments)
+    spans = sorted((b.address, b.address + b.size) for b in allocator.blocks.values())
+    assert all(one[1] <= other[0] for one, other in itertools.pairwise(spans))
+    for key in list(allocator.blocks):
+        allocator.free(key)
+    assert allocator.allocated == 0
+    allocator.empty_cache()
+    assert allocator.reserved == 0
