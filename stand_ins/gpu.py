@@ -1,0 +1,404 @@
+"""A GPU without data: tensors on it have shape, precision and device, and no numbers.
+
+Scripts see device "cuda". PyTorch's C++ code sees `LABEL` where it asks a tensor for its device,
+because its autograd engine insists on a driver for "cuda" devices, and has none of that for others.
+What the GPU's own rules decide is decided by them: autocast's lists, fused attention, and foreach
+optimizers. Each number that is read from a tensor of this GPU is 0, from one on the host 1; each
+truth value is False.
+"""
+
+import contextlib
+import functools
+import importlib
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch._subclasses import fake_tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils import _foreach_utils
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from stand_ins.tracker import Tracker
+
+aten = torch.ops.aten
+CUDA = torch.device("cuda:0")
+META = torch.device("meta")
+LABEL = torch.device("meta:1")
+HALF = (torch.float16, torch.bfloat16)
+
+
+class Gpu(FakeTensorMode):
+    """Every tensor is fake while this is entered; `tracker` books the storages."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        super().__init__(allow_non_fake_inputs=True)
+        self.tracker = tracker
+        self.depth = 0  # operators that run inside of operators allocate nothing on a GPU
+        self.blas: set[tuple[bool, int]] = set()
+        self.workspaces: list[torch.Tensor] = []
+
+    def dispatch(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if kwargs.get("device") == LABEL:
+            kwargs["device"] = CUDA
+        if func is aten._local_scalar_dense.default:
+            return _number(args[0])
+        self.depth += 1
+        try:
+            result = super().dispatch(func, types, args, kwargs)
+        finally:
+            self.depth -= 1
+        if self.depth == 0:
+            self.tracker.book(result, func._schema.name, tree_leaves(args))
+        return result
+
+
+def _number(tensor: torch.Tensor):
+    """What is read from a tensor: 1 for a step that Adam counts on the host, else 0 and False."""
+    if tensor.dtype == torch.bool:
+        return False
+    value = 0 if tensor.device.type == "cuda" else 1
+    return float(value) if tensor.dtype.is_floating_point else value
+
+
+def install(tracker: Tracker, name: str, total: int, capability: tuple[int, int], gpus: int) -> Gpu:
+    """Let scripts find GPUs of this name, memory (bytes) and compute capability.
+
+    Returns the mode, not yet entered. Cannot be undone.
+    """
+    _replace_cuda_module(tracker, name, total, capability, gpus)
+    _relabel()
+    _replace_autocast()
+    _replace_attention()
+    _read_zeros()
+    _move_parameters()
+    optimizer = importlib.import_module("torch.optim.optimizer")  # a name that torch.optim hides
+    for supported in (
+        optimizer._foreach_supported_types,
+        _foreach_utils._foreach_supported_types,
+    ):
+        supported.append(FakeTensor)
+    torch.backends.mha.set_fastpath_enabled(False)
+    resize = torch.UntypedStorage.resize_
+
+    def resize_and_book(storage, size):
+        result = resize(storage, size)
+        tracker.resized(storage, storage.nbytes())
+        return result
+
+    torch.UntypedStorage.resize_ = resize_and_book
+    FakeTensor.record_stream = lambda tensor, stream: tracker.use(tensor, stream.number)
+    return Gpu(tracker)
+
+
+# ------------------------------------------------------------------------------------ the devices
+
+
+def _relabel() -> None:
+    """Answer C++ code that asks for a device, and Python code that compares devices."""
+
+    def device(args):
+        tensor = args[0]
+        if tensor.fake_mode.in_kernel_invocation:
+            return META
+        return LABEL if tensor.fake_device.type == "cuda" else tensor.fake_device
+
+    query = torch.ops.prim.device.default
+    fake_tensor._DISPATCH_META_HANDLERS[query] = device
+    dispatch = FakeTensor.__torch_dispatch__
+
+    def torch_dispatch(cls, func, types, args=(), kwargs={}):  # noqa: B006
+        return device(args) if func is query else dispatch(func, types, args, kwargs)
+
+    FakeTensor.__torch_dispatch__ = classmethod(torch_dispatch)
+    FakeTensor.is_cuda = property(lambda tensor: tensor.fake_device.type == "cuda")
+    FakeTensorMode.avoid_device_init = property(lambda mode: True)
+    fake_tensor.init_gpu_context = lambda device: None
+    to, cpu = torch.Tensor.to, torch.device("cpu")
+
+    def relabelled(device):
+        if isinstance(device, str) and device.startswith("cuda"):
+            return LABEL
+        if type(device) is int or (isinstance(device, torch.device) and device.type == "cuda"):
+            return LABEL
+        return device
+
+    def to_labelled(tensor, *args, **kwargs):
+        if isinstance(tensor, FakeTensor):
+            args = tuple(map(relabelled, args))
+            kwargs = {
+                key: relabelled(value) if key == "device" else value
+                for key, value in kwargs.items()
+            }
+        return to(tensor, *args, **kwargs)
+
+    torch.Tensor.to = to_labelled
+    torch.Tensor.cuda = lambda tensor, device=None, non_blocking=False, **_: tensor.to(CUDA)
+    torch.Tensor.cpu = lambda tensor, **_: tensor.to(cpu)
+    FakeTensor.pin_memory = lambda tensor, device=None: tensor.clone()
+    FakeTensor.is_pinned = lambda tensor, device=None: True
+    new = torch.Generator
+
+    class Generator(new):
+        def __new__(cls, device="cpu"):
+            return new.__new__(cls)
+
+    torch.Generator = Generator
+
+
+def _move_parameters() -> None:
+    """Let `Module.to` swap fake parameters, which no weak reference may watch meanwhile."""
+    swap = torch.utils.swap_tensors
+
+    def swap_unwatched(one, other):
+        for tensor in (one, other):
+            if isinstance(tensor, FakeTensor):
+                tensor.fake_mode.fake_tensor_converter.meta_converter.tensor_memo.clear()
+        swap(one, other)
+
+    torch.utils.swap_tensors = swap_unwatched
+
+
+def _read_zeros() -> None:
+    """Let tensors without numbers be printed and handed to NumPy."""
+
+    def zeros(tensor):
+        kind = torch.float32 if tensor.dtype == torch.bfloat16 else tensor.dtype
+        return np.zeros(tuple(tensor.shape), str(kind).removeprefix("torch."))
+
+    FakeTensor.__format__ = lambda tensor, spec: (
+        format(_number(tensor), spec) if tensor.dim() == 0 else repr(tensor)
+    )
+    FakeTensor.tolist = lambda tensor: zeros(tensor).tolist()
+    FakeTensor.numpy = lambda tensor, **_: zeros(tensor)
+    FakeTensor.__array__ = lambda tensor, dtype=None, **_: zeros(tensor)
+
+
+# ------------------------------------------------------------------------------------ torch.cuda
+
+
+class Stream:
+    """A stream by its number; 0 is the default one."""
+
+    tracker: Tracker
+    count = 0
+
+    def __init__(self, *args, **kwargs) -> None:
+        Stream.count += 1
+        self.number = Stream.count
+        self.device = CUDA
+
+    def synchronize(self) -> None:
+        self.tracker.wait(self.number)
+
+    def record_event(self, event=None):
+        event = event or Event()
+        event.record(self)
+        return event
+
+    def wait_stream(self, stream) -> None:
+        pass
+
+    wait_event = wait_stream
+
+    def query(self) -> bool:
+        return True
+
+
+class Event:
+    """A point in a stream."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        self.stream = 0
+
+    def record(self, stream=None) -> None:
+        self.stream = Stream.tracker.stream if stream is None else stream.number
+
+    def synchronize(self) -> None:
+        Stream.tracker.wait(self.stream)
+
+    def wait(self, stream=None) -> None:
+        pass
+
+    def query(self) -> bool:
+        return True
+
+    def elapsed_time(self, end) -> float:
+        return 1.0  # milliseconds; nothing is timed
+
+
+@contextlib.contextmanager
+def _in_stream(stream):
+    if stream is None:
+        yield
+        return
+    outer, Stream.tracker.stream = Stream.tracker.stream, stream.number
+    try:
+        yield
+    finally:
+        Stream.tracker.stream = outer
+
+
+def _current_stream(*args):
+    stream = Stream.__new__(Stream)
+    stream.number, stream.device = Stream.tracker.stream, CUDA
+    return stream
+
+
+def _replace_cuda_module(tracker, name, total, capability, gpus) -> None:
+    Stream.tracker = tracker
+    properties = SimpleNamespace(
+        name=name, total_memory=total, major=capability[0], minor=capability[1],
+        multi_processor_count=108, gcnArchName="",
+    )  # fmt: skip
+    fixed = {
+        "is_available": True, "device_count": gpus, "current_device": 0, "is_initialized": False,
+        "get_device_name": name, "get_device_properties": properties,
+        "get_device_capability": capability, "is_bf16_supported": capability >= (8, 0),
+        "_lazy_init": None, "init": None, "set_device": None, "empty_cache": None,
+        "reset_peak_memory_stats": None, "manual_seed": None, "manual_seed_all": None,
+        "set_rng_state": None, "is_current_stream_capturing": False, "ipc_collect": None,
+        "mem_get_info": (total, total), "reset_max_memory_allocated": None,
+    }  # fmt: skip
+    for key, value in fixed.items():
+        setattr(torch.cuda, key, functools.partial(_answer, value))
+    torch.cuda.get_rng_state = lambda *args: torch.empty(16, dtype=torch.uint8, device="cpu")
+    torch.cuda.Stream, torch.cuda.Event = Stream, Event
+    torch.cuda.stream = _in_stream
+    torch.cuda.current_stream = torch.cuda.default_stream = _current_stream
+    torch.cuda.synchronize = lambda *args: tracker.wait(None)
+    torch.cuda.device = lambda device: contextlib.nullcontext()
+    torch.accelerator.is_available = functools.partial(_answer, True)
+    torch.accelerator.current_accelerator = functools.partial(_answer, torch.device("cuda"))
+
+
+def _answer(value, *args, **kwargs):
+    return value
+
+
+# ----------------------------------------------------------------- autocast, attention, optimizers
+
+
+def autocast_lists() -> dict[str, list[tuple[str, str]]]:
+    """The operators that autocast handles, by rule, as this PyTorch's own header lists them."""
+    header = Path(torch.__file__).parent / "include" / "ATen" / "autocast_mode.h"
+    lists = {}
+    for rule in ("LOWER_PRECISION_FP", "FP32", "FP32_SET_OPT_DTYPE", "PROMOTE"):
+        macro = re.search(
+            rf"#define AT_FORALL_{rule}\(_\)((?:.*\\\n)+.*\n)", header.read_text()
+        ).group(1)
+        lists[rule] = re.findall(r"_\((\w+)(?:, (\w+))?\)", macro)
+    return lists
+
+
+def _replace_autocast() -> None:
+    """Autocast's casts for "cuda": by the same lists as PyTorch's C++ code, which asks the device.
+
+    As there, a float32 parameter is cast once for as long as the outermost autocast lasts.
+    """
+    key = torch._C.DispatchKey.AutocastCUDA
+    below = torch._C.DispatchKeySet(key)
+    cache: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+    clear = torch.clear_autocast_cache
+
+    def clear_both():
+        cache.clear()
+        clear()
+
+    torch.clear_autocast_cache = clear_both
+
+    def cast(tensor, dtype):
+        if not (tensor.is_cuda and tensor.is_floating_point()) or tensor.dtype == torch.float64:
+            return tensor
+        if tensor.dtype == dtype:
+            return tensor
+        once = (
+            tensor.dtype == torch.float32 and dtype in HALF and tensor.requires_grad
+            and tensor.is_leaf and tensor._base is None and torch.is_autocast_cache_enabled()
+        )  # fmt: skip
+        if not once:
+            return tensor.to(dtype)
+        if id(tensor) not in cache:
+            cache[id(tensor)] = tensor, tensor.to(dtype)
+        return cache[id(tensor)][1]
+
+    def wider(tensors):
+        kinds = {t.dtype for t in tensors if t.is_cuda and t.is_floating_point()}
+        return torch.float32 if torch.float32 in kinds else torch.get_autocast_dtype("cuda")
+
+    def kernel(op, rule):
+        def run(*args, **kwargs):
+            with torch._C._ExcludeDispatchKeyGuard(below):
+                leaves = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+                dtype = torch.float32
+                if rule == "LOWER_PRECISION_FP":
+                    dtype = torch.get_autocast_dtype("cuda")
+                elif rule == "PROMOTE":
+                    dtype = wider(leaves)
+                elif rule == "FP32_SET_OPT_DTYPE" and kwargs.get("dtype") is not None:
+                    return op(*args, **kwargs)
+                args, kwargs = tree_map_only(
+                    torch.Tensor, lambda tensor: cast(tensor, dtype), (args, kwargs)
+                )
+                return op(*args, **kwargs)
+
+        return run
+
+    library = torch.library.Library("aten", "IMPL")
+    for rule, names in autocast_lists().items():
+        for name, overload in names:
+            packet = getattr(aten, name, None)
+            op = getattr(packet, overload or "default", None) if packet else None
+            if op is not None:
+                library.impl(op, kernel(op, rule), "AutocastCUDA", allow_override=True)
+    _replace_autocast.library = library  # its kernels last as long as it does
+
+
+def _replace_attention() -> None:
+    """Choose the kernel of scaled dot product attention as PyTorch does on a GPU.
+
+    Flash attention takes 16-bit inputs without a mask, the memory-efficient kernel the rest (see
+    `sdp_utils.cpp`). Both need equal head sizes of queries, keys and values.
+    """
+    composite = aten.scaled_dot_product_attention.default.decompose
+
+    def attention(
+        query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None,
+        enable_gqa=False,
+    ):  # fmt: skip
+        options = {"scale": scale}
+        plain = query.dim() == 4 and not enable_gqa and query.shape[-1] == value.shape[-1]
+        grad = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
+        flash = query.dtype in HALF and attn_mask is None and query.shape[-1] <= 256
+        if plain and flash:
+            width = query.shape[-1]
+            pad = -width % 8
+            if pad:
+                options["scale"] = scale or width**-0.5
+                query, key, value = (F.pad(t, (0, pad)) for t in (query, key, value))
+            out = aten._scaled_dot_product_flash_attention(
+                query, key, value, dropout_p, is_causal, False, **options
+            )[0]
+            return out[..., :width] if pad else out
+        if plain:
+            if attn_mask is not None and attn_mask.dtype == torch.bool:
+                attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill_(
+                    attn_mask, 0.0
+                )
+            if attn_mask is not None:
+                attn_mask = attn_mask.expand(*query.shape[:3], key.shape[2])
+            return aten._scaled_dot_product_efficient_attention(
+                query, key, value, attn_mask, grad, dropout_p, is_causal, **options
+            )[0]
+        return composite(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+
+    library = torch.library.Library("aten", "IMPL")
+    for key in ("AutogradCUDA", "CUDA"):
+        library.impl("scaled_dot_product_attention", attention, key, allow_override=True)
+    _replace_attention.library = library
