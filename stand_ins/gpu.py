@@ -91,6 +91,7 @@ def install(tracker: Tracker, name: str, total: int, capability: tuple[int, int]
         return result
 
     torch.UntypedStorage.resize_ = resize_and_book
+    FakeTensor.__deepcopy__ = _copy
     FakeTensor.record_stream = lambda tensor, stream: tracker.use(tensor, stream.number)
     return Gpu(tracker)
 
@@ -161,6 +162,18 @@ def _move_parameters() -> None:
         swap(one, other)
 
     torch.utils.swap_tensors = swap_unwatched
+
+
+def _copy(tensor: torch.Tensor, memo: dict) -> torch.Tensor:
+    """A deep copy, as of any other tensor. By itself, it would copy the mode as well, which ends in
+    a corrupted heap.
+    """
+    if id(tensor) not in memo:
+        copy = tensor.detach().clone()
+        if isinstance(tensor, torch.nn.Parameter):
+            copy = torch.nn.Parameter(copy, tensor.requires_grad)
+        memo[id(tensor)] = copy.requires_grad_(tensor.requires_grad)
+    return memo[id(tensor)]
 
 
 def _read_zeros() -> None:

@@ -1,5 +1,6 @@
 """Train a small model on the GPU without data; print what was booked, as JSON: see test_gpu.py."""
 
+import copy
 import json
 import sys
 
@@ -33,6 +34,7 @@ with gpu.install(tracker, "A100", 40 * 10**9, (8, 0), gpus=1):
         torch.nn.GELU(),
         torch.nn.Linear(1024, 256, bias=False),
     ).to("cuda")
+    model = copy.deepcopy(model)  # corrupted the heap, once
     optimizer = torch.optim.Adam(model.parameters())
     kinds = []
     for _ in range(3):
