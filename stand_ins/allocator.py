@@ -128,11 +128,10 @@ class CachingAllocator:
         for entries in list(self._free.values()):
             for entry in list(entries):
                 block = entry[2]
-                whole = block.before is None and block.after is None
-                if whole:
+                if block.before is None and block.after is None:
                     entries.remove(entry)
                     self._release(block.segment)
-                elif block.segment.expandable and block.after is None:
+                elif self._can_grow(block):
                     self._shrink(block)
 
     def _best_fit(self, pool: tuple[bool, int], size: int) -> Block | None:

@@ -38,8 +38,6 @@ class Gpu(FakeTensorMode):
         super().__init__(allow_non_fake_inputs=True)
         self.tracker = tracker
         self.depth = 0  # operators that run inside of operators allocate nothing on a GPU
-        self.blas: set[tuple[bool, int]] = set()
-        self.workspaces: list[torch.Tensor] = []
 
     def dispatch(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})

@@ -28,11 +28,12 @@ WRAPPERS = (
 class Storage:
     """One allocation: its bytes and what has been learned about it."""
 
-    __slots__ = ("call", "device", "kind", "module", "number", "op", "phase", "saved", "size")
+    __slots__ = ("alive", "device", "kind", "module", "op", "phase", "saved", "size")
 
-    def __init__(self, number, size, device, phase, module, op, call) -> None:
-        self.number, self.size, self.device = number, size, device
-        self.phase, self.module, self.op, self.call = phase, module, op, call
+    def __init__(self, size: int, device: str, phase: str, module: str, op: str) -> None:
+        self.size, self.device = size, device
+        self.phase, self.module, self.op = phase, module, op
+        self.alive = True
         self.kind: str | None = None  # one of KINDS, once there is evidence
         self.saved = False  # outlived the call of the module that made it
 
@@ -70,12 +71,9 @@ class Tracker:
         key, size = raw._cdata, raw.nbytes()
         storage = self.storages.get(key)
         if storage is not None:
-            if storage.size != size:  # resized in place, as FSDP does
-                self._free(key)
-                self._allocate(key, size, storage.device, op, storage.kind)
+            self.resized(raw, size)  # in place, as FSDP does
             return
         storage = self._allocate(key, size, tensor.device.type, op, None)
-        self.storages[key] = storage
         weakref.finalize(raw, self._free, key).atexit = False
         if storage.device == "cuda" and not self.calls and self.phase in ("setup", "forward"):
             sources = [self.find(leaf) for leaf in inputs if isinstance(leaf, Tensor)]
@@ -86,9 +84,7 @@ class Tracker:
                 storage.kind = "inputs"
 
     def _allocate(self, key: int, size: int, device: str, op: str, kind: str | None) -> Storage:
-        storage = Storage(
-            len(self.events), size, device, self.phase, self.module(), op, len(self.calls)
-        )
+        storage = Storage(size, device, self.phase, self.module(), op)
         storage.kind = kind
         self.storages[key] = storage
         self._log("allocate", storage, self.stream)
@@ -102,7 +98,7 @@ class Tracker:
     def _free(self, key: int) -> None:
         storage = self.storages.pop(key, None)
         if storage is not None:
-            storage.number = -storage.number - 1 if storage.number >= 0 else storage.number
+            storage.alive = False
             self._log("free", storage, None)
 
     def resized(self, tensor_storage, size: int) -> None:
@@ -162,7 +158,7 @@ class Tracker:
         def run_backward(*args, **kwargs):
             outer, self.phase = self.phase, "backward"
             for storage in self.loose:
-                storage.saved = storage.number >= 0
+                storage.saved = storage.alive
             self.loose = []
             try:
                 return run(*args, **kwargs)
@@ -193,7 +189,7 @@ class Tracker:
     def _leave(self, module, args, result) -> None:
         _, made = self.calls.pop()
         for storage in made:
-            storage.saved = storage.number >= 0
+            storage.saved = storage.alive
         self._began(self.calls[-1][0] if self.calls else "")
 
     def _began(self, name: str) -> None:
