@@ -10,12 +10,10 @@ README.md's tables are made.
 """
 
 import argparse
-import contextlib
 import importlib.util
 import json
 import math
 import multiprocessing
-import multiprocessing.forkserver
 import os
 import signal
 import statistics
@@ -27,6 +25,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from stand_ins.ladder import ROOT, LadderError, read_ladder
+from stand_ins.processes import (
+    UnknownScript,
+    display_name,
+    end_as_after_ctrl_c,
+    end_forkserver,
+    end_group,
+    find_scripts,
+)
 
 RESULTS = ROOT / "results" / "rehearsed.json"
 NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "tqdm", "watermark")
@@ -70,35 +76,6 @@ def table_row(row: dict) -> str:
 # Each script has a process of its own, forked from one that has imported PyTorch and the stand-ins.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["stand_ins.run"])
-
-
-class UnknownScript(Exception):
-    """A name on the command line belongs to no file."""
-
-
-def find_scripts(names: list[str]) -> list[Path]:
-    """The named scripts, or the whole ladder if none is named; UnknownScript, LadderError.
-
-    A name counts from the working directory, then from the repository, then as one of the ladder's
-    in a folder, and may lack its `.py`.
-    """
-    if not names:
-        return [ROOT / rung.script for rung in read_ladder()]
-    scripts = []
-    for name in names:
-        file = name if name.endswith(".py") else f"{name}.py"
-        found = [path for path in (Path.cwd() / file, ROOT / file) if path.is_file()]
-        found = found or [path for path in ROOT.glob(f"[0-9]*/{file}") if path.is_file()]
-        if not found:
-            known = "\n  ".join(rung.script for rung in read_ladder())
-            raise UnknownScript(f"there is no script {name}. The ladder's scripts are:\n  {known}")
-        scripts.append(found[0].resolve())
-    return scripts
-
-
-def display_name(script: Path) -> str:
-    """The script's path in the repository, or its full path where it lies elsewhere."""
-    return script.relative_to(ROOT).as_posix() if script.is_relative_to(ROOT) else str(script)
 
 
 def rehearse(script: Path, show: bool) -> tuple[dict, str]:
@@ -162,27 +139,6 @@ def together(ranks: list[dict]) -> dict:
         "loss_last": over("loss_last", statistics.fmean),
         "host_gb": over("host_gb", max),
     }
-
-
-def end_group(process: multiprocessing.Process) -> None:
-    """End a script's process and all that it started: politely first, then for good."""
-    try:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-            process.join(timeout=5)
-    finally:  # also after a second Ctrl-C
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.kill()
-        process.join()
-
-
-def end_forkserver() -> None:
-    """End the process that scripts were forked from, which may still be importing."""
-    pid = getattr(multiprocessing.forkserver._forkserver, "_forkserver_pid", None)
-    if pid is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
 
 def read_rows(results: Path) -> list[dict]:
@@ -253,8 +209,7 @@ def main() -> int:
     except ValueError as error:
         parser.error(f"{options.results} is no file of rehearsal rows ({error}); move it away")
 
-    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # all end as Ctrl-C does
-        signal.signal(sign, signal.default_int_handler)
+    end_as_after_ctrl_c()
     running_row = sys.stdout.isatty() and not options.show  # shown while its script runs
     start, failed, done, kept, replaced = time.monotonic(), [], 0, 0, {}
     print(table_line(heading for _, heading, _, _ in COLUMNS), flush=True)

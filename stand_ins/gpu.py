@@ -22,6 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import _foreach_utils
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from stand_ins.gpus import Model
 from stand_ins.tracker import Tracker
 
 aten = torch.ops.aten
@@ -29,15 +30,19 @@ CUDA = torch.device("cuda:0")
 META = torch.device("meta")
 LABEL = torch.device("meta:1")
 HALF = (torch.float16, torch.bfloat16)
+PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::addmv", "aten::mv")
 
 
 class Gpu(FakeTensorMode):
     """Every tensor is fake while this is entered; `tracker` books the storages."""
 
-    def __init__(self, tracker: Tracker) -> None:
+    def __init__(self, tracker: Tracker, workspace: int) -> None:
+        """`workspace`: the bytes that cuBLAS takes for each thread that uses it."""
         super().__init__(allow_non_fake_inputs=True)
         self.tracker = tracker
         self.depth = 0  # operators that run inside of operators allocate nothing on a GPU
+        self.workspace = workspace
+        self.threads: set[bool] = set()  # with a workspace: the backward pass's, all others'
 
     def dispatch(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
@@ -45,6 +50,11 @@ class Gpu(FakeTensorMode):
             kwargs["device"] = CUDA
         if func is aten._local_scalar_dense.default:
             return _number(args[0])
+        if func._schema.name in PRODUCTS and args[1].device.type == "cuda":
+            backward = self.tracker.phase == "backward"
+            if backward not in self.threads:
+                self.threads.add(backward)
+                self.tracker.workspace(self.workspace)
         self.depth += 1
         try:
             result = super().dispatch(func, types, args, kwargs)
@@ -63,12 +73,12 @@ def _number(tensor: torch.Tensor):
     return float(value) if tensor.dtype.is_floating_point else value
 
 
-def install(tracker: Tracker, name: str, total: int, capability: tuple[int, int], gpus: int) -> Gpu:
-    """Let scripts find GPUs of this name, memory (bytes) and compute capability.
+def install(tracker: Tracker, model: Model, gpus: int) -> Gpu:
+    """Let scripts find this many GPUs of a model. Returns the mode, not yet entered.
 
-    Returns the mode, not yet entered. Cannot be undone.
+    Cannot be undone.
     """
-    _replace_cuda_module(tracker, name, total, capability, gpus)
+    _replace_cuda_module(tracker, model, gpus)
     _relabel()
     _replace_autocast()
     _replace_attention()
@@ -91,7 +101,7 @@ def install(tracker: Tracker, name: str, total: int, capability: tuple[int, int]
     torch.UntypedStorage.resize_ = resize_and_book
     FakeTensor.__deepcopy__ = _copy
     FakeTensor.record_stream = lambda tensor, stream: tracker.use(tensor, stream.number)
-    return Gpu(tracker)
+    return Gpu(tracker, model.workspace)
 
 
 # ------------------------------------------------------------------------------------ the devices
@@ -260,17 +270,18 @@ def _current_stream(*args):
     return stream
 
 
-def _replace_cuda_module(tracker, name, total, capability, gpus) -> None:
+def _replace_cuda_module(tracker: Tracker, model: Model, gpus: int) -> None:
     Stream.tracker = tracker
+    name, total, capability = model.name, model.memory, model.capability
     properties = SimpleNamespace(
         name=name, total_memory=total, major=capability[0], minor=capability[1],
-        multi_processor_count=108, gcnArchName="",
+        multi_processor_count=model.multiprocessors, gcnArchName="",
     )  # fmt: skip
     fixed = {
         "is_available": True, "device_count": gpus, "current_device": 0, "is_initialized": False,
         "get_device_name": name, "get_device_properties": properties,
         "get_device_capability": capability, "is_bf16_supported": capability >= (8, 0),
-        "_lazy_init": None, "init": None, "set_device": None, "empty_cache": None,
+        "_lazy_init": None, "init": None, "set_device": None,
         "reset_peak_memory_stats": None, "manual_seed": None, "manual_seed_all": None,
         "set_rng_state": None, "is_current_stream_capturing": False, "ipc_collect": None,
         "mem_get_info": (total, total), "reset_max_memory_allocated": None,
@@ -282,6 +293,7 @@ def _replace_cuda_module(tracker, name, total, capability, gpus) -> None:
     torch.cuda.stream = _in_stream
     torch.cuda.current_stream = torch.cuda.default_stream = _current_stream
     torch.cuda.synchronize = lambda *args: tracker.wait(None)
+    torch.cuda.empty_cache = tracker.empty
     torch.cuda.device = lambda device: contextlib.nullcontext()
     torch.accelerator.is_available = functools.partial(_answer, True)
     torch.accelerator.current_accelerator = functools.partial(_answer, torch.device("cuda"))

@@ -1,5 +1,8 @@
 """Data sets and pretrained weights by their shapes alone: nothing is downloaded or read."""
 
+import functools
+import sys
+
 import numpy as np
 import torch
 import torchvision
@@ -11,10 +14,21 @@ from torchvision.models import WeightsEnum
 from stand_ins.gpu import Gpu
 
 QUIET = 2  # cycles of batches without a new peak, after which a loader ends
+STEPS = 20  # optimizer steps without one, after which a script that uses no loader ends
+DATASETS = {  # name in torchvision: images for training, for testing, shape of one, classes
+    "CIFAR10": (50_000, 10_000, (32, 32, 3), 10),
+    "CIFAR100": (50_000, 10_000, (32, 32, 3), 100),
+    "MNIST": (60_000, 10_000, (28, 28), 10),
+    "FashionMNIST": (60_000, 10_000, (28, 28), 10),
+}
 
 
-class Cifar10(torchvision.datasets.CIFAR10):
-    """As many images as CIFAR-10 has, all black and of class 0 (zeros take no memory)."""
+class Steady(BaseException):
+    """A script without a loader has come to its steady peak. No `except Exception` catches it."""
+
+
+class Blank:
+    """As many images as a data set has, all black and of class 0 (zeros take no memory)."""
 
     def __init__(
         self, root=None, train=True, transform=None, target_transform=None, download=False
@@ -22,36 +36,40 @@ class Cifar10(torchvision.datasets.CIFAR10):
         VisionDataset.__init__(
             self, root or "", transform=transform, target_transform=target_transform
         )
+        for_training, for_testing, shape, classes = DATASETS[self.name]
+        count = for_training if train else for_testing
         self.train = train
-        count = 50_000 if train else 10_000
-        self.data = np.zeros((count, 32, 32, 3), np.uint8)
+        self.data = np.zeros((count, *shape), np.uint8)
         self.targets = [0] * count
-        self.classes = [str(number) for number in range(10)]
+        if len(shape) == 2:  # MNIST's are tensors
+            self.data, self.targets = torch.from_numpy(self.data), torch.zeros(count).long()
+        self.classes = [str(number) for number in range(classes)]
         self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
 
 
-def install(mode: Gpu, peak) -> None:
-    """Hand out shapes from now on. Cannot be undone.
+def install(mode: Gpu, peak, batch_size: int | None) -> list[int]:
+    """Hand out shapes from now on; returns the loaders' own batch sizes, in their order.
 
+    Cannot be undone.
     A loader gives its first batch again and again, and ends once `peak()` has stayed the same for
     two cycles: from one optimizer step to the next, or of one batch where none is taken.
+    `batch_size` takes the place of the first loader's, and of the others' that have the same.
     """
-    torchvision.datasets.CIFAR10 = torchvision.datasets.cifar.CIFAR10 = Cifar10
-    WeightsEnum.get_state_dict = lambda weights, *args, **kwargs: weights
-    load = torch.nn.Module.load_state_dict
-
-    def load_state_dict(module, state_dict, *args, **kwargs):
-        if not isinstance(state_dict, WeightsEnum):
-            return load(module, state_dict, *args, **kwargs)
-
-    torch.nn.Module.load_state_dict = load_state_dict
+    for name in DATASETS:
+        original = getattr(torchvision.datasets, name)
+        blank = type(name, (Blank, original), {"name": name})
+        setattr(torchvision.datasets, name, blank)
+        setattr(sys.modules[original.__module__], name, blank)
+    _replace_weights()
+    batch_sizes = _replace_batch_size(batch_size)
     iterate = DataLoader.__iter__
 
     def batches(loader):
         loader.num_workers, loader.pin_memory = 0, False
         with torch._subclasses.fake_tensor.unset_fake_temporarily():
             first = next(iterate(loader))
-        total, seen, quiet, steps = len(loader), None, 0, mode.tracker.steps
+        steps = mode.tracker.steps
+        total, seen, quiet = len(loader), None, 0
         stepped = False
         for _ in range(total):
             yield torch.utils._pytree.tree_map_only(torch.Tensor, fake, first)
@@ -68,3 +86,37 @@ def install(mode: Gpu, peak) -> None:
 
     DataLoader.__iter__ = batches
     torch_dataloader.DataLoader.__iter__ = batches
+    return batch_sizes
+
+
+def _replace_weights() -> None:
+    """Pretrained weights have the shapes of the model that they are loaded into, in float32."""
+    WeightsEnum.get_state_dict = lambda weights, *args, **kwargs: weights
+    load = torch.nn.Module.load_state_dict
+
+    def load_state_dict(module, state_dict, *args, **kwargs):
+        if not isinstance(state_dict, WeightsEnum):
+            return load(module, state_dict, *args, **kwargs)
+        file = [
+            torch.empty(value.shape, dtype=torch.float32, device="cpu")
+            for value in module.state_dict().values()
+        ]
+        del file  # on the host meanwhile
+        return torch.nn.modules.module._IncompatibleKeys([], [])
+
+    torch.nn.Module.load_state_dict = load_state_dict
+
+
+def _replace_batch_size(batch_size: int | None) -> list[int]:
+    init, own = DataLoader.__init__, []
+
+    @functools.wraps(init)
+    def resized(loader, dataset, size=1, *args, **kwargs):
+        size = kwargs.pop("batch_size", size)
+        if size is not None and "batch_sampler" not in kwargs:
+            own.append(size)
+            size = batch_size if batch_size and size == own[0] else size
+        init(loader, dataset, size, *args, **kwargs)
+
+    DataLoader.__init__ = resized
+    return own

@@ -42,7 +42,8 @@ class Tracker:
     """Books storages of tensors on `device` ("cuda") and on the host ("cpu").
 
     `events` is the log: ("allocate", storage, stream), ("free", storage), ("use", storage, stream),
-    ("wait", stream or None) and ("mark", what), in the order in which they happened.
+    ("wait", stream or None), ("empty",) and ("mark", what), in the order in which they happened.
+    Each is filled up to three by None.
     """
 
     def __init__(self, sees: Callable[[str, Storage, object], None] = lambda *event: None) -> None:
@@ -57,6 +58,7 @@ class Tracker:
         self.sequence: list[tuple[int, str]] = []  # autograd's numbers at which a module began
         self.loose: list[Storage] = []  # made by the forward pass outside of modules
         self.steps = 0
+        self.optimizers: set[str] = set()  # the classes of those that took a step
 
     # ------------------------------------------------------------------------------- storages
 
@@ -134,6 +136,20 @@ class Tracker:
         """Book that the CPU waited for a stream, or for all."""
         self._log("wait", None, stream)
 
+    def empty(self) -> None:
+        """Book `torch.cuda.empty_cache()`."""
+        self._log("empty", None, None)
+
+    def mark(self, what: str) -> None:
+        """Book that the script has come to a certain point."""
+        self._log("mark", None, what)
+
+    def workspace(self, size: int) -> None:
+        """Book memory that a library takes at its first use and keeps."""
+        storage = Storage(size, "cuda", self.phase, self.module(), "workspace")
+        storage.kind = "temporaries"
+        self._log("allocate", storage, self.stream)
+
     # --------------------------------------------------------------------- phases and modules
 
     def module(self) -> str:
@@ -172,7 +188,7 @@ class Tracker:
     def _enter(self, module, args) -> None:
         if not self.calls:
             if self.phase == "setup":
-                self._log("mark", None, "created")
+                self.mark("created")
                 self.phase = "forward"
             if id(module) not in self.names:
                 self._name(module)
@@ -223,7 +239,8 @@ class Tracker:
         self.label(tree_leaves([list(optimizer.state.values())]), "optimizer")
         self.phase = "backward" if self._outer == "backward" else "forward"
         self.steps += 1
-        self._log("mark", None, "step")
+        self.optimizers.update(cls.__name__ for cls in type(optimizer).__mro__)
+        self.mark("step")
 
     def kind(self, storage: Storage) -> str:
         """What a storage is for, as far as the evidence goes: one of KINDS."""

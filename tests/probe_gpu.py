@@ -7,7 +7,7 @@ import sys
 import torch
 import torch.nn.functional as F
 
-from stand_ins import gpu
+from stand_ins import gpu, gpus
 from stand_ins.tracker import Tracker
 
 (precision,) = sys.argv[1:]
@@ -28,7 +28,7 @@ def sees(what, storage, other):
 
 tracker = Tracker(sees)
 tracker.install()
-with gpu.install(tracker, "A100", 40 * 10**9, (8, 0), gpus=1):
+with gpu.install(tracker, gpus.DEFAULT, 1):
     model = torch.nn.Sequential(
         torch.nn.Linear(256, 1024, bias=False),
         torch.nn.GELU(),

@@ -1,0 +1,96 @@
+"""The README's figures and one step's timeline, drawn from predictions."""
+
+import json
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+
+from docs.generate import anchor, rows_by_script
+from stand_ins.ladder import ROOT
+from stand_ins.tracker import KINDS
+
+matplotlib.use("Agg")
+matplotlib.rcParams["svg.hashsalt"] = "ladder"  # the same figure twice is the same file
+COLORS = dict(
+    zip(KINDS, ("#4477aa", "#ee6677", "#ccbb44", "#228833", "#66ccee", "#aa3377"), strict=True)
+)
+PLAIN = {"metadata": {"Date": None}}
+
+
+def bars(rows: list[dict], published: dict[str, dict], path: Path) -> None:
+    """Predicted beside published reserved GB, for the scripts that have both."""
+    both = [
+        row for row in rows if row["script"] in published and "what" not in published[row["script"]]
+    ]
+    figure, axes = plt.subplots(figsize=(8, 0.45 * len(both) + 1))
+    places = range(len(both))
+    axes.barh(
+        [place - 0.2 for place in places],
+        [row["reserved_gb"] for row in both],
+        0.38, color="#4477aa", label="predicted, today's PyTorch",
+    )  # fmt: skip
+    axes.barh(
+        [place + 0.2 for place in places],
+        [published[row["script"]]["gb"] for row in both],
+        0.38, color="#bbbbbb", label="published, PyTorch of 2023",
+    )  # fmt: skip
+    axes.set_yticks(list(places), [anchor(row["script"]) for row in both])
+    axes.invert_yaxis()
+    axes.set_xlabel("peak GPU memory, reserved, GB")
+    axes.legend(loc="lower right")
+    _save(figure, path)
+
+
+def stacked(rows: list[dict], path: Path) -> None:
+    """Where the memory goes, rung by rung: the split at the allocated peak."""
+    figure, axes = plt.subplots(figsize=(8, 0.35 * len(rows) + 1))
+    left = [0.0] * len(rows)
+    for kind in KINDS:
+        sizes = [row["breakdown_gb"][kind] for row in rows]
+        axes.barh(range(len(rows)), sizes, left=left, color=COLORS[kind], label=kind)
+        left = [one + other for one, other in zip(left, sizes, strict=True)]
+    axes.set_yticks(range(len(rows)), [anchor(row["script"]) for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel("predicted GB at the allocated peak, one GPU")
+    axes.legend(loc="lower right")
+    _save(figure, path)
+
+
+def timeline(course: list[tuple[str, dict[str, int]]], title: str, path: Path) -> None:
+    """Allocated memory over one training step, stacked by kind; ValueError without a step."""
+    if not course:
+        raise ValueError("the script took fewer than two optimizer steps")
+    figure, axes = plt.subplots(figsize=(9, 4.5))
+    axes.stackplot(
+        range(len(course)),
+        *([sums[kind] / 1e9 for _, sums in course] for kind in KINDS),
+        labels=KINDS, colors=[COLORS[kind] for kind in KINDS], linewidth=0,
+    )  # fmt: skip
+    before = None
+    for place, (phase, _) in enumerate(course):
+        if phase != before:
+            axes.axvline(place, color="black", linewidth=0.5)
+            axes.text(place, 1.0, f" {phase}", transform=axes.get_xaxis_transform(), va="bottom")
+            before = phase
+    axes.set_xlabel("allocations and releases of one training step")
+    axes.set_ylabel("allocated GB, predicted")
+    axes.set_title(title, pad=18, loc="left")
+    axes.margins(x=0)
+    axes.legend(loc="upper left", fontsize="small")
+    _save(figure, path)
+
+
+def _save(figure, path: Path) -> None:
+    figure.tight_layout()
+    figure.savefig(path, **(PLAIN if path.suffix == ".svg" else {}))
+    plt.close(figure)
+
+
+def write() -> list[Path]:
+    """Draw the README's figures from results/; their paths."""
+    rows = json.loads((ROOT / "results" / "predicted.json").read_text())
+    compared, split = ROOT / "results" / "predicted.svg", ROOT / "results" / "breakdown.svg"
+    bars(rows, rows_by_script(ROOT / "results" / "published.json"), compared)
+    stacked(rows, split)
+    return [compared, split]

@@ -1,0 +1,61 @@
+"""GPUs by name: what a script finds out about them, and what they have left for it."""
+
+from dataclasses import dataclass
+
+# Bytes of a CUDA context by a GPU's multiprocessors: 107 MiB of 34 (RTX 4060 Ti) and 555 MiB of 188
+# (RTX PRO 6000) were measured in github.com/ggml-org/llama.cpp/pull/23604. Kernels are loaded into
+# it when first used, which is not counted.
+CONTEXT_PER_MULTIPROCESSOR = 3 * 2**20
+
+
+@dataclass(frozen=True)
+class Model:
+    """A kind of GPU."""
+
+    name: str
+    memory: int  # bytes
+    capability: tuple[int, int]
+    multiprocessors: int
+
+    @property
+    def context(self) -> int:
+        """Bytes that CUDA takes before a script has a tensor, outside of PyTorch's figures."""
+        return self.multiprocessors * CONTEXT_PER_MULTIPROCESSOR
+
+    @property
+    def workspace(self) -> int:
+        """Bytes that cuBLAS takes for each thread that uses it, within PyTorch's figures.
+
+        From `parseChosenWorkspaceSize` in PyTorch's aten/src/ATen/cuda/CublasHandlePool.cpp.
+        """
+        return 32 * 2**20 if self.capability[0] in (9, 10, 12) else 8_519_680
+
+
+# Memory: the total that nvidia-smi shows, in MiB there; the rest: NVIDIA's data sheets.
+KNOWN = {
+    name: Model(name, mebibytes * 2**20, capability, multiprocessors)
+    for name, mebibytes, capability, multiprocessors in (
+        ("T4", 15_360, (7, 5), 40),
+        ("A10G", 23_028, (8, 6), 80),
+        ("RTX-4090", 24_564, (8, 9), 128),
+        ("A100-40", 40_960, (8, 0), 108),
+        ("A100-80", 81_920, (8, 0), 108),
+        ("H100", 81_559, (9, 0), 132),
+        ("H200", 143_771, (9, 0), 132),
+    )
+}
+DEFAULT = KNOWN["A100-80"]  # the published figures' kind
+
+
+def find(text: str) -> Model:
+    """The GPU of a name, or an A100 with as many GB (1e9 bytes); ValueError."""
+    for name, model in KNOWN.items():
+        if name.lower() == text.lower():
+            return model
+    try:
+        memory = float(text)
+    except ValueError:
+        memory = 0.0
+    if not 0 < memory < 1e6:
+        raise ValueError(f"{text} is neither a number of GB nor one of {', '.join(KNOWN)}")
+    return Model(f"{text} GB", int(memory * 1e9), DEFAULT.capability, DEFAULT.multiprocessors)

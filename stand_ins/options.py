@@ -1,0 +1,17 @@
+"""What a prediction is asked for."""
+
+from dataclasses import dataclass
+
+from stand_ins import gpus
+
+
+@dataclass(frozen=True)
+class Options:
+    """The defaults are those of the published figures."""
+
+    gpu: gpus.Model = gpus.DEFAULT
+    gpus: int = 4  # that the script finds
+    batch_size: int | None = None  # in the place of the script's own
+    adam_2023: bool = False  # Adam as in the PyTorch of the published figures
+    capacity: bool = False  # whether the script fits the GPU is asked
+    timeline: bool = False

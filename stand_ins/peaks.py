@@ -1,0 +1,89 @@
+"""What a tracker's log amounts to: peaks, what they consist of, and one step's course."""
+
+from collections.abc import Iterable
+
+from stand_ins.allocator import CachingAllocator, OutOfMemory, rounded
+from stand_ins.tracker import KINDS, Storage, Tracker
+
+
+def feed(allocator: CachingAllocator, what: str, storage: Storage | None, other: object) -> None:
+    """Let the GPU's allocator do what one event of the log says; OutOfMemory."""
+    if storage is not None and storage.device != "cuda":
+        return
+    if what == "allocate":
+        allocator.allocate(storage, storage.size, other)
+    elif what == "free":
+        allocator.free(storage)
+    elif what == "use":
+        allocator.record_stream(storage, other)
+    elif what == "wait":
+        allocator.synchronize(other)
+    elif what == "empty":
+        allocator.empty_cache()
+
+
+def replay(events: Iterable[tuple], **options) -> CachingAllocator | None:
+    """An allocator with these options after the whole log; None if its memory does not suffice."""
+    allocator = CachingAllocator(**options)
+    try:
+        for event in events:
+            feed(allocator, *event)
+    except OutOfMemory:
+        return None
+    return allocator
+
+
+def size_on(storage: Storage, device: str) -> int:
+    """The bytes that a storage takes of a device: on the GPU, a block's."""
+    if storage.device != device or storage.size == 0:
+        return 0
+    return rounded(storage.size) if device == "cuda" else storage.size
+
+
+def peak(events: list[tuple], device: str) -> tuple[int, list[Storage], Storage | None]:
+    """The most bytes allocated on a device, what was alive then, and what came last of it."""
+    now = most = 0
+    place = -1
+    for number, (what, storage, _) in enumerate(events):
+        if what == "allocate":
+            now += size_on(storage, device)
+            if now > most:
+                most, place = now, number
+        elif what == "free":
+            now -= size_on(storage, device)
+    alive: dict[Storage, None] = {}
+    for what, storage, _ in events[: place + 1]:
+        if what == "allocate" and size_on(storage, device):
+            alive[storage] = None
+        elif what == "free":
+            alive.pop(storage, None)
+    return most, list(alive), events[place][1] if alive else None
+
+
+def breakdown(tracker: Tracker, alive: Iterable[Storage]) -> dict[str, int]:
+    """Bytes on the GPU by kind."""
+    sums = dict.fromkeys(KINDS, 0)
+    for storage in alive:
+        sums[tracker.kind(storage)] += size_on(storage, "cuda")
+    return sums
+
+
+def last_step(tracker: Tracker) -> list[tuple[str, dict[str, int]]]:
+    """From the last but one optimizer step's end to the last one's: phase and bytes by kind.
+
+    One entry for each allocation or release on the GPU; none if there were not two steps.
+    """
+    events = tracker.events
+    ends = [n for n, (what, _, other) in enumerate(events) if (what, other) == ("mark", "step")]
+    if len(ends) < 2:
+        return []
+    sums, course, phase = dict.fromkeys(KINDS, 0), [], "forward"
+    for number, (what, storage, _) in enumerate(events[: ends[-1]]):
+        if what not in ("allocate", "free") or not size_on(storage, "cuda"):
+            continue
+        sign = 1 if what == "allocate" else -1
+        sums[tracker.kind(storage)] += sign * size_on(storage, "cuda")
+        phase = storage.phase if what == "allocate" else phase
+        if number > ends[-2]:
+            course.append((phase, dict(sums)))
+    return course
