@@ -3,14 +3,15 @@
 Scripts see device "cuda". PyTorch's C++ code sees `LABEL` where it asks a tensor for its device,
 because its autograd engine insists on a driver for "cuda" devices, and has none of that for others.
 What the GPU's own rules decide is decided by them: autocast's lists, fused attention, and foreach
-optimizers. Each number that is read from a tensor of this GPU is 0, from one on the host 1; each
-truth value is False.
+optimizers. Each number that is read from a tensor is 0 (1 where an optimizer reads its count of
+steps), each truth value False.
 """
 
 import contextlib
 import functools
 import importlib
 import re
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.distributed.tensor import DTensor
 from torch.utils import _foreach_utils
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -49,7 +51,7 @@ class Gpu(FakeTensorMode):
         if kwargs.get("device") == LABEL:
             kwargs["device"] = CUDA
         if func is aten._local_scalar_dense.default:
-            return _number(args[0])
+            return self.read(args[0])
         if func._schema.name in PRODUCTS and args[1].device.type == "cuda":
             backward = self.tracker.phase == "backward"
             if backward not in self.threads:
@@ -64,12 +66,18 @@ class Gpu(FakeTensorMode):
             self.tracker.book(result, func._schema.name, tree_leaves(args))
         return result
 
+    def read(self, tensor: torch.Tensor):
+        """What is read from a tensor. Reading from the GPU waits for what it has to do."""
+        if tensor.device.type == "cuda":
+            self.tracker.wait(self.tracker.stream)
+            return _number(tensor)
+        # Adam divides by a number that depends on its count of steps, which is kept on the host
+        return _number(tensor, 1 if self.tracker.phase == "optimizer step" else 0)
 
-def _number(tensor: torch.Tensor):
-    """What is read from a tensor: 1 for a step that Adam counts on the host, else 0 and False."""
+
+def _number(tensor: torch.Tensor, value: int = 0):
     if tensor.dtype == torch.bool:
         return False
-    value = 0 if tensor.device.type == "cuda" else 1
     return float(value) if tensor.dtype.is_floating_point else value
 
 
@@ -84,6 +92,7 @@ def install(tracker: Tracker, model: Model, gpus: int) -> Gpu:
     _replace_attention()
     _read_zeros()
     _move_parameters()
+    _skip_first_steps()
     optimizer = importlib.import_module("torch.optim.optimizer")  # a name that torch.optim hides
     for supported in (
         optimizer._foreach_supported_types,
@@ -100,6 +109,14 @@ def install(tracker: Tracker, model: Model, gpus: int) -> Gpu:
 
     torch.UntypedStorage.resize_ = resize_and_book
     FakeTensor.__deepcopy__ = _copy
+    data = torch._C.TensorBase.data
+
+    def set_data(tensor, other):
+        data.__set__(tensor, other)
+        if isinstance(other, FakeTensor):
+            tensor.fake_device = other.fake_device
+
+    FakeTensor.data = property(data.__get__, set_data)
     FakeTensor.record_stream = lambda tensor, stream: tracker.use(tensor, stream.number)
     return Gpu(tracker, model.workspace)
 
@@ -125,6 +142,11 @@ def _relabel() -> None:
 
     FakeTensor.__torch_dispatch__ = classmethod(torch_dispatch)
     FakeTensor.is_cuda = property(lambda tensor: tensor.fake_device.type == "cuda")
+    FakeTensor.is_meta = property(lambda tensor: device([tensor]) == META)
+    for name in ("device", "is_cuda", "is_meta"):  # a sharded tensor is where its part is
+        setattr(
+            DTensor, name, property(lambda tensor, name=name: getattr(tensor._local_tensor, name))
+        )
     FakeTensorMode.avoid_device_init = property(lambda mode: True)
     fake_tensor.init_gpu_context = lambda device: None
     to, cpu = torch.Tensor.to, torch.device("cpu")
@@ -170,6 +192,23 @@ def _move_parameters() -> None:
         swap(one, other)
 
     torch.utils.swap_tensors = swap_unwatched
+
+
+def _skip_first_steps() -> None:
+    """Let each GradScaler skip the first step, as is usual: it begins with too large a scale.
+
+    "The default init_scale is intended to be larger than the network initially needs" (its author:
+    discuss.pytorch.org/t/75756). The order matters to the allocator's segments.
+    """
+    take = torch.amp.GradScaler._maybe_opt_step
+    begun = weakref.WeakSet()
+
+    def maybe_take(scaler, *args, **kwargs):
+        if scaler in begun:
+            return take(scaler, *args, **kwargs)
+        begun.add(scaler)
+
+    torch.amp.GradScaler._maybe_opt_step = maybe_take
 
 
 def _copy(tensor: torch.Tensor, memo: dict) -> torch.Tensor:

@@ -157,6 +157,7 @@ def _explain(script: Path, failure: BaseException) -> str:
         (fake_tensor.DynamicOutputShapeException, fake_tensor.DataDependentOutputException),
     ):
         return f"{where}a shape depends on the data ({failure.func}), which is not known here"
+        traceback.print_exception(failure)
     text = str(failure).strip().partition("\n")[0]
     if isinstance(failure, fake_tensor.UnsupportedOperatorException) or "data pointer" in text:
         return f"{where}an operator of its own has no rule for shapes ({text})"

@@ -1,2 +1,79 @@
-def install(tracker, gpus):
+"""One rank of many in one process: what it hands to the others goes nowhere, and all are there.
+
+PyTorch's "fake" process group does so for collective operators; Fabric would start the other ranks
+as processes, and is kept from it.
+"""
+
+import functools
+import os
+
+import torch.distributed as dist
+import torchmetrics
+from lightning.fabric.plugins.environments import lightning as lightning_environment
+from lightning.fabric.strategies.launchers import subprocess_script
+from torch._subclasses.fake_tensor import unset_fake_temporarily
+from torch.distributed import device_mesh
+from torch.distributed.tensor._sharding_prop import ShardingPropagator
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from stand_ins.tracker import Tracker
+
+
+def install(tracker: Tracker, ranks: int) -> None:
+    """Let scripts join a group of this many ranks, as rank 0, from now on. Cannot be undone."""
+    ask = ShardingPropagator._propagate_tensor_meta_non_cached
+
+    @functools.wraps(ask)
+    def ask_unbooked(*args, **kwargs):  # it runs the operator on whole tensors, for their shapes
+        with tracker.paused():
+            return ask(*args, **kwargs)
+
+    ShardingPropagator._propagate_tensor_meta_non_cached = ask_unbooked
+    join = dist.init_process_group
+
+    @functools.wraps(join)
+    def join_alone(*args, **kwargs):
+        if not dist.is_initialized():
+            join("fake", store=FakeStore(), rank=0, world_size=ranks)
+
+    dist.init_process_group = dist.distributed_c10d.init_process_group = join_alone
+    group = dist.distributed_c10d.new_group
+
+    @functools.wraps(group)
+    def group_alone(*args, backend=None, **kwargs):
+        return group(*args, **kwargs)
+
+    dist.new_group = dist.distributed_c10d.new_group = group_alone
+    dist.all_gather_object = dist.distributed_c10d.all_gather_object = _gather_same
+    dist.broadcast_object_list = dist.distributed_c10d.broadcast_object_list = _ignore
+    torchmetrics.metric.gather_all_tensors = lambda result, group=None: [result] * ranks
+    for name in ("__init__", "__getitem__", "_flatten"):
+        method = getattr(device_mesh.DeviceMesh, name)
+        setattr(device_mesh.DeviceMesh, name, _with_numbers(method))
+    device_mesh.init_device_mesh = dist.init_device_mesh = _with_numbers(dist.init_device_mesh)
+    lightning_environment.find_free_network_port = lambda: 29500
+    subprocess_script._launch_process_observer = lambda processes: None
+    subprocess_script._SubprocessScriptLauncher._call_children_scripts = _start_nothing
+
+
+def _start_nothing(launcher) -> None:
+    os.environ |= {"LOCAL_RANK": "0", "NODE_RANK": "0", "WORLD_SIZE": str(launcher.num_processes)}
+
+
+def _gather_same(objects: list, value, *args, **kwargs) -> None:
+    objects[:] = [value] * len(objects)
+
+
+def _ignore(*args, **kwargs) -> None:
     pass
+
+
+def _with_numbers(method):
+    """A mesh of devices is a tensor whose numbers matter."""
+
+    @functools.wraps(method)
+    def wrapped(*args, **kwargs):
+        with unset_fake_temporarily():
+            return method(*args, **kwargs)
+
+    return wrapped

@@ -5,8 +5,9 @@ without data come about (gpu.py), so it also works on real tensors on the CPU.
 """
 
 import bisect
+import contextlib
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -58,12 +59,15 @@ class Tracker:
         self.sequence: list[tuple[int, str]] = []  # autograd's numbers at which a module began
         self.loose: list[Storage] = []  # made by the forward pass outside of modules
         self.steps = 0
+        self.pause = False
         self.optimizers: set[str] = set()  # the classes of those that took a step
 
     # ------------------------------------------------------------------------------- storages
 
     def book(self, result: object, op: str, inputs: Iterable[object] = ()) -> None:
         """Book what storages an operator's `result` has that were not there before."""
+        if self.pause:
+            return
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor) and tensor.device.type in ("cuda", "cpu"):
                 self._book(tensor, op, inputs)
@@ -111,7 +115,8 @@ class Tracker:
             self._allocate(tensor_storage._cdata, size, storage.device, "resize_", storage.kind)
 
     def find(self, tensor: Tensor) -> Storage | None:
-        """The booked storage of a tensor."""
+        """The booked storage of a tensor, or of the part of a sharded one that is here."""
+        tensor = getattr(tensor, "_local_tensor", tensor)
         return self.storages.get(tensor.untyped_storage()._cdata)
 
     def label(self, tensors: Iterable[object], kind: str) -> None:
@@ -162,6 +167,15 @@ class Tracker:
                 place = bisect.bisect_right(self.sequence, (node._sequence_nr(), "\uffff"))
                 return self.sequence[place - 1][1] if place else ""
         return ""
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Book nothing meanwhile: tensors that PyTorch makes to ask for shapes are none."""
+        outer, self.pause = self.pause, True
+        try:
+            yield
+        finally:
+            self.pause = outer
 
     def install(self) -> None:
         """Follow modules, backward passes and optimizers from now on. Cannot be undone."""
