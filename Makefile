@@ -1,7 +1,7 @@
-# make ladder    run every script on this CPU (see rehearse.py)
+# make ladder    rehearse every script on this CPU, and predict its GPU memory
 # make test      all checks, style included
 # make lint      style alone
-# make results   make the README's table and docs/ladder.md anew from results/ and the scripts
+# make results   make the README's tables and the pages in docs/ anew from results/ and the scripts
 #
 # Each target sets up .venv first, once: Python 3.11 or newer and the pinned packages.
 
@@ -13,6 +13,8 @@ READY := .venv/installed
 
 ladder: $(READY)
 	$(PYTHON) rehearse.py
+	$(PYTHON) predict_memory.py
+	$(PYTHON) -m docs.summary
 
 test: $(READY)
 	$(PYTHON) -m pytest

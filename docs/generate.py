@@ -1,12 +1,13 @@
-"""Make the README's result tables and docs/ladder.md from results/ and from the scripts.
+"""Make the README's result tables and the pages in docs/ from results/ and from the scripts.
 
     python -m docs.generate        (or: make results)
 
-Published and rehearsed figures stand in columns of their own, and so that they cannot be mistaken
-for each other each column says what it holds.
+Published, predicted and rehearsed figures stand in columns of their own, and so that they cannot be
+mistaken for each other each column says what it holds.
 """
 
 import json
+import statistics
 from pathlib import Path
 
 from stand_ins.ladder import ROOT, Rung, changed, diff, read_ladder
@@ -48,6 +49,15 @@ def published_cells(row: dict | None, base: dict | None) -> list[str]:
     return [memory, minutes, accuracy]
 
 
+def memory_of(row: dict | None) -> str:
+    """A prediction's reserved GB; a range where it depends on how fast the GPU is."""
+    if row is None:
+        return ""
+    late = row.get("reserved_late_gb", 0)
+    upper = f" – {late:.2f}" if late - row["reserved_gb"] >= 0.005 else ""
+    return f"{row['reserved_gb']:.2f}{upper} GB"
+
+
 def rehearsed_cells(row: dict | None) -> list[str]:
     """What ran, and accuracy."""
     if row is None:
@@ -66,12 +76,13 @@ def rehearsed_cells(row: dict | None) -> list[str]:
 def table(title: str, rungs: list[Rung], results: Path, base: str | None) -> str:
     """One row a rung, published figures beside rehearsed ones; memory also in shares of `base`."""
     published = rows_by_script(results / "published.json")
+    predicted = rows_by_script(results / "predicted.json")
     rehearsed = rows_by_script(results / "rehearsed.json")
     lines = [
         f"### {title}\n",
-        "| technique | script | change | published memory | published time | "
+        "| technique | script | change | predicted memory | published memory | published time | "
         "published accuracy | rehearsed: what ran | rehearsed accuracy |",
-        "| --- | --- | --- | --: | --: | --: | --- | --: |",
+        "| --- | --- | --- | --: | --: | --: | --: | --- | --: |",
     ]
     for rung in rungs:
         added, removed = changed(diff(rung))
@@ -82,6 +93,7 @@ def table(title: str, rungs: list[Rung], results: Path, base: str | None) -> str
             technique(rung) + (" (variant)" if rung.variant else ""),
             f"[{rung.script.rpartition('/')[2]}]({rung.script})",
             change,
+            memory_of(predicted.get(rung.script)),
             *published_cells(published.get(rung.script), published.get(base)),
             *rehearsed_cells(rehearsed.get(rung.script)),
         ]
@@ -103,6 +115,53 @@ def results_tables(ladder: list[Rung], results: Path) -> str:
     )
 
 
+def error(predicted: float, published: float) -> str:
+    """How far a prediction is off, in percent."""
+    return f"{100 * (predicted / published - 1):+.1f} %"
+
+
+def error_tables(ladder: list[Rung], results: Path) -> str:
+    """Predictions beside published figures: on one GPU with both versions of Adam, then sharded."""
+    published = rows_by_script(results / "published.json")
+    predicted = rows_by_script(results / "predicted.json")
+    both = [
+        (published[rung.script]["gb"], predicted[rung.script])
+        for rung in ladder
+        if rung.script in predicted and "what" not in published.get(rung.script, {"what": ""})
+    ]
+    one = [(known, row) for known, row in both if "reserved_late_gb" not in row]
+    lines = [
+        "| script | published | predicted | error | predicted, Adam of 2023 | error |",
+        "| --- | --: | --: | --: | --: | --: |",
+    ]
+    for known, row in one:
+        then = row.get("reserved_2023_gb", row["reserved_gb"])
+        lines.append(
+            f"| {row['script']} | {known:.2f} | {row['reserved_gb']:.2f} | "
+            f"{error(row['reserved_gb'], known)} | {then:.2f} | {error(then, known)} |"
+        )
+    trunk = [(known, row) for known, row in one if not row["script"].startswith("bonus")]
+    medians = [
+        statistics.median(abs(row.get(key, row["reserved_gb"]) / known - 1) for known, row in trunk)
+        for key in ("reserved_gb", "reserved_2023_gb")
+    ]
+    lines.append(
+        f"| median of the errors' sizes, bonus aside | | | {100 * medians[0]:.1f} % | | "
+        f"{100 * medians[1]:.1f} % |"
+    )
+    lines += [
+        "\n| script, one GPU of four | published | predicted, GPU keeps up | GPU behind |",
+        "| --- | --: | --: | --: |",
+    ]
+    lines += [
+        f"| {row['script']} | {known:.2f} | {row['reserved_gb']:.2f} | "
+        f"{row['reserved_late_gb']:.2f} |"
+        for known, row in both
+        if "reserved_late_gb" in row
+    ]
+    return "\n".join(lines)
+
+
 def ladder_page(ladder: list[Rung]) -> str:
     """docs/ladder.md: each rung's lesson, and how its code differs from its parent's."""
     parts = [
@@ -121,22 +180,23 @@ def ladder_page(ladder: list[Rung]) -> str:
     return "\n".join(parts)
 
 
-def with_tables(readme: str, tables: str) -> str:
-    """The README with `tables` between its markers; ValueError if a marker is missing."""
-    before, start, rest = readme.partition(START)
+def with_tables(page: str, tables: str) -> str:
+    """A page with `tables` between its markers; ValueError if a marker is missing."""
+    before, start, rest = page.partition(START)
     _, end, after = rest.partition(END)
     if not (start and end):
-        raise ValueError(f"README.md needs the two lines\n{START}\n{END}")
+        raise ValueError(f"the page needs the two lines\n{START}\n{END}")
     return f"{before}{START}\n\n{tables}\n\n{END}{after}"
 
 
 def pages() -> dict[Path, str]:
     """What the generated pages should contain, by path."""
     ladder = read_ladder()
-    readme = ROOT / "README.md"
+    readme, prediction = ROOT / "README.md", ROOT / "docs" / "how-prediction-works.md"
     tables = results_tables(ladder, ROOT / "results")
     return {
         readme: with_tables(readme.read_text(), tables),
+        prediction: with_tables(prediction.read_text(), error_tables(ladder, ROOT / "results")),
         ROOT / "docs" / "ladder.md": ladder_page(ladder),
     }
 

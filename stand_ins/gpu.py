@@ -32,7 +32,12 @@ CUDA = torch.device("cuda:0")
 META = torch.device("meta")
 LABEL = torch.device("meta:1")
 HALF = (torch.float16, torch.bfloat16)
-PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::addmv", "aten::mv")
+PRODUCTS = {
+    getattr(aten, name).default for name in ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv")
+}
+
+SIZED = {aten.slice.Tensor, aten.arange.default, aten.arange.start, aten.zeros.default}
+SIZED |= {aten.empty.memory_format, aten.ones.default, aten.full.default}
 
 
 class Gpu(FakeTensorMode):
@@ -44,15 +49,15 @@ class Gpu(FakeTensorMode):
         self.tracker = tracker
         self.depth = 0  # operators that run inside of operators allocate nothing on a GPU
         self.workspace = workspace
+        self.whole_numbers_read = False
         self.threads: set[bool] = set()  # with a workspace: the backward pass's, all others'
 
     def dispatch(self, func, types, args=(), kwargs=None):
-        kwargs = dict(kwargs or {})
-        if kwargs.get("device") == LABEL:
-            kwargs["device"] = CUDA
+        if kwargs and kwargs.get("device") == LABEL:
+            kwargs = kwargs | {"device": CUDA}
         if func is aten._local_scalar_dense.default:
             return self.read(args[0])
-        if func._schema.name in PRODUCTS and args[1].device.type == "cuda":
+        if func in PRODUCTS and args[1].device.type == "cuda":
             backward = self.tracker.phase == "backward"
             if backward not in self.threads:
                 self.threads.add(backward)
@@ -62,12 +67,17 @@ class Gpu(FakeTensorMode):
             result = super().dispatch(func, types, args, kwargs)
         finally:
             self.depth -= 1
+        empty = self.whole_numbers_read and func in SIZED and result.numel() == 0
+        if empty and (func is not aten.slice.Tensor or args[0].numel()):  # a number was the size
+            raise fake_tensor.DynamicOutputShapeException(func)
         if self.depth == 0:
-            self.tracker.book(result, func._schema.name, tree_leaves(args))
+            self.tracker.book(result, func, args)
         return result
 
     def read(self, tensor: torch.Tensor):
         """What is read from a tensor. Reading from the GPU waits for what it has to do."""
+        if not (tensor.dtype.is_floating_point or tensor.dtype == torch.bool):
+            self.whole_numbers_read = True
         if tensor.device.type == "cuda":
             self.tracker.wait(self.tracker.stream)
             return _number(tensor)

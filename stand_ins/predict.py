@@ -39,7 +39,7 @@ def predict(script: Path, scratch: Path, options: Options) -> dict:
     Changes environment, arguments and parts of PyTorch of this process.
     """
     start = time.perf_counter()
-    tracker, watched = _prepare(options)
+    tracker, watched = _prepare(options, script.read_bytes())
     error = None
     sys.argv, sys.path[0] = [str(script)], str(script.parent)
     refusals = sandbox.install(scratch)
@@ -53,6 +53,7 @@ def predict(script: Path, scratch: Path, options: Options) -> dict:
     except TooLong:
         if watched.rounds_without_peak() < 2:
             error = f"its peak was still growing, or not yet reached, after {LIMIT} s"
+        watched.notes.append(f"stopped after {LIMIT} s: what would come later is not counted")
     except SystemExit as leaving:
         if leaving.code not in (None, 0):
             error = "it stopped by itself: " + str(leaving.code).partition("\n")[0]
@@ -77,7 +78,7 @@ class Watched:
         self.mode: gpu.Gpu | None = None
         self.created = 0
         self.notes: list[str] = []
-        self.batch_sizes: list[int] = []
+        self.loaders = shapes.Loaders()
         self._last, self._rounds = None, 0
 
     def sees(self, what: str, storage, other) -> None:
@@ -88,6 +89,8 @@ class Watched:
         elif what == "mark" and other == "step":
             self._rounds = self._rounds + 1 if self.peak() == self._last else 0
             self._last = self.peak()
+            if self._rounds >= shapes.STEPS and not self.loaders.running:
+                raise shapes.Steady
 
     def peak(self) -> tuple[int, int]:
         """Bytes allocated and reserved at most so far."""
@@ -95,22 +98,23 @@ class Watched:
 
     def batch_size(self) -> int | None:
         """The first loader's own, if the script has a loader."""
-        return self.batch_sizes[0] if self.batch_sizes else None
+        return self.loaders.batch_sizes[0] if self.loaders.batch_sizes else None
 
     def rounds_without_peak(self) -> int:
         """Optimizer steps since the peak last rose."""
         return self._rounds
 
 
-def _prepare(options: Options) -> tuple[Tracker, Watched]:
+def _prepare(options: Options, source: bytes) -> tuple[Tracker, Watched]:
     watched = Watched()
     tracker = Tracker(watched.sees)
     tracker.install()
     if options.adam_2023:
         adam_2023.install()
     watched.mode = gpu.install(tracker, options.gpu, options.gpus)
-    watched.batch_sizes = shapes.install(watched.mode, watched.peak, options.batch_size)
-    language_shapes.install()
+    watched.loaders = shapes.install(watched.mode, watched.peak, options.batch_size)
+    if b"transformers" in source or b"datasets" in source:  # importing them takes seconds
+        language_shapes.install()
     ranks_of_many.install(tracker, options.gpus)
     allocator = watched.allocator
     for name in ("max_allocated", "max_reserved", "allocated", "reserved"):
@@ -177,7 +181,11 @@ def _result(tracker: Tracker, watched: Watched, options: Options) -> dict:
         "peak_module": last.module if last else "",
         "created_gb": watched.created / 1e9,
         "batch_size": watched.batch_size(),
-        "optimizers": sorted(tracker.optimizers),
+        "adam_lists": any(
+            what == "allocate" and storage.op == "aten._foreach_sqrt.default"
+            for what, storage, _ in tracker.events
+            if storage is not None and storage.device == "cuda"
+        ),
         "notes": watched.notes,
     }
     if any(what == "use" for what, _, _ in tracker.events):  # several streams share memory

@@ -52,7 +52,7 @@ def install(scratch: Path) -> list[str]:
                 if not inside(args[place]):
                     refuse(f"changes files ({event}: {os.fsdecode(args[place])})")
         elif event in CONNECTIONS:
-            refuse(f"opens a connection ({event}: {args[-1] if len(args) > 1 else args})")
+            refuse(f"opens a connection ({event} {args})")
         elif event in PROGRAMS:
             refuse(f"starts a program ({event})")
 

@@ -2,6 +2,7 @@
 
 import functools
 import sys
+import weakref
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torchvision.models import WeightsEnum
 
 from stand_ins.gpu import Gpu
 
-QUIET = 2  # cycles of batches without a new peak, after which a loader ends
+QUIET = 2  # optimizer steps without a new peak, after which a loader ends
 STEPS = 20  # optimizer steps without one, after which a script that uses no loader ends
 DATASETS = {  # name in torchvision: images for training, for testing, shape of one, classes
     "CIFAR10": (50_000, 10_000, (32, 32, 3), 10),
@@ -47,13 +48,21 @@ class Blank:
         self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
 
 
-def install(mode: Gpu, peak, batch_size: int | None) -> list[int]:
-    """Hand out shapes from now on; returns the loaders' own batch sizes, in their order.
+class Loaders:
+    """A script's loaders: their own batch sizes in their order, and how many are in use."""
 
-    Cannot be undone.
-    A loader gives its first batch again and again, and ends once `peak()` has stayed the same for
-    two cycles: from one optimizer step to the next, or of one batch where none is taken.
-    `batch_size` takes the place of the first loader's, and of the others' that have the same.
+    def __init__(self) -> None:
+        self.batch_sizes: list[int] = []
+        self.running = 0
+
+
+def install(mode: Gpu, peak, batch_size: int | None) -> Loaders:
+    """Hand out shapes from now on. Cannot be undone.
+
+    A loader gives its first batch again and again, and ends once `peak()` has stayed the same: in
+    training for two cycles from one optimizer step to the next, in evaluation for one batch, and so
+    when it is used again. `batch_size` takes the place of the first loader's, and of the others'
+    that have the same.
     """
     for name in DATASETS:
         original = getattr(torchvision.datasets, name)
@@ -61,32 +70,37 @@ def install(mode: Gpu, peak, batch_size: int | None) -> list[int]:
         setattr(torchvision.datasets, name, blank)
         setattr(sys.modules[original.__module__], name, blank)
     _replace_weights()
-    batch_sizes = _replace_batch_size(batch_size)
-    iterate = DataLoader.__iter__
+    loaders = Loaders()
+    _replace_batch_size(batch_size, loaders.batch_sizes)
+    iterate, tracker = DataLoader.__iter__, mode.tracker
+    steady = weakref.WeakSet()
 
     def batches(loader):
         loader.num_workers, loader.pin_memory = 0, False
         with torch._subclasses.fake_tensor.unset_fake_temporarily():
             first = next(iterate(loader))
-        steps = mode.tracker.steps
-        total, seen, quiet = len(loader), None, 0
-        stepped = False
-        for _ in range(total):
-            yield torch.utils._pytree.tree_map_only(torch.Tensor, fake, first)
-            if mode.tracker.steps == steps and stepped:
-                continue  # within a cycle
-            stepped = stepped or mode.tracker.steps > steps
-            steps = mode.tracker.steps
-            quiet, seen = (quiet + 1, seen) if peak() == seen else (0, peak())
-            if quiet == QUIET:
-                return
+        seen, quiet, backwards, steps = peak(), 0, tracker.backwards, tracker.steps
+        loaders.running += 1
+        try:
+            for _ in range(len(loader)):
+                yield torch.utils._pytree.tree_map_only(torch.Tensor, fake, first)
+                training = tracker.backwards > backwards
+                if training and tracker.steps == steps:
+                    continue  # within a cycle
+                steps = tracker.steps
+                quiet, seen = (quiet + 1, seen) if peak() == seen else (0, peak())
+                if quiet == (QUIET if training and loader not in steady else 1):
+                    steady.add(loader)
+                    return
+        finally:
+            loaders.running -= 1
 
     def fake(tensor):
         return torch.empty_like(tensor, device="cpu")
 
     DataLoader.__iter__ = batches
     torch_dataloader.DataLoader.__iter__ = batches
-    return batch_sizes
+    return loaders
 
 
 def _replace_weights() -> None:
@@ -107,8 +121,8 @@ def _replace_weights() -> None:
     torch.nn.Module.load_state_dict = load_state_dict
 
 
-def _replace_batch_size(batch_size: int | None) -> list[int]:
-    init, own = DataLoader.__init__, []
+def _replace_batch_size(batch_size: int | None, own: list[int]) -> None:
+    init = DataLoader.__init__
 
     @functools.wraps(init)
     def resized(loader, dataset, size=1, *args, **kwargs):
@@ -119,4 +133,3 @@ def _replace_batch_size(batch_size: int | None) -> list[int]:
         init(loader, dataset, size, *args, **kwargs)
 
     DataLoader.__init__ = resized
-    return own

@@ -58,31 +58,32 @@ class Tracker:
         self.roots: list[weakref.ref] = []
         self.sequence: list[tuple[int, str]] = []  # autograd's numbers at which a module began
         self.loose: list[Storage] = []  # made by the forward pass outside of modules
-        self.steps = 0
+        self.steps = self.backwards = 0  # so far: backward passes, and those with a step after
+        self._stepped = 0
         self.pause = False
-        self.optimizers: set[str] = set()  # the classes of those that took a step
 
     # ------------------------------------------------------------------------------- storages
 
-    def book(self, result: object, op: str, inputs: Iterable[object] = ()) -> None:
+    def book(self, result: object, op: object, inputs: object = ()) -> None:
         """Book what storages an operator's `result` has that were not there before."""
         if self.pause:
             return
-        for tensor in tree_leaves(result):
+        for tensor in (result,) if isinstance(result, Tensor) else tree_leaves(result):
             if isinstance(tensor, Tensor) and tensor.device.type in ("cuda", "cpu"):
                 self._book(tensor, op, inputs)
 
-    def _book(self, tensor: Tensor, op: str, inputs: Iterable[object]) -> None:
+    def _book(self, tensor: Tensor, op: object, inputs: object) -> None:
         raw = tensor.untyped_storage()
         key, size = raw._cdata, raw.nbytes()
         storage = self.storages.get(key)
         if storage is not None:
             self.resized(raw, size)  # in place, as FSDP does
             return
+        op = str(op)
         storage = self._allocate(key, size, tensor.device.type, op, None)
         weakref.finalize(raw, self._free, key).atexit = False
         if storage.device == "cuda" and not self.calls and self.phase in ("setup", "forward"):
-            sources = [self.find(leaf) for leaf in inputs if isinstance(leaf, Tensor)]
+            sources = [self.find(leaf) for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
             if "_to_copy" in op or "copy_" in op:
                 if any(source is None or source.device == "cpu" for source in sources):
                     storage.kind = "inputs"
@@ -187,6 +188,7 @@ class Tracker:
 
         def run_backward(*args, **kwargs):
             outer, self.phase = self.phase, "backward"
+            self.backwards += 1
             for storage in self.loose:
                 storage.saved = storage.alive
             self.loose = []
@@ -252,8 +254,10 @@ class Tracker:
     def _after_step(self, optimizer, args, kwargs) -> None:
         self.label(tree_leaves([list(optimizer.state.values())]), "optimizer")
         self.phase = "backward" if self._outer == "backward" else "forward"
+        if self._stepped == self.backwards:
+            return  # one of several optimizers, or of many steps within one backward pass
+        self._stepped = self.backwards
         self.steps += 1
-        self.optimizers.update(cls.__name__ for cls in type(optimizer).__mro__)
         self.mark("step")
 
     def kind(self, storage: Storage) -> str:
