@@ -44,8 +44,8 @@ KEYS = (
 KEPT = (*KEYS[:7], "created_gb", "reserved_late_gb", "reserved_2023_gb")  # seconds would differ
 LEGEND = (
     "reserved, allocated: predicted peaks in GB. behind: reserved, if the GPU is far behind the\n"
-    "CPU. Adam 2023: reserved, with Adam as PyTorch had it when the published figures were measured;\n"
-    "the error is that one's, where there is one."
+    "CPU. Adam 2023: reserved, with Adam as PyTorch had it when the published figures were\n"
+    "measured; the error is that one's, where there is one."
 )
 JOBS = 2  # scripts of the ladder at a time
 

@@ -3,7 +3,9 @@
 import itertools
 import random
 
+import hypothesis
 import pytest
+from hypothesis import strategies
 
 from stand_ins.allocator import CachingAllocator, OutOfMemory
 
@@ -85,3 +87,47 @@ def test_nothing_is_lost_and_nothing_overlaps(expandable, prompt):
     assert allocator.allocated == 0
     allocator.empty_cache()
     assert allocator.reserved == 0
+
+
+SIZES = strategies.integers(0, 40 * 2**20)
+MOVES = strategies.lists(
+    strategies.one_of(
+        strategies.tuples(strategies.just("allocate"), SIZES, strategies.integers(0, 2)),
+        strategies.tuples(
+            strategies.sampled_from(["free", "record_stream"]),
+            strategies.integers(0, 10**6),
+            strategies.integers(0, 2),
+        ),
+        strategies.tuples(
+            strategies.sampled_from(["empty_cache", "synchronize"]),
+            strategies.just(0),
+            strategies.just(0),
+        ),
+    ),
+    max_size=80,
+)
+
+
+@hypothesis.given(MOVES, strategies.booleans(), strategies.booleans())
+@hypothesis.settings(deadline=None, max_examples=300)
+def test_whatever_is_asked_of_it(moves, expandable, prompt):
+    """Never less reserved than allocated, no two blocks at one place, every byte returned."""
+    allocator = CachingAllocator(expandable=expandable, prompt=prompt)
+    keys = []
+    for number, (move, value, stream) in enumerate(moves):
+        if move == "allocate":
+            allocator.allocate(number, value, stream)
+            keys.append(number)
+        elif move in ("empty_cache", "synchronize"):
+            getattr(allocator, move)()
+        elif keys and move == "free":
+            allocator.free(keys.pop(value % len(keys)))
+        elif keys:
+            allocator.record_stream(keys[value % len(keys)], stream)
+        assert allocator.reserved >= allocator.allocated
+        places = sorted((b.address, b.address + b.size) for b in allocator.blocks.values())
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(places))
+    for key in keys:
+        allocator.free(key)
+    allocator.empty_cache()
+    assert allocator.allocated == allocator.reserved == 0

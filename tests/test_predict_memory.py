@@ -110,7 +110,8 @@ def test_batch_sizes():
     assert own == RECORDED["04_lower-batchsize.py"]["reserved_gb"]
     process = predict("03_bfloat16.py", "--fits", "12", "--json")
     row = json.loads(process.stdout)
-    assert row["fits"] and 48 <= row["batch_size"] < 64
+    assert row["fits"]
+    assert 48 <= row["batch_size"] < 64
     # one more does not fit
     more = predict("03_bfloat16.py", "--gpu", "12", "--batch-size", str(row["batch_size"] + 1))
     assert more.returncode == 1
@@ -191,19 +192,21 @@ def plain(tmp_path_factory) -> dict[str, dict]:
 
 def test_scripts_that_are_not_ours(plain):
     """What each technique is known to do to a step of Adam, in copies of the parameters."""
-    copies = {
-        kind: row["allocated_gb"] / row["breakdown_gb"]["parameters"] for kind, row in plain.items()
-    }
     parameters = plain[""]["breakdown_gb"]["parameters"]
-    assert copies["checkpoint"] == pytest.approx(5, abs=0.5)  # and one list, in the step
+    workspaces = 2 * 8_519_680 / 1e9
+    copies = {kind: (row["allocated_gb"] - workspaces) / parameters for kind, row in plain.items()}
+    # parameters, gradients, two averages, and the list of roots in the step
+    assert copies["checkpoint"] == pytest.approx(5, abs=0.02)
     assert plain["checkpoint"]["peak_phase"] == "optimizer step"
     assert copies[""] >= 5
     assert copies["hook"] <= copies[""] - 0.5
-    assert plain["scaler"]["breakdown_gb"]["activations"] < 1.2 * (
-        plain[""]["breakdown_gb"]["activations"]
+    assert (
+        plain["scaler"]["breakdown_gb"]["activations"]
+        < 1.2 * (plain[""]["breakdown_gb"]["activations"])
     )
     assert plain["offload"]["host_gb"] > plain[""]["host_gb"] + parameters / 2
-    assert copies["loop"] <= copies[""] and copies["fused"] <= copies[""]
+    assert copies["loop"] <= copies[""]
+    assert copies["fused"] <= copies[""]
     assert plain["before"]["allocated_gb"] == pytest.approx(plain[""]["allocated_gb"], rel=0.05)
 
 
@@ -284,7 +287,8 @@ def test_what_cannot_be_predicted_is_said(tmp_path, code):
     process = predict(script, TMPDIR=str(scratch))
     assert process.returncode == 2, process.stdout
     assert BAD[code] in process.stderr
-    assert process.stdout == "" and "Traceback" not in process.stderr
+    assert process.stdout == ""
+    assert "Traceback" not in process.stderr
     assert sorted(tmp_path.iterdir()) == [script, scratch]
     assert not list(scratch.iterdir())
 
@@ -303,7 +307,8 @@ def test_what_cannot_be_predicted_is_said(tmp_path, code):
 def test_a_command_that_makes_no_sense(arguments):
     process = predict(*arguments)
     assert process.returncode == 2
-    assert "error:" in process.stderr and process.stdout == ""
+    assert "error:" in process.stderr
+    assert process.stdout == ""
 
 
 def test_python_does_not_write_bytecode_beside_a_script(tmp_path):
