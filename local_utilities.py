@@ -106,9 +106,9 @@ def script_name() -> str:
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
 
 
-def rehearsal() -> str:
-    """The command that rehearses the running script, from the working directory."""
-    return f"python {os.path.relpath(ROOT / 'rehearse.py')} {script_name()}"
+def rehearsal(program: str = "rehearse.py") -> str:
+    """The command that rehearses (or predicts) the running script, from the working directory."""
+    return f"python {os.path.relpath(ROOT / program)} {script_name()}"
 
 
 def stop(problem: str) -> None:
@@ -119,7 +119,8 @@ def stop(problem: str) -> None:
     sys.exit(
         f"{script_name()}: {problem}\n"
         "Nothing was trained. To run this script's code on this machine's CPU, with a small model\n"
-        f"and small real data:  {rehearsal()}"
+        f"and small real data:  {rehearsal()}\n"
+        f"To see how much GPU memory it needs:  {rehearsal('predict_memory.py')}"
     )
 
 

@@ -77,7 +77,7 @@ def timeline(course: list[tuple[str, dict[str, int]]], title: str, path: Path) -
     axes.set_ylabel("allocated GB, predicted")
     axes.set_title(title, pad=18, loc="left")
     axes.margins(x=0)
-    axes.legend(loc="upper left", fontsize="small")
+    axes.legend(loc="upper right", fontsize="small")
     _save(figure, path)
 
 
