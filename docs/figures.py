@@ -30,12 +30,20 @@ def bars(rows: list[dict], published: dict[str, dict], path: Path) -> None:
         [row["reserved_gb"] for row in both],
         0.38, color="#4477aa", label="predicted, today's PyTorch",
     )  # fmt: skip
+    late = [max(row.get("reserved_late_gb", 0), row["reserved_gb"]) for row in both]
+    axes.barh(
+        [place - 0.2 for place in places],
+        [most - row["reserved_gb"] for most, row in zip(late, both, strict=True)],
+        0.38, left=[row["reserved_gb"] for row in both], color="#bbccee",
+        label="… up to, if the GPU is far behind the CPU",
+    )  # fmt: skip
     axes.barh(
         [place + 0.2 for place in places],
         [published[row["script"]]["gb"] for row in both],
         0.38, color="#bbbbbb", label="published, PyTorch of 2023",
     )  # fmt: skip
     axes.set_yticks(list(places), [anchor(row["script"]) for row in both])
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set_xlabel("peak GPU memory, reserved, GB")
     axes.legend(loc="lower right")
@@ -51,6 +59,7 @@ def stacked(rows: list[dict], path: Path) -> None:
         axes.barh(range(len(rows)), sizes, left=left, color=COLORS[kind], label=kind)
         left = [one + other for one, other in zip(left, sizes, strict=True)]
     axes.set_yticks(range(len(rows)), [anchor(row["script"]) for row in rows])
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set_xlabel("predicted GB at the allocated peak, one GPU")
     axes.legend(loc="lower right")

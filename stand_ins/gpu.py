@@ -37,7 +37,7 @@ PRODUCTS = {
 }
 
 SIZED = {aten.slice.Tensor, aten.arange.default, aten.arange.start, aten.zeros.default}
-SIZED |= {aten.empty.memory_format, aten.ones.default, aten.full.default}
+SIZED |= {aten.ones.default, aten.full.default}
 
 
 class Gpu(FakeTensorMode):

@@ -22,7 +22,7 @@ from stand_ins.allocator import CachingAllocator
 from stand_ins.options import Options
 from stand_ins.tracker import Tracker
 
-LIMIT = 90  # seconds that a script is given
+LIMIT = 180  # seconds that a script is given
 
 
 class Unpredictable(Exception):

@@ -15,6 +15,7 @@ from torchvision.models import WeightsEnum
 from stand_ins.gpu import Gpu
 
 QUIET = 2  # optimizer steps without a new peak, after which a loader ends
+PASSES = 4  # backward passes of accumulation, with which one such step counts as two
 STEPS = 20  # optimizer steps without one, after which a script that uses no loader ends
 DATASETS = {  # name in torchvision: images for training, for testing, shape of one, classes
     "CIFAR10": (50_000, 10_000, (32, 32, 3), 10),
@@ -42,10 +43,11 @@ class Blank:
         self.train = train
         self.data = np.zeros((count, *shape), np.uint8)
         self.targets = [0] * count
-        if len(shape) == 2:  # MNIST's are tensors
+        if len(shape) == 2:  # MNIST's are tensors, and know their classes
             self.data, self.targets = torch.from_numpy(self.data), torch.zeros(count).long()
-        self.classes = [str(number) for number in range(classes)]
-        self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
+        else:
+            self.classes = [str(number) for number in range(classes)]
+            self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
 
 
 class Loaders:
@@ -79,17 +81,19 @@ def install(mode: Gpu, peak, batch_size: int | None) -> Loaders:
         loader.num_workers, loader.pin_memory = 0, False
         with torch._subclasses.fake_tensor.unset_fake_temporarily():
             first = next(iterate(loader))
-        seen, quiet, backwards, steps = peak(), 0, tracker.backwards, tracker.steps
+        seen, quiet, steps = peak(), 0, tracker.steps
+        before = backwards = tracker.backwards
         loaders.running += 1
         try:
             for _ in range(len(loader)):
                 yield torch.utils._pytree.tree_map_only(torch.Tensor, fake, first)
-                training = tracker.backwards > backwards
+                training = tracker.backwards > before
                 if training and tracker.steps == steps:
                     continue  # within a cycle
-                steps = tracker.steps
-                quiet, seen = (quiet + 1, seen) if peak() == seen else (0, peak())
-                if quiet == (QUIET if training and loader not in steady else 1):
+                many = tracker.backwards - backwards >= PASSES
+                steps, backwards = tracker.steps, tracker.backwards
+                quiet, seen = (quiet + 1 + many, seen) if peak() == seen else (0, peak())
+                if quiet >= (QUIET if training and loader not in steady else 1):
                     steady.add(loader)
                     return
         finally:

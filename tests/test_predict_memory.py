@@ -52,9 +52,10 @@ def test_the_record_is_what_is_predicted(ladder):
     """A new version of a package that moves a peak by more than 2 % is seen here."""
     assert list(ladder) == list(RECORDED) == [rung.script for rung in read_ladder()]
     for script, row in ladder.items():
-        for key in KEPT:
-            if key.endswith("_gb") and key != "breakdown_gb":
-                assert row.get(key) == pytest.approx(RECORDED[script].get(key), rel=0.02), script
+        figures = [key for key in KEPT if key.endswith("_gb") and key in RECORDED[script]]
+        assert len(figures) >= 5
+        for key in figures:
+            assert row[key] == pytest.approx(RECORDED[script][key], rel=0.02), (script, key)
 
 
 def test_predictions_hold_against_published_figures(ladder):
@@ -199,14 +200,15 @@ def test_scripts_that_are_not_ours(plain):
     assert copies["checkpoint"] == pytest.approx(5, abs=0.02)
     assert plain["checkpoint"]["peak_phase"] == "optimizer step"
     assert copies[""] >= 5
-    assert copies["hook"] <= copies[""] - 0.5
+    assert copies["hook"] < copies[""]
+    assert plain["hook"]["breakdown_gb"]["gradients"] < 0.1 * parameters
     assert (
         plain["scaler"]["breakdown_gb"]["activations"]
         < 1.2 * (plain[""]["breakdown_gb"]["activations"])
     )
     assert plain["offload"]["host_gb"] > plain[""]["host_gb"] + parameters / 2
-    assert copies["loop"] <= copies[""]
-    assert copies["fused"] <= copies[""]
+    for kind in ("loop", "fused"):  # no list of roots, which is not at the peak here
+        assert copies[kind] == pytest.approx(copies[""], rel=0.01)
     assert plain["before"]["allocated_gb"] == pytest.approx(plain[""]["allocated_gb"], rel=0.05)
 
 
