@@ -11,10 +11,12 @@ can be said.
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -51,6 +53,7 @@ JOBS = 2  # scripts of the ladder at a time
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["stand_ins.predict"])
+running: set[multiprocessing.process.BaseProcess] = set()
 
 
 class NoPrediction(Exception):
@@ -62,10 +65,12 @@ def predict(script: Path, options: Options, show: bool = False) -> dict:
     with tempfile.TemporaryDirectory(prefix="prediction-") as folder:
         process = PROCESSES.Process(target=run_script, args=[script, folder, options, show])
         process.start()
+        running.add(process)
         try:
             process.join()
         finally:
             end_group(process)
+            running.discard(process)
         result = Path(folder) / "result.json"
         if not result.exists():
             output = Path(folder) / "output.txt"
@@ -258,6 +263,9 @@ def predict_ladder(scripts: list[Path], options: Options, results: Path | None) 
                 print(ladder_line(row, known.get(row["script"])), flush=True)
         except BaseException:  # Ctrl-C, say
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(running):  # which the pool's threads wait for
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
             raise
     if failures:
         print(f"{len(failures)} of {len(scripts)} failed, and nothing was kept.")

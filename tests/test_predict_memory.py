@@ -1,8 +1,12 @@
 """predict_memory.py: its figures, its answers, and what it refuses."""
 
 import json
+import os
+import signal
 import statistics
 import subprocess
+import sys
+import time
 
 import pytest
 
@@ -319,3 +323,23 @@ def test_python_does_not_write_bytecode_beside_a_script(tmp_path):
     process = predict(tmp_path / "main.py", PYTHONDONTWRITEBYTECODE="")
     assert process.returncode == 0, process.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["helper.py", "main.py"]
+
+
+def test_ctrl_c_ends_all_at_once(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "predict_memory.py"],
+        cwd=ROOT,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("prediction-*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Stopped." in errors
+    assert not list(tmp_path.glob("prediction-*"))
