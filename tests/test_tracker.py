@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.helpers import run
+from tests.probe_memtracker import SCRIPT
 
 WEIGHTS = 4 * (2 * 64 + 64 * 256 + 256 + 256 * 64 + 64)  # bytes of the probe's parameters
 
@@ -32,3 +33,25 @@ def test_the_peak_is_memtrackers(booked):
 def test_parameters_and_state_are_recognized(booked):
     assert booked["shapes"]["kinds"]["parameters"] == WEIGHTS
     assert booked["shapes"]["kinds"]["optimizer"] == WEIGHTS
+
+
+@pytest.mark.parametrize(
+    ("size", "batch", "precision"),
+    [("s", 32, "full"), ("s", 32, "bf16"), ("b", 8, "full"), ("b", 8, "bf16")],
+)
+def test_whole_models_have_memtrackers_peak(tmp_path, size, batch, precision):
+    """But for what a GPU has: cuBLAS's workspaces, and in float32 one more tensor for each layer.
+
+    The memory-efficient kernel (attention.cu) lays its result out as [batch, token, head, width],
+    which has to be copied for the next product; the CPU's kernel and flash attention do without.
+    """
+    process = run("-m", "tests.probe_memtracker", size, str(batch), precision)
+    assert process.returncode == 0, process.stderr
+    expected = int(process.stdout) + 2 * 8_519_680
+    if precision == "full":
+        expected += 12 * batch * 197 * {"s": 384, "b": 768}[size] * 4
+    script = tmp_path / "vit.py"
+    script.write_text(SCRIPT.format(size=size, batch=batch, precision=precision))
+    process = run("predict_memory.py", "--json", str(script))
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout)["allocated_gb"] == pytest.approx(expected / 1e9, rel=0.005)
