@@ -35,6 +35,7 @@ from stand_ins.processes import (
     end_forkserver,
     end_group,
     find_scripts,
+    write_json,
 )
 
 RESULTS = ROOT / "results" / "predicted.json"
@@ -102,9 +103,7 @@ def run_script(script: Path, folder: str, options: Options, show: bool) -> None:
 
     tqdm.set_lock(threading.RLock())  # by default a semaphore, which outlives a killed process
     row = predict.predict(script, Path(folder), options)
-    draft = Path(folder) / "result.draft"
-    draft.write_text(json.dumps(row))
-    draft.replace(Path(folder) / "result.json")
+    write_json(row, Path(folder) / "result.json")
     os._exit(0)
 
 
@@ -272,10 +271,7 @@ def predict_ladder(scripts: list[Path], options: Options, results: Path | None) 
         return 2
     if results is None:
         return 0
-    results.parent.mkdir(parents=True, exist_ok=True)
-    draft = results.with_suffix(".draft")
-    draft.write_text(json.dumps(rows, indent=1) + "\n")
-    draft.replace(results)
+    write_json(rows, results)
     print(f"{LEGEND}\nRows kept in {results}")
     if results == RESULTS:
         from docs import figures, generate

@@ -32,6 +32,7 @@ from stand_ins.processes import (
     end_forkserver,
     end_group,
     find_scripts,
+    write_json,
 )
 
 RESULTS = ROOT / "results" / "rehearsed.json"
@@ -167,10 +168,7 @@ def keep(row: dict, results: Path) -> None:
     except LadderError:  # somebody's script without a docstring must not cost a row
         order = {}
     rows.sort(key=lambda kept: (order.get(kept["script"], len(order)), kept["script"]))
-    results.parent.mkdir(parents=True, exist_ok=True)
-    draft = results.with_suffix(".draft")
-    draft.write_text(json.dumps(rows, indent=1) + "\n")
-    draft.replace(results)
+    write_json(rows, results)
 
 
 def update_readme() -> None:

@@ -1,6 +1,7 @@
 """What both commands share: which scripts are meant, and the processes that run them."""
 
 import contextlib
+import json
 import multiprocessing.forkserver
 import os
 import signal
@@ -36,6 +37,14 @@ def find_scripts(names: list[str]) -> list[Path]:
 def display_name(script: Path) -> str:
     """The script's path in the repository, or its full path where it lies elsewhere."""
     return script.relative_to(ROOT).as_posix() if script.is_relative_to(ROOT) else str(script)
+
+
+def write_json(content: list | dict, path: Path) -> None:
+    """Write a JSON file whole or not at all, into a folder that may have to be made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps(content, indent=1) + "\n")
+    draft.replace(path)
 
 
 def end_group(process: multiprocessing.Process) -> None:
