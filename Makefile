@@ -26,7 +26,7 @@ lint: $(READY)
 results: $(READY)
 	$(PYTHON) -m docs.generate
 
-$(READY): requirements.txt requirements-dev.txt
+$(READY): $(wildcard requirements*.txt)
 	@$(BASE_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'Python 3.11 or newer is needed: make BASE_PYTHON=/path/to/python3.11'; exit 1; }
 	$(BASE_PYTHON) -m venv .venv

@@ -199,14 +199,14 @@ def end_with(parent: int) -> None:
     os._exit(1)
 
 
-def check_packages(*names: str) -> None:
-    """Stop the script (exit status 1) if one of these further packages is not installed."""
+def check_packages(*names: str, file: str = "requirements-bonus.txt") -> None:
+    """Stop the script (exit status 1) if one of these packages, which `file` lists, is missing."""
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         sys.exit(
             f"{script_name()}: {' and '.join(missing)} cannot be found. Nothing was trained.\n"
             "Install what this script needs:  "
-            f"pip install -r {os.path.relpath(ROOT / 'requirements-bonus.txt')}"
+            f"pip install -r {os.path.relpath(ROOT / file)}"
         )
     PACKAGES.extend(names)
 

@@ -26,7 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stand_ins import gpus
-from stand_ins.ladder import ROOT, LadderError, read_ladder
+from stand_ins.ladder import ROOT, LadderError, family, read_ladder
 from stand_ins.options import Options
 from stand_ins.processes import (
     UnknownScript,
@@ -44,7 +44,7 @@ KEYS = (
     "script", "reserved_gb", "allocated_gb", "host_gb", "breakdown_gb", "peak_phase", "peak_module",
     "seconds", "created_gb", "reserved_late_gb", "fits", "reserved_within_gb",
 )  # fmt: skip
-KEPT = (*KEYS[:7], "created_gb", "reserved_late_gb", "reserved_2023_gb")  # seconds would differ
+KEPT = (*KEYS[:7], "batch_size", "created_gb", "reserved_late_gb", "reserved_2023_gb")
 LEGEND = (
     "reserved, allocated: predicted peaks in GB. behind: reserved, if the GPU is far behind the\n"
     "CPU. Adam 2023: reserved, with Adam as PyTorch had it when the published figures were\n"
@@ -152,12 +152,7 @@ def first_later(script: Path, options: Options) -> str:
     name = display_name(script)
     if name not in names:
         return ""
-    later = [
-        other
-        for other in names[names.index(name) + 1 :]
-        if other.partition("/")[1] == name.partition("/")[1]
-        and other.startswith("bonus") == name.startswith("bonus")
-    ]
+    later = [other for other in names[names.index(name) + 1 :] if family(other) == family(name)]
     for other in later:
         row = predict(ROOT / other, options)
         if row["fits"]:

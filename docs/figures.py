@@ -6,8 +6,8 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 
-from docs.generate import anchor, rows_by_script
-from stand_ins.ladder import ROOT
+from docs.generate import anchor, floor_of, memory_of, rows_by_script
+from stand_ins.ladder import ROOT, family
 from stand_ins.tracker import KINDS
 
 matplotlib.use("Agg")
@@ -19,34 +19,39 @@ PLAIN = {"metadata": {"Date": None}}
 
 
 def bars(rows: list[dict], published: dict[str, dict], path: Path) -> None:
-    """Predicted beside published reserved GB, for the scripts that have both."""
-    both = [
-        row for row in rows if row["script"] in published and "what" not in published[row["script"]]
-    ]
-    figure, axes = plt.subplots(figsize=(8, 0.45 * len(both) + 1))
-    places = range(len(both))
+    """Predicted and, where there are, published reserved GB of all scripts, model by model."""
+    models = list(dict.fromkeys(family(row["script"]) for row in rows))
+    rows = sorted(rows, key=lambda row: models.index(family(row["script"])))
+    known = {script: row["gb"] for script, row in published.items() if "what" not in row}
+    figure, axes = plt.subplots(figsize=(8, 0.4 * len(rows) + 1))
+    above = [place - 0.2 for place in range(len(rows))]
+    below = [place + 0.2 for place in range(len(rows))]
+    reserved = [row["reserved_gb"] for row in rows]
+    late = [max(row.get("reserved_late_gb", 0), row["reserved_gb"]) for row in rows]
+    axes.barh(above, reserved, 0.38, color="#4477aa", label="predicted, today's PyTorch")
     axes.barh(
-        [place - 0.2 for place in places],
-        [row["reserved_gb"] for row in both],
-        0.38, color="#4477aa", label="predicted, today's PyTorch",
-    )  # fmt: skip
-    late = [max(row.get("reserved_late_gb", 0), row["reserved_gb"]) for row in both]
-    axes.barh(
-        [place - 0.2 for place in places],
-        [most - row["reserved_gb"] for most, row in zip(late, both, strict=True)],
-        0.38, left=[row["reserved_gb"] for row in both], color="#bbccee",
+        above,
+        [most - least for most, least in zip(late, reserved, strict=True)],
+        0.38, left=reserved, color="#bbccee",
         label="… up to, if the GPU is far behind the CPU",
     )  # fmt: skip
     axes.barh(
-        [place + 0.2 for place in places],
-        [published[row["script"]]["gb"] for row in both],
+        below,
+        [known.get(row["script"], 0) for row in rows],
         0.38, color="#bbbbbb", label="published, PyTorch of 2023",
     )  # fmt: skip
-    axes.set_yticks(list(places), [anchor(row["script"]) for row in both])
-    axes.margins(y=0.01)
+    for place, row, most in zip(above, rows, late, strict=True):
+        axes.text(most + 0.2, place, memory_of(row), va="center", size="x-small")
+    small = [row for row in rows if family(row["script"]) == models[0]]
+    axes.vlines(
+        floor_of(small), -0.5, len(small) - 0.5, color="#ee6677",
+        label=f"floor: {models[0]}'s 16-bit parameters alone, {floor_of(small):.2f} GB",
+    )  # fmt: skip
+    axes.set_yticks(range(len(rows)), [anchor(row["script"]) for row in rows])
+    axes.margins(x=0.12, y=0.01)
     axes.invert_yaxis()
     axes.set_xlabel("peak GPU memory, reserved, GB")
-    axes.legend(loc="lower right")
+    axes.legend(loc="center right", bbox_to_anchor=(1, 0.58))
     _save(figure, path)
 
 

@@ -8,9 +8,10 @@ mistaken for each other each column says what it holds.
 
 import json
 import statistics
+from collections.abc import Iterable
 from pathlib import Path
 
-from stand_ins.ladder import ROOT, Rung, changed, diff, read_ladder
+from stand_ins.ladder import ROOT, Rung, changed, diff, family, read_ladder
 
 START = "<!-- results: start (made by docs/generate.py, from results/) -->"
 END = "<!-- results: end -->"
@@ -103,15 +104,44 @@ def table(title: str, rungs: list[Rung], results: Path, base: str | None) -> str
 
 def results_tables(ladder: list[Rung], results: Path) -> str:
     """The README's tables: a model and its GPUs each."""
-    large = [rung for rung in ladder if rung.script.startswith("08-10")]
-    language = [rung for rung in ladder if rung.script.startswith("bonus")]
-    small = [rung for rung in ladder if rung not in large + language]
+    small, large, language = (
+        [rung for rung in ladder if family(rung.script) == name]
+        for name in ("ViT-L/16", "ViT-H/14", "language models")
+    )
     return "\n\n".join(
         [
             table("ViT-L/16 on one GPU", small, results, small[0].script),
+            how_far(small, rows_by_script(results / "predicted.json")),
             table("ViT-H/14, from 08a on several GPUs", large, results, large[0].script),
             table("Language models, BigBird on several GPUs", language, results, None),
         ]
+    )
+
+
+def floor_of(rows: Iterable[dict]) -> float:
+    """GB of the parameters alone, in the precision of the script where they are smallest."""
+    return min(row["breakdown_gb"]["parameters"] for row in rows)
+
+
+def how_far(rungs: list[Rung], predicted: dict[str, dict]) -> str:
+    """How the trunk, the best rungs and the floor compare, by the predictions there are."""
+    rows = [predicted[rung.script] for rung in rungs if rung.script in predicted]
+    if not rows:
+        return ""
+
+    def least(rows: list[dict]) -> dict:
+        return min(rows, key=lambda row: row["reserved_gb"])
+
+    trunk, best, floor = rows[0], least(rows), floor_of(rows)
+    equal = least([row for row in rows if row["batch_size"] == trunk["batch_size"]])
+    return (
+        f"Predicted: the trunk's {trunk['reserved_gb']:.2f} GB are "
+        f"{trunk['reserved_gb'] / best['reserved_gb']:.1f} times the {best['reserved_gb']:.2f} GB "
+        f"of {anchor(best['script'])}, with batches of {best['batch_size']}, which are "
+        f"{best['reserved_gb'] / floor:.2f} times the floor: the {floor:.2f} GB of the 16-bit "
+        f"parameters alone. With the trunk's batches of {trunk['batch_size']}, "
+        f"{anchor(equal['script'])} needs {equal['reserved_gb']:.2f} GB, "
+        f"{trunk['reserved_gb'] / equal['reserved_gb']:.1f} times less than the trunk."
     )
 
 

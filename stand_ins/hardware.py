@@ -41,6 +41,9 @@ def install(gpus: int = 1) -> None:
         setattr(F, name, _accumulate_in_float32(getattr(F, name)))
     for name in ("matmul", "einsum"):
         setattr(torch, name, _accumulate_in_float32(getattr(torch, name)))
+    torch.autograd.graph.save_on_cpu = _CopyOfSaved
+    # a compiler takes minutes, and not every machine has one
+    torch.compiler.set_stance("force_eager")
     # the fused attention of nn.MultiheadAttention would bypass the functions replaced above
     torch.backends.mha.set_fastpath_enabled(False)
     # pinned memory is a GPU's business
@@ -212,6 +215,13 @@ def _replace_fabric(gpus: int) -> None:
 
 class _FSDPStrategyOnCpu(FSDPStrategy):
     pass
+
+
+class _CopyOfSaved(torch.autograd.graph.saved_tensors_hooks):
+    """`save_on_cpu` where all is on the CPU: what is saved is a copy, as on the host of a GPU."""
+
+    def __init__(self, pin_memory: bool = False, device_type: str = "cuda") -> None:
+        super().__init__(lambda tensor: tensor.clone(), lambda copy: copy)
 
 
 def _patches_as_matrix_product(conv2d):

@@ -79,7 +79,14 @@ def read_ladder(root: Path = ROOT) -> list[Rung]:
 
 def _place(script: str) -> tuple[bool, str]:
     name = script.rpartition("/")[2]
-    return name.startswith("bonus"), name
+    return name.startswith("bonus"), name.replace("_", " ", 1)  # 14_ before 14-2_
+
+
+def family(script: str) -> str:
+    """What a script trains: figures of one family can be compared."""
+    if script.startswith("bonus"):
+        return "language models"
+    return "ViT-H/14" if "vit-h14" in script else "ViT-L/16"
 
 
 def code(script: str) -> list[str]:

@@ -25,8 +25,7 @@ class Observer:
         self.accuracy = None  # of the metric computed last, 0..1
         self.parameters = self.autocast = None  # dtypes
         self.scaler = False
-        # of the model's parameters, and of the optimizer's numbers for them, what this rank keeps
-        self.parameters_held = self.optimizer_held = None
+        self._optimizers = {}  # that took a step, by identity: one, or one a parameter
         self._whole = None  # the model's parameters, before anything was sharded
         self._in_loss = False
         self._images = 0
@@ -40,9 +39,8 @@ class Observer:
             scaler.scale = self._watch_scaler(scaler.scale)
         Fabric.setup = self._watch_setup(Fabric.setup)
         Fabric.setup_module = self._watch_setup(Fabric.setup_module)
-        self._optimizer_hook = register_optimizer_step_pre_hook(self._watch_optimizer)
+        register_optimizer_step_pre_hook(self._watch_optimizer)
         register_optimizer_step_post_hook(self._end_step)
-        self._state_hook = register_optimizer_step_post_hook(self._watch_state)
         self._module_hook = register_module_forward_pre_hook(self._watch_module)
 
     def losses(self) -> tuple[float | None, float | None]:
@@ -65,6 +63,26 @@ class Observer:
         if self.autocast is None:
             return _name(self.parameters) if self.parameters else None
         return f"{_name(self.autocast)} mixed" + (", GradScaler" if self.scaler else "")
+
+    def held(self) -> tuple[float | None, float | None]:
+        """Of the model's parameters, and of the optimizer's numbers for them, this rank's share."""
+        optimizers = self._optimizers.values()
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        parameters = [parameter for group in groups for parameter in group["params"]]
+        if not parameters:
+            return None, None
+        numbers = sum(map(_held, parameters))
+        whole = self._whole or numbers
+        kept = [
+            (kind, _held(value))
+            for optimizer in optimizers
+            for parameter, state in optimizer.state.items()
+            for kind, value in state.items()
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape
+        ]
+        kinds = {kind for kind, _ in kept}  # for Adam, two averages
+        of_optimizer = sum(count for _, count in kept) / (len(kinds) * whole) if kept else None
+        return numbers / whole, of_optimizer
 
     def images_per_second(self) -> float | None:
         """Training speed from the first training loss to the last; None before the second."""
@@ -127,25 +145,9 @@ class Observer:
         return wrapped
 
     def _watch_optimizer(self, optimizer, args, kwargs) -> None:
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.parameters = parameters[0].dtype
-        held = sum(map(_held, parameters))
-        self._whole = self._whole or held
-        self.parameters_held = held / self._whole
-        self._optimizer_hook.remove()
-
-    def _watch_state(self, optimizer, args, kwargs) -> None:
-        kept = [
-            (kind, _held(value))
-            for parameter, state in optimizer.state.items()
-            for kind, value in state.items()
-            if isinstance(value, torch.Tensor) and value.shape == parameter.shape
-        ]
-        if kept:
-            kinds = {kind for kind, _ in kept}  # for Adam, two averages
-            whole = len(kinds) * self._whole
-            self.optimizer_held = sum(numbers for _, numbers in kept) / whole
-        self._state_hook.remove()
+        if id(optimizer) not in self._optimizers:
+            self._optimizers[id(optimizer)] = optimizer
+            self.parameters = optimizer.param_groups[0]["params"][0].dtype
 
     def _watch_module(self, module, args) -> None:
         if isinstance(module, torch.nn.Linear) and torch.is_grad_enabled():

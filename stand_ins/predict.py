@@ -4,6 +4,7 @@ Meant for `predict_memory.py`, in a process of its own, because the stand-ins re
 PyTorch for good.
 """
 
+import functools
 import runpy
 import signal
 import sys
@@ -122,13 +123,25 @@ def _prepare(options: Options, source: bytes) -> tuple[Tracker, Watched]:
         setattr(torch.cuda, key, lambda *args, name=name, **kwargs: getattr(allocator, name))
     torchmetrics.Metric.validate_args = False
     torch.save = lambda *args, **kwargs: watched.notes.append("torch.save was left out")
-    torch.compile = _cannot("torch.compile: what its compiler fuses is not known without it")
+    torch.compile = functools.partial(_compile, watched.notes)
     from torch.utils import cpp_extension  # which complains where it finds no GPU
 
     for name in ("load", "load_inline"):
         message = "a CUDA extension of its own: what it allocates is not known"
         setattr(cpp_extension, name, _cannot(message))
     return tracker, watched
+
+
+def _compile(notes: list[str], function=None, **options):
+    """In the place of `torch.compile`, which is known for the steps of torchao's optimizers alone.
+
+    They change their arguments in place and return nothing, by kernels that are taken to need no
+    memory of their own.
+    """
+    if getattr(function, "__module__", None) != "torchao.optim.adam":
+        raise Unpredictable("torch.compile: what its compiler fuses is not known without it")
+    notes.append("what the compiled kernels of torchao's optimizer need meanwhile is not counted")
+    return lambda *args: None
 
 
 def _cannot(message: str):

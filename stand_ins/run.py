@@ -66,6 +66,7 @@ def run_rank(script: str, folder: str) -> None:
         sys.exit(1)
     finally:
         loss_first, loss_last = observer.losses()
+        parameters_held, optimizer_held = observer.held()
         seen = {
             "precision": observer.precision(),
             "seconds": time.perf_counter() - start,
@@ -74,8 +75,8 @@ def run_rank(script: str, folder: str) -> None:
             "loss_last": loss_last,
             "accuracy": observer.accuracy,
             "host_gb": host_peak(),
-            "parameters_held": observer.parameters_held,
-            "optimizer_held": observer.optimizer_held,
+            "parameters_held": parameters_held,
+            "optimizer_held": optimizer_held,
             "stand_ins": used,
         }
         number = os.environ.get("RANK") or os.environ.get("LOCAL_RANK", "0")

@@ -15,6 +15,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 
 KINDS = ("parameters", "gradients", "optimizer", "activations", "inputs", "temporaries")
@@ -120,13 +121,20 @@ class Tracker:
         tensor = getattr(tensor, "_local_tensor", tensor)
         return self.storages.get(tensor.untyped_storage()._cdata)
 
+    def parts(self, tensor: Tensor) -> list[Tensor]:
+        """The tensors that one consists of: a quantized one's codes and scales, or itself."""
+        tensor = getattr(tensor, "_local_tensor", tensor)
+        if not is_traceable_wrapper_subclass(tensor):
+            return [tensor]
+        return [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
+
     def label(self, tensors: Iterable[object], kind: str) -> None:
         """Say what tensors' storages are for."""
         for tensor in tensors:
             if isinstance(tensor, Tensor):
-                storage = self.find(tensor)
-                if storage is not None:
-                    storage.kind = kind
+                for storage in map(self.find, self.parts(tensor)):
+                    if storage is not None:
+                        storage.kind = kind
 
     def _log(self, what: str, storage: Storage | None, other: object) -> None:
         self.events.append((what, storage, other))

@@ -27,6 +27,12 @@ BUDGETS = {
     "08-10-vit-h14/09_fsdp-act-checkp.py": (3, 1),
     "08-10-vit-h14/09-2_fsdp2-act-checkp.py": (21, 7),
     "08-10-vit-h14/10_fsdp-with-cpu-offload.py": (3, 2),
+    "11-14-under-1gb/11_act-checkp.py": (9, 9),
+    "11-14-under-1gb/12_optimizer-in-backward.py": (8, 2),
+    "11-14-under-1gb/13_batch-64.py": (1, 1),
+    "11-14-under-1gb/14_adamw-8bit.py": (5, 2),
+    "11-14-under-1gb/14-2_adamw-4bit.py": (2, 2),
+    "11-14-under-1gb/14-3_activation-offload.py": (3, 1),
     "bonus_distilbert-after.py": (14, 6),
     "bonus_bigbird.py": (22, 18),
 }
@@ -56,6 +62,12 @@ def test_ladder_holds_every_script_in_order():
         "08-10-vit-h14/09_fsdp-act-checkp.py",
         "08-10-vit-h14/09-2_fsdp2-act-checkp.py",
         "08-10-vit-h14/10_fsdp-with-cpu-offload.py",
+        "11-14-under-1gb/11_act-checkp.py",
+        "11-14-under-1gb/12_optimizer-in-backward.py",
+        "11-14-under-1gb/13_batch-64.py",
+        "11-14-under-1gb/14_adamw-8bit.py",
+        "11-14-under-1gb/14-2_adamw-4bit.py",
+        "11-14-under-1gb/14-3_activation-offload.py",
         "bonus_distilbert-before.py",
         "bonus_distilbert-after.py",
         "bonus_bigbird.py",
@@ -71,6 +83,13 @@ def test_the_parents_are_those_of_the_map():
     assert parents["08b_fsdp-custom.py"] == f"{folder}08a_fsdp-defaults.py"
     assert parents["08c_fsdp-size-wrap.py"] == f"{folder}08b_fsdp-custom.py"
     assert parents["09_fsdp-act-checkp.py"] == f"{folder}08b_fsdp-custom.py"
+    folder = "11-14-under-1gb/"
+    assert parents["11_act-checkp.py"] == "07_init-module.py"
+    assert parents["12_optimizer-in-backward.py"] == f"{folder}11_act-checkp.py"
+    for name in ("13_batch-64.py", "14_adamw-8bit.py", "14-3_activation-offload.py"):
+        assert parents[name] == f"{folder}12_optimizer-in-backward.py"
+    assert parents["14-2_adamw-4bit.py"] == f"{folder}14_adamw-8bit.py"
+    folder = "08-10-vit-h14/"
     assert parents["10_fsdp-with-cpu-offload.py"] == f"{folder}09_fsdp-act-checkp.py"
 
 
