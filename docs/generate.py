@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
+from docs import combining
 from stand_ins.ladder import ROOT, Rung, changed, diff, family, read_ladder
 
 START = "<!-- results: start (made by docs/generate.py, from results/) -->"
@@ -223,11 +224,13 @@ def pages() -> dict[Path, str]:
     """What the generated pages should contain, by path."""
     ladder = read_ladder()
     readme, prediction = ROOT / "README.md", ROOT / "docs" / "how-prediction-works.md"
+    pairs = ROOT / "docs" / "combining.md"
     tables = results_tables(ladder, ROOT / "results")
     return {
         readme: with_tables(readme.read_text(), tables),
         prediction: with_tables(prediction.read_text(), error_tables(ladder, ROOT / "results")),
         ROOT / "docs" / "ladder.md": ladder_page(ladder),
+        pairs: combining.fill(pairs.read_text(), ROOT / "results"),
     }
 
 

@@ -2,14 +2,16 @@
 
 `python -m tests.probe SCRIPT IMAGES PRECISION OUT.pt`: IMAGES of the training set are kept;
 PRECISION replaces Fabric's, or is "own". Saved is a dictionary of lists with one entry per
-optimizer step: `gradients` and `parameters` (flat float32), `rates`, `dtypes`; and
-`batches` (images per forward pass in training).
+optimizer step: `gradients` and `parameters` (flat float32) where all gradients are there, `rates`,
+`dtypes`; `batches` (images per forward pass in training) and `losses`; and `final` (flat
+parameters).
 """
 
 import runpy
 import sys
 
 import torch
+import torch.nn.functional as F
 from lightning import Fabric
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torchvision.models.vision_transformer import VisionTransformer
@@ -22,7 +24,7 @@ data.install()
 weights.install()
 
 full = data.Digits.__init__
-seen = {name: [] for name in ("gradients", "parameters", "rates", "batches", "dtypes")}
+seen = {name: [] for name in ("gradients", "parameters", "rates", "batches", "dtypes", "losses")}
 
 
 def few_images(self, *args, **kwargs):
@@ -39,22 +41,36 @@ def other_precision(init=Fabric.__init__):
 
 def before_step(optimizer, args, kwargs):
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    seen["parameters"].append(torch.cat([p.detach().float().flatten() for p in parameters]))
-    seen["gradients"].append(torch.cat([p.grad.float().flatten() for p in parameters]))
-    seen["rates"].append(optimizer.param_groups[0]["lr"])
+    if all(p.grad is not None for p in parameters):  # not one by one, in the backward pass
+        seen["parameters"].append(flat(parameters))
+        seen["gradients"].append(flat([p.grad for p in parameters]))
+    seen["rates"].append(float(optimizer.param_groups[0]["lr"]))
     seen["dtypes"].append({p.dtype for p in parameters})
 
 
 def before_forward(module, args):
     if isinstance(module, VisionTransformer) and module.training:
         seen["batches"].append(len(args[0]))
+        seen["model"] = module
+
+
+def flat(tensors):
+    return torch.cat([tensor.detach().float().flatten() for tensor in tensors])
+
+
+def noted_loss(*args, cross_entropy=F.cross_entropy, **kwargs):
+    loss = cross_entropy(*args, **kwargs)
+    seen["losses"].append(loss.item())
+    return loss
 
 
 data.Digits.__init__ = few_images
 if precision != "own":
     Fabric.__init__ = other_precision()
 register_optimizer_step_pre_hook(before_step)
+F.cross_entropy = noted_loss
 torch.nn.modules.module.register_module_forward_pre_hook(before_forward)
 sys.argv = [script]
 runpy.run_path(script, run_name="__main__")
+seen["final"] = flat(seen.pop("model").parameters())
 torch.save(seen, out)

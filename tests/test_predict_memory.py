@@ -74,6 +74,39 @@ def test_predictions_hold_against_published_figures(ladder):
     assert statistics.median(errors.values()) <= 0.05, errors
 
 
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("11_act-checkp", 1.5),
+        ("12_optimizer-in-backward", 1.0),
+        ("13_batch-64", 2.0),
+        ("14_adamw-8bit", 1.8),  # Adam's averages in bfloat16: see below
+        ("14-2_adamw-4bit", 1.4),
+        ("14-3_activation-offload", 0.9),
+    ],
+)
+def test_under_1_gb(ladder, name, most):
+    assert ladder[f"11-14-under-1gb/{name}.py"]["reserved_gb"] <= most
+
+
+def test_averages_of_8_and_4_bits_are_as_large_as_they_say(ladder, tmp_path):
+    """Two averages: beside each block's numbers, a float32 scale for 256 or 128 of them."""
+    numbers = 303_311_882
+    for name, bits, block in (("14_adamw-8bit", 8, 256), ("14-2_adamw-4bit", 4, 128)):
+        kept = ladder[f"11-14-under-1gb/{name}.py"]["breakdown_gb"]["optimizer"]
+        assert kept == pytest.approx(2 * numbers * (bits / 8 + 4 / block) / 1e9, rel=0.01)
+    text = (ROOT / "11-14-under-1gb/14_adamw-8bit.py").read_text()
+    script = tmp_path / "adam.py"
+    script.write_text(
+        text.replace("AdamW8bit(", "torch.optim.AdamW(").replace(
+            "lr=5e-5, bf16_stochastic_round=True", "lr=5e-5"
+        )
+    )
+    (tmp_path / "local_utilities.py").symlink_to(ROOT / "local_utilities.py")
+    adam = predicted(script)["reserved_gb"]
+    assert ladder["11-14-under-1gb/14_adamw-8bit.py"]["reserved_gb"] < 0.75 * adam
+
+
 def test_published_figures_of_fsdp_lie_between_the_predicted(ladder):
     sharded = [script for script in PUBLISHED if "fsdp" in script]
     assert len(sharded) == 5

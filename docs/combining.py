@@ -1,0 +1,120 @@
+"""The matrix in docs/combining.md, and what is said about each cell that does not simply work."""
+
+import json
+from pathlib import Path
+
+SIGNS = {"works": "✓", "works with care": "care", "silently wrong": "**✗**", "refused": "–"}
+TITLES = {
+    "silently wrong": "Silently wrong",
+    "works with care": "Works with care",
+    "refused": "Refused",
+}
+NOTES = {
+    ("accumulation", "in backward"): "Each micro-batch's gradient is used at once: as many small "
+    "steps as micro-batches. Choose one; 11 to 13 need no accumulation.",
+    ("in backward", "clipping"): "After the backward pass no gradient is left, so that the norm is "
+    "0 and nothing is clipped. Clip each parameter's own gradient in the hook (which is another "
+    "training), or do without the hook.",
+    ("in backward", "scaler"): "Each parameter is checked for overflow and the scale changed by "
+    "itself, in the middle of the backward pass: some parameters take a step that the others skip, "
+    "with gradients of another scale. Use bfloat16, which needs no scaler.",
+    ("in backward", "FSDP1"): "The hooks sit on parameters that FSDP1 replaces: they never run, "
+    "and nothing is trained. Use FSDP2.",
+    ("in backward", "FSDP1 offload"): "As with FSDP1: nothing is trained. Use FSDP2.",
+    ("half", "8 bits"): "Updates smaller than bfloat16's precision are rounded away, most of the "
+    "training with them. Pass `bf16_stochastic_round=True`, as 14 does.",
+    ("accumulation", "clipping"): "Clipping after each micro-batch is another training. Clip "
+    "once, before the step.",
+    ("accumulation", "schedule"): "A schedule that moves with each micro-batch ends too early. "
+    "Move it once a step, and count steps in `T_max`.",
+    ("accumulation", "FSDP1 offload"): "FSDP1 replaces the gradient that lies on the host, as its "
+    "documentation says. Accumulate within `no_sync()` (Fabric: `no_backward_sync`), which keeps "
+    "whole gradients on the GPU, or use FSDP2.",
+    ("clipping", "scaler"): "The scaled gradients are clipped. Call `scaler.unscale_(optimizer)` "
+    "first (Fabric's `clip_gradients` does).",
+    ("clipping", "FSDP1"): "Each rank takes the norm of its own part. Call the model's "
+    "`clip_grad_norm_` (Fabric's `clip_gradients` does).",
+    ("clipping", "FSDP1 offload"): "As with FSDP1.",
+    ("scaler", "schedule"): "The schedule also moves when the scaler skips a step, and ends early. "
+    "With few skips that is harmless; to be exact, move it only if the scale did not fall.",
+    ("scaler", "FSDP1"): "A rank that sees no overflow takes the step that the other skips. Use "
+    "`ShardedGradScaler` (Fabric does).",
+    ("scaler", "FSDP1 offload"): "As with FSDP1.",
+    ("half", "scaler"): "A GradScaler does not take float16 gradients; with bfloat16 there is "
+    "nothing to scale.",
+    ("FSDP1", "FSDP2"): "Two ways to shard the same parameters: choose one.",
+    ("FSDP1", "FSDP2 offload"): "As FSDP1 with FSDP2.",
+    ("FSDP2", "FSDP1 offload"): "As FSDP1 with FSDP2.",
+    ("FSDP1 offload", "FSDP2 offload"): "As FSDP1 with FSDP2.",
+}  # fmt: skip
+
+
+def sections(techniques: dict[str, str], cells: list[dict]) -> list[str]:
+    """One list of pairs a verdict, the silently wrong ones first; KeyError without a note."""
+    parts = []
+    for verdict, title in TITLES.items():
+        lines = [f"## {title}\n"]
+        for cell in cells:
+            if cell["verdict"] == verdict:
+                pair = tuple(cell["pair"])
+                names = " × ".join(techniques[name] for name in pair)
+                lines.append(f"- **{names}.** {NOTES[pair]}")
+        parts.append("\n".join(lines))
+    return parts
+
+
+def matrix(techniques: dict[str, str], cells: list[dict]) -> str:
+    """Every pair's verdict."""
+    verdicts = {tuple(cell["pair"]): cell["verdict"] for cell in cells}
+    numbers = range(1, len(techniques) + 1)
+    lines = [
+        "## The matrix\n",
+        "✓ works · care: works with care · **✗** silently wrong · – refused\n",
+        "| | | " + " | ".join(map(str, numbers)) + " |",
+        "| --: | --- |" + " :-: |" * len(techniques),
+    ]
+    for number, (row, title) in enumerate(techniques.items(), 1):
+        cells_of_row = [
+            SIGNS[verdicts.get((row, column)) or verdicts[column, row]] if row != column else ""
+            for column in techniques
+        ]
+        lines.append(f"| {number} | {title} | " + " | ".join(cells_of_row) + " |")
+    return "\n".join(lines)
+
+
+def losses(found: dict[str, dict[str, float]]) -> str:
+    """Predicted GB of heads and losses, in one piece and in chunks."""
+    chunks = list(next(iter(found.values())))
+    lines = [
+        f"| head, loss and their gradients alone | {' | '.join(chunks)} |",
+        "| --- |" + " --: |" * len(chunks),
+    ]
+    for title, row in found.items():
+        lines.append(f"| {title} | " + " | ".join(f"{size:.3f} GB" for size in row.values()) + " |")
+    return "\n".join(lines)
+
+
+def products(found: dict[str, int]) -> str:
+    """Bytes that a layer keeps, by the precision of its products."""
+    lines = ["| products in | kept by the layer |", "| --- | --: |"]
+    lines += [f"| {name} | {size / 1e6:.2f} MB |" for name, size in found.items()]
+    return "\n".join(lines)
+
+
+def fill(page: str, results: Path) -> str:
+    """docs/combining.md with its generated parts in their places; ValueError without a marker."""
+    tried = json.loads((results / "combining.json").read_text())
+    found = json.loads((results / "without_effect.json").read_text())
+    table = matrix(tried["techniques"], tried["pairs"])
+    parts = {
+        "pairs": "\n\n".join([*sections(tried["techniques"], tried["pairs"]), table]),
+        "losses": losses(found["losses"]),
+        "products": products(found["products"]),
+    }
+    for name, text in parts.items():
+        before, start, rest = page.partition(f"<!-- {name}: start (made by docs/combining.py) -->")
+        _, end, after = rest.partition(f"<!-- {name}: end -->")
+        if not (start and end):
+            raise ValueError(f"docs/combining.md needs the markers of its {name}")
+        page = f"{before}{start}\n\n{text}\n\n{end}{after}"
+    return page

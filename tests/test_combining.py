@@ -1,0 +1,64 @@
+"""docs/combining.md: every pair is tried again, and what is said to save nothing is, too."""
+
+import json
+
+import pytest
+
+from benchmarks import without_effect
+from docs.combining import NOTES
+from stand_ins.ladder import ROOT
+from tests import combining
+from tests.helpers import run
+
+TRIED = json.loads(combining.RESULTS.read_text())
+CELLS = {tuple(cell["pair"]): cell for cell in TRIED["pairs"]}
+
+
+@pytest.fixture(scope="module")
+def again(tmp_path_factory) -> dict[tuple, dict]:
+    """All pairs, tried anew in processes of their own."""
+    path = tmp_path_factory.mktemp("combining") / "combining.json"
+    process = run("-m", "tests.combining", str(path), timeout=600)
+    assert process.returncode == 0, process.stderr
+    return {tuple(cell["pair"]): cell for cell in json.loads(path.read_text())["pairs"]}
+
+
+@pytest.mark.parametrize("pair", combining.PAIRS, ids=" × ".join)
+def test_the_matrix_says_what_happens(again, pair):
+    assert again[pair]["verdict"] == CELLS[pair]["verdict"]
+
+
+def test_right_and_wrong_lie_far_apart(again):
+    """So that no verdict hangs on the limits in `CLOSE`."""
+    for cell in again.values():
+        if cell["verdict"] == "works":
+            assert cell["distance"] <= 0.1, cell
+        elif "message" not in cell:
+            assert cell["distance"] >= 0.3, cell
+        if cell["verdict"] == "works with care":
+            assert cell["distance_with_care"] <= 0.02, cell
+
+
+def test_what_people_are_bitten_by():
+    wrong = {pair for pair, cell in CELLS.items() if cell["verdict"] == "silently wrong"}
+    for other in ("accumulation", "clipping", "scaler"):
+        assert {("in backward", other), (other, "in backward")} & wrong
+
+
+def test_each_cell_that_does_not_simply_work_has_a_note():
+    assert set(NOTES) == {pair for pair, cell in CELLS.items() if cell["verdict"] != "works"}
+    page = (ROOT / "docs" / "combining.md").read_text()
+    places = [page.index(f"## {title}") for title in ("Silently wrong", "Works with care", "The m")]
+    assert places == sorted(places)
+
+
+def test_what_saves_nothing_here():
+    recorded = json.loads(without_effect.RESULTS.read_text())
+    losses, products = without_effect.losses(), without_effect.products()
+    assert products == recorded["products"]
+    assert len(set(products.values())) == 1  # float8 and int8 keep what bfloat16 keeps
+    for title, row in losses.items():
+        assert row == pytest.approx(recorded["losses"][title], rel=0.01)
+    (here, there), chunks = losses.values(), list(without_effect.CHUNKS)
+    assert here[chunks[0]] - here[chunks[1]] < 0.001
+    assert there[chunks[1]] < 0.75 * there[chunks[0]]
