@@ -42,9 +42,12 @@ RESULTS = ROOT / "results" / "predicted.json"
 NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "tqdm", "watermark", "matplotlib")
 KEYS = (
     "script", "reserved_gb", "allocated_gb", "host_gb", "breakdown_gb", "peak_phase", "peak_module",
-    "seconds", "created_gb", "reserved_late_gb", "fits", "reserved_within_gb",
+    "seconds", "host_training_gb", "created_gb", "reserved_late_gb", "fits", "reserved_within_gb",
 )  # fmt: skip
-KEPT = (*KEYS[:7], "batch_size", "created_gb", "reserved_late_gb", "reserved_2023_gb")
+KEPT = (
+    *KEYS[:7], "batch_size", "host_training_gb", "created_gb", "reserved_late_gb",
+    "reserved_2023_gb",
+)  # fmt: skip
 LEGEND = (
     "reserved, allocated: predicted peaks in GB. behind: reserved, if the GPU is far behind the\n"
     "CPU. Adam 2023: reserved, with Adam as PyTorch had it when the published figures were\n"
@@ -124,7 +127,8 @@ def describe(row: dict, options: Options) -> str:
         "(predicted peaks)",
         f"  then: {kinds}",
         f"  where: {row['peak_phase']}{module}",
-        f"  host: {row['host_gb']:.2f} GB of tensors",
+        f"  host: {row['host_gb']:.2f} GB of tensors, {row['host_training_gb']:.2f} GB of them "
+        "while it trains",
         *(f"  note: {note}" for note in dict.fromkeys(row["notes"])),
     ]
     return "\n".join(lines)

@@ -135,12 +135,15 @@ def how_far(rungs: list[Rung], predicted: dict[str, dict]) -> str:
 
     trunk, best, floor = rows[0], least(rows), floor_of(rows)
     equal = least([row for row in rows if row["batch_size"] == trunk["batch_size"]])
+    parent = predicted[next(rung.parent for rung in rungs if rung.script == best["script"])]
+    moved = best["host_training_gb"] - parent["host_training_gb"]
+    offloaded = f", and {moved:.2f} GB more of the host than its parent" if moved > 0.01 else ""
+    ratio, above = trunk["reserved_gb"] / best["reserved_gb"], best["reserved_gb"] / floor
     return (
-        f"Predicted: the trunk's {trunk['reserved_gb']:.2f} GB are "
-        f"{trunk['reserved_gb'] / best['reserved_gb']:.1f} times the {best['reserved_gb']:.2f} GB "
-        f"of {anchor(best['script'])}, with batches of {best['batch_size']}, which are "
-        f"{best['reserved_gb'] / floor:.2f} times the floor: the {floor:.2f} GB of the 16-bit "
-        f"parameters alone. With the trunk's batches of {trunk['batch_size']}, "
+        f"Predicted: the trunk's {trunk['reserved_gb']:.2f} GB are {ratio:.1f} times the "
+        f"{best['reserved_gb']:.2f} GB of {anchor(best['script'])} (with batches of "
+        f"{best['batch_size']}{offloaded}). These are {above:.2f} times the floor, the {floor:.2f} "
+        f"GB of the 16-bit parameters alone. With the trunk's batches of {trunk['batch_size']}, "
         f"{anchor(equal['script'])} needs {equal['reserved_gb']:.2f} GB, "
         f"{trunk['reserved_gb'] / equal['reserved_gb']:.1f} times less than the trunk."
     )

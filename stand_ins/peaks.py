@@ -60,6 +60,19 @@ def peak(events: list[tuple], device: str) -> tuple[int, list[Storage], Storage 
     return most, list(alive), events[place][1] if alive else None
 
 
+def training_peak(events: list[tuple], device: str) -> int:
+    """The most bytes allocated on a device after the first optimizer step."""
+    now = most = 0
+    training = False
+    for what, storage, other in events:
+        if what in ("allocate", "free"):
+            now += size_on(storage, device) * (1 if what == "allocate" else -1)
+        training = training or (what, other) == ("mark", "step")
+        if training:
+            most = max(most, now)
+    return most
+
+
 def breakdown(tracker: Tracker, alive: Iterable[Storage]) -> dict[str, int]:
     """Bytes on the GPU by kind."""
     sums = dict.fromkeys(KINDS, 0)

@@ -189,6 +189,7 @@ def _result(tracker: Tracker, watched: Watched, options: Options) -> dict:
         "reserved_gb": watched.allocator.max_reserved / 1e9,
         "allocated_gb": allocated / 1e9,
         "host_gb": host / 1e9,
+        "host_training_gb": peaks.training_peak(tracker.events, "cpu") / 1e9,
         "breakdown_gb": {kind: size / 1e9 for kind, size in sums.items()},
         "peak_phase": last.phase if last else "",
         "peak_module": last.module if last else "",

@@ -152,15 +152,23 @@ def test_a_free_port_is_used(monkeypatch, busy_port):
     local_utilities.check_port()
 
 
-@pytest.mark.parametrize("script", ["bonus_bigbird.py", "bonus_distilbert-before.py"])
-def test_missing_transformers_is_told(tmp_path, script):
-    """With a Python that finds every package but transformers and datasets."""
+@pytest.mark.parametrize(
+    ("script", "missing", "file"),
+    [
+        ("bonus_bigbird.py", "transformers and datasets", "requirements-bonus.txt"),
+        ("bonus_distilbert-before.py", "transformers and datasets", "requirements-bonus.txt"),
+        ("11-14-under-1gb/14_adamw-8bit.py", "torchao", "requirements-torchao.txt"),
+        ("11-14-under-1gb/14-2_adamw-4bit.py", "torchao", "requirements-torchao.txt"),
+    ],
+)
+def test_missing_packages_are_told(tmp_path, script, missing, file):
+    """With a Python that finds every package but these."""
     (tmp_path / "sitecustomize.py").write_text(
         "import importlib.machinery, importlib.metadata\n"
         "def hide(owner, name, answer):\n"
         "    original = getattr(owner, name)\n"
         "    def found(cls, package, *args):\n"
-        "        hidden = package in ('transformers', 'datasets')\n"
+        f"        hidden = package in {missing.split(' and ')}\n"
         "        return answer(package) if hidden else original(package, *args)\n"
         "    setattr(owner, name, classmethod(found))\n"
         "def unknown(package):\n"
@@ -170,8 +178,8 @@ def test_missing_transformers_is_told(tmp_path, script):
     )
     process = run(script, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
     assert process.returncode == 1
-    assert "transformers and datasets cannot be found" in process.stderr
-    assert "pip install -r requirements-bonus.txt" in process.stderr
+    assert f"{missing} cannot be found" in process.stderr
+    assert f"pip install -r {file}" in process.stderr
     assert "Traceback" not in process.stderr
 
 
