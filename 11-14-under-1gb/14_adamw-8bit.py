@@ -5,9 +5,9 @@ Builds on: 12_optimizer-in-backward.py
 Not every model learns as well with SGD. AdamW's two averages are kept as 8-bit numbers with a scale
 for each 256 of them, and the updated parameter is rounded up or down at random, so that updates
 smaller than bfloat16's precision are not always lost; accuracy is about Adam's. The step is
-compiled for each shape of parameter, which takes minutes at the start and then costs little. It
-combines with schedules and clipping, and with FSDP2, but in the backward pass not with what its
-parent excludes. Do without it where SGD learns as well, because no averages are smaller still.
+compiled for each shape of parameter, which can take minutes at the start and then costs little. It
+combines with schedules and FSDP2, also with clipping, though not in the backward pass. Do without
+it where SGD learns as well, because no averages are smaller still.
 
 Run: python 11-14-under-1gb/14_adamw-8bit.py
 """
