@@ -8,7 +8,8 @@ computing's own stream, which therefore waits for them; the numbers stay the sam
 need pinned memory, which no other process can have: one input of each block, more with each image.
 It builds on 12 because in 11 the gradients are at their largest when most activations are gone, so
 that hardly anything is saved; without checkpointing, it would copy all activations and the weights,
-too. Do without it where the bus is slow or the host is small.
+too. It combines with every other technique; do without it where the bus is slow or the host is
+small.
 
 Run: python 11-14-under-1gb/14-3_activation-offload.py
 """
