@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from docs import markers
+
 SIGNS = {"works": "✓", "works with care": "care", "silently wrong": "**✗**", "refused": "–"}
 TITLES = {
     "silently wrong": "Silently wrong",
@@ -112,9 +114,5 @@ def fill(page: str, results: Path) -> str:
         "products": products(found["products"]),
     }
     for name, text in parts.items():
-        before, start, rest = page.partition(f"<!-- {name}: start (made by docs/combining.py) -->")
-        _, end, after = rest.partition(f"<!-- {name}: end -->")
-        if not (start and end):
-            raise ValueError(f"docs/combining.md needs the markers of its {name}")
-        page = f"{before}{start}\n\n{text}\n\n{end}{after}"
+        page = markers.put(page, name, text)
     return page

@@ -11,11 +11,8 @@ import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
-from docs import combining
+from docs import combining, markers
 from stand_ins.ladder import ROOT, Rung, changed, diff, family, read_ladder
-
-START = "<!-- results: start (made by docs/generate.py, from results/) -->"
-END = "<!-- results: end -->"
 
 
 def rows_by_script(path: Path) -> dict[str, dict]:
@@ -214,15 +211,6 @@ def ladder_page(ladder: list[Rung]) -> str:
     return "\n".join(parts)
 
 
-def with_tables(page: str, tables: str) -> str:
-    """A page with `tables` between its markers; ValueError if a marker is missing."""
-    before, start, rest = page.partition(START)
-    _, end, after = rest.partition(END)
-    if not (start and end):
-        raise ValueError(f"the page needs the two lines\n{START}\n{END}")
-    return f"{before}{START}\n\n{tables}\n\n{END}{after}"
-
-
 def pages() -> dict[Path, str]:
     """What the generated pages should contain, by path."""
     ladder = read_ladder()
@@ -230,8 +218,10 @@ def pages() -> dict[Path, str]:
     pairs = ROOT / "docs" / "combining.md"
     tables = results_tables(ladder, ROOT / "results")
     return {
-        readme: with_tables(readme.read_text(), tables),
-        prediction: with_tables(prediction.read_text(), error_tables(ladder, ROOT / "results")),
+        readme: markers.put(readme.read_text(), "results", tables),
+        prediction: markers.put(
+            prediction.read_text(), "results", error_tables(ladder, ROOT / "results")
+        ),
         ROOT / "docs" / "ladder.md": ladder_page(ladder),
         pairs: combining.fill(pairs.read_text(), ROOT / "results"),
     }

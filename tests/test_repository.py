@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchvision.models import vit_h_14
 
-from docs import generate
+from docs import generate, markers
 from stand_ins.ladder import ROOT
 from tests.helpers import run
 
@@ -87,6 +87,6 @@ def test_style(arguments):
     assert process.returncode == 0, process.stdout
 
 
-def test_generate_tells_of_a_missing_marker():
+def test_a_missing_marker_is_told():
     with pytest.raises(ValueError, match="needs the two lines"):
-        generate.with_tables("# no markers", "table")
+        markers.put("# no markers", "results", "table")
