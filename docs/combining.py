@@ -30,8 +30,9 @@ NOTES = {
     ("accumulation", "schedule"): "A schedule that moves with each micro-batch ends too early. "
     "Move it once a step, and count steps in `T_max`.",
     ("accumulation", "FSDP1 offload"): "FSDP1 replaces the gradient that lies on the host, as its "
-    "documentation says. Accumulate within `no_sync()` (Fabric: `no_backward_sync`), which keeps "
-    "whole gradients on the GPU, or use FSDP2.",
+    "documentation says (which the CPU's stand-in imitates). Accumulate within "
+    "`no_sync()` (Fabric: `no_backward_sync`), which keeps whole gradients on the GPU, or use "
+    "FSDP2.",
     ("clipping", "scaler"): "The scaled gradients are clipped. Call `scaler.unscale_(optimizer)` "
     "first (Fabric's `clip_gradients` does).",
     ("clipping", "FSDP1"): "Each rank takes the norm of its own part. Call the model's "
