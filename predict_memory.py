@@ -11,16 +11,13 @@ can be said.
 """
 
 import argparse
-import contextlib
 import importlib.util
 import json
-import multiprocessing
 import os
-import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -29,12 +26,16 @@ from stand_ins import gpus
 from stand_ins.ladder import ROOT, LadderError, family, read_ladder
 from stand_ins.options import Options
 from stand_ins.processes import (
+    Ended,
     UnknownScript,
     display_name,
+    end_all,
     end_as_after_ctrl_c,
     end_forkserver,
-    end_group,
     find_scripts,
+    run,
+    scratch_folder,
+    start_forkserver,
     write_json,
 )
 
@@ -55,10 +56,6 @@ LEGEND = (
 )
 JOBS = 2  # scripts of the ladder at a time
 
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["stand_ins.predict"])
-running: set[multiprocessing.process.BaseProcess] = set()
-
 
 class NoPrediction(Exception):
     """Nothing can be said about a script, and why."""
@@ -66,21 +63,14 @@ class NoPrediction(Exception):
 
 def predict(script: Path, options: Options, show: bool = False) -> dict:
     """Predict one script in a process of its own; NoPrediction."""
-    with tempfile.TemporaryDirectory(prefix="prediction-") as folder:
-        process = PROCESSES.Process(target=run_script, args=[script, folder, options, show])
-        process.start()
-        running.add(process)
-        try:
-            process.join()
-        finally:
-            end_group(process)
-            running.discard(process)
-        result = Path(folder) / "result.json"
+    with scratch_folder("prediction-") as folder:
+        status = run(run_script, folder, script, options, show)
+        result = folder / "result.json"
         if not result.exists():
-            output = Path(folder) / "output.txt"
+            output = folder / "output.txt"
             last = output.read_text(errors="replace").splitlines()[-5:] if output.exists() else []
             raise NoPrediction(
-                f"{display_name(script)}: its process ended with status {process.exitcode}\n"
+                f"{display_name(script)}: its process ended with status {status}\n"
                 + "".join(f"    {line}\n" for line in last)
             )
         row = {"script": display_name(script)} | json.loads(result.read_text())
@@ -89,24 +79,23 @@ def predict(script: Path, options: Options, show: bool = False) -> dict:
     return row
 
 
-def run_script(script: Path, folder: str, options: Options, show: bool) -> None:
+def run_script(folder: Path, send: Callable, script: Path, options: Options, show: bool) -> None:
     """In a process of its own: predict, and leave the result in the folder."""
-    os.setsid()
-    target = 2 if show else os.open(Path(folder) / "output.txt", os.O_CREAT | os.O_WRONLY)
+    target = 2 if show else os.open(folder / "output.txt", os.O_CREAT | os.O_WRONLY)
     for stream in (1, 2):  # the command's standard output is for the result
         os.dup2(target, stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for name in ("DATA_DIR", "RESULTS_DIR", "TMPDIR", "HOME", "HF_HOME", "TORCH_HOME"):
-        os.environ[name] = folder
-    tempfile.tempdir = folder
+        os.environ[name] = str(folder)
+    tempfile.tempdir = str(folder)
     sys.dont_write_bytecode = True
     from tqdm import tqdm
 
     from stand_ins import predict
 
     tqdm.set_lock(threading.RLock())  # by default a semaphore, which outlives a killed process
-    row = predict.predict(script, Path(folder), options)
-    write_json(row, Path(folder) / "result.json")
+    row = predict.predict(script, folder, options)
+    write_json(row, folder / "result.json")
     os._exit(0)
 
 
@@ -261,9 +250,7 @@ def predict_ladder(scripts: list[Path], options: Options, results: Path | None) 
                 print(ladder_line(row, known.get(row["script"])), flush=True)
         except BaseException:  # Ctrl-C, say
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in list(running):  # which the pool's threads wait for
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+            end_all()  # which the pool's threads wait for
             raise
     if failures:
         print(f"{len(failures)} of {len(scripts)} failed, and nothing was kept.")
@@ -368,10 +355,11 @@ def main() -> int:
     asked, options = read_options()
     end_as_after_ctrl_c()
     try:
+        start_forkserver("stand_ins.predict")
         if len(asked.scripts) == 1:
             return predict_one(asked.scripts[0], asked, options)
         return predict_ladder(asked.scripts, options, None if asked.script else asked.results)
-    except NoPrediction as failure:
+    except (NoPrediction, Ended) as failure:
         print(f"No prediction. {failure}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

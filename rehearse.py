@@ -13,15 +13,13 @@ import argparse
 import importlib.util
 import json
 import math
-import multiprocessing
 import os
 import signal
 import statistics
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from stand_ins.ladder import ROOT, LadderError, read_ladder
@@ -30,8 +28,10 @@ from stand_ins.processes import (
     display_name,
     end_as_after_ctrl_c,
     end_forkserver,
-    end_group,
     find_scripts,
+    run,
+    scratch_folder,
+    start_forkserver,
     write_json,
 )
 
@@ -74,27 +74,14 @@ def table_row(row: dict) -> str:
     return line if row["ok"] else f"{line}  FAILED"
 
 
-# Each script has a process of its own, forked from one that has imported PyTorch and the stand-ins.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["stand_ins.run"])
-
-
 def rehearse(script: Path, show: bool) -> tuple[dict, str]:
     """Run one script on stand-ins in a process of its own: its row, and its output if hidden."""
-    with tempfile.TemporaryDirectory(prefix="rehearsal-") as folder:
-        output = Path(folder) / "output.txt"
-        process = PROCESSES.Process(
-            target=run_script, args=[script, folder, None if show else output]
-        )
-        process.start()
-        try:
-            process.join()
-        finally:
-            end_group(process)
-        status = process.exitcode
+    with scratch_folder("rehearsal-") as folder:
+        output = folder / "output.txt"
+        status = run(run_script, folder, script, None if show else output)
         row = {key: None for key, *_ in COLUMNS}
         row |= {"script": display_name(script), "ok": status == 0}
-        ranks = sorted(Path(folder).glob("rank-*.json"))
+        ranks = sorted(folder.glob("rank-*.json"))
         row |= together([json.loads(file.read_text()) for file in ranks])
         text = output.read_text(errors="replace") if output.exists() else ""
         if status < 0:
@@ -102,23 +89,22 @@ def rehearse(script: Path, show: bool) -> tuple[dict, str]:
         return row, text
 
 
-def run_script(script: Path, folder: str, output: Path | None) -> None:
+def run_script(folder: Path, send: Callable, script: Path, output: Path | None) -> None:
     """In a process of its own: run the script, with its output in a file or as it is."""
     from tqdm import tqdm
 
-    from stand_ins import run
+    from stand_ins.run import main
 
-    os.setsid()  # a group of processes that can be ended together
     target = os.open(output or os.devnull, os.O_CREAT | os.O_RDWR)
     for stream in (1, 2) if output else (0,):
         os.dup2(target, stream)
     sys.stdout.reconfigure(line_buffering=True)
     tqdm.set_lock(threading.RLock())  # by default a semaphore, which outlives a killed process
-    os.environ["DATA_DIR"] = folder
-    os.environ["RESULTS_DIR"] = folder  # a rehearsal is not a measurement
+    os.environ["DATA_DIR"] = str(folder)
+    os.environ["RESULTS_DIR"] = str(folder)  # a rehearsal is not a measurement
     os.environ["PYTHONUNBUFFERED"] = "1"
 
-    run.main(str(script), folder)
+    main(str(script), str(folder))
 
 
 def together(ranks: list[dict]) -> dict:
@@ -212,6 +198,7 @@ def main() -> int:
     start, failed, done, kept, replaced = time.monotonic(), [], 0, 0, {}
     print(table_line(heading for _, heading, _, _ in COLUMNS), flush=True)
     try:
+        start_forkserver("stand_ins.run")
         for script in scripts:
             if running_row:
                 print(script.name, end="", flush=True)

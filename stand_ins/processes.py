@@ -1,17 +1,42 @@
-"""What both commands share: which scripts are meant, and the processes that run them."""
+"""What both commands share: which scripts are meant, and the processes that run them.
+
+Each script has a process of its own, forked from one that has imported PyTorch and the stand-ins
+(multiprocessing's forkserver). All that a command starts ends with it, also if it is killed: see
+keeper.py for what that means on which system.
+"""
 
 import contextlib
+import fcntl
 import json
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
+import re
+import shutil
 import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+from stand_ins import keeper
 from stand_ins.ladder import ROOT, read_ladder
+
+PROCESSES = multiprocessing.get_context("forkserver")
+POLL = 0.3  # seconds; without it, a Ctrl-C just before a wait would be seen after it only
+SOCKET_PATH = 103  # characters that a socket's path may have, on macOS; 107 on Linux
+_keepers: set[int] = set()
+_ending = threading.Event()
+_until_end = contextlib.ExitStack()
 
 
 class UnknownScript(Exception):
     """A name on the command line belongs to no file."""
+
+
+class Ended(Exception):
+    """A script did not start, or was ended: by `end_all`, or with the forkserver."""
 
 
 def find_scripts(names: list[str]) -> list[Path]:
@@ -47,28 +72,174 @@ def write_json(content: list | dict, path: Path) -> None:
     draft.replace(path)
 
 
-def end_group(process: multiprocessing.Process) -> None:
-    """End a script's process and all that it started: politely first, then for good."""
+def start_forkserver(preload: str) -> None:
+    """Start the process that scripts are forked from, which imports the module `preload` first.
+
+    Call it in the main thread: on Linux, that process is killed when the thread that started it
+    ends. Ctrl-C does not reach it.
+    """
+    PROCESSES.set_forkserver_preload(["stand_ins.forkserver", preload])
+    multiprocessing.resource_tracker.ensure_running()  # which below would unblock the signal
+    place, longest = tempfile.gettempdir(), "/forkserver-1234567-12345678/listener-12345678"
+    if len(place + longest) > SOCKET_PATH:
+        place = "/tmp"
+    folder = _until_end.enter_context(scratch_folder("forkserver-", place))
+    settings = multiprocessing.current_process()._config
+    settings["tempdir"] = str(folder)  # one of multiprocessing's own would outlive a killed command
+    os.environ["FORKSERVER_OF"] = str(os.getpid())
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)  # which importing PyTorch makes
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-            process.join(timeout=5)
-    finally:  # also after a second Ctrl-C
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.kill()
-        process.join()
+        with contextlib.chdir(ROOT):  # where it looks for modules
+            multiprocessing.forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        del settings["tempdir"]
 
 
 def end_forkserver() -> None:
-    """End the process that scripts were forked from, which may still be importing."""
+    """End the process that scripts are forked from, which may still be importing."""
     pid = getattr(multiprocessing.forkserver._forkserver, "_forkserver_pid", None)
     if pid is not None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    _until_end.close()
+
+
+def run(
+    target: Callable, folder: Path, *args: object, told: Callable[[object], None] | None = None
+) -> int:
+    """Run `target(folder, send, *args)` in a process of its own; its exit status. Ended.
+
+    A negative status is the signal that ended it. What the process hands to `send` is handed to
+    `told` here, in the thread that waits. When this returns or raises, nothing is left of what the
+    process started. One Ctrl-C asks it all to end and waits some seconds, a second one does not.
+    """
+    messages, sender = PROCESSES.Pipe(duplex=False)
+    status, reporter = PROCESSES.Pipe(duplex=False)
+    process = PROCESSES.Process(target=keeper.keep, args=(target, folder, args, sender, reporter))
+    try:
+        with sender, reporter:
+            _start(process)
+        _keepers.add(process.pid)
+        if _ending.is_set():  # since it started
+            _ask(process.pid)
+        code = _exit_status(messages, status, told)
+    except BaseException:  # Ctrl-C, say
+        if process.pid is not None:
+            _end(process.pid, status)
+        raise
+    finally:
+        _keepers.discard(process.pid)
+    if _ending.is_set():
+        raise Ended("it was stopped")
+    return code
+
+
+def end_all() -> None:
+    """End all that runs, from any thread, and let nothing new start: `run` raises Ended."""
+    _ending.set()
+    for pid in list(_keepers):
+        _ask(pid)
+    end_forkserver()
+
+
+def _start(process: multiprocessing.Process) -> None:
+    """Start it, which waits until the forkserver has imported. Ended."""
+    if _ending.is_set():
+        raise Ended("it was stopped")
+    try:
+        process.start()
+    except (EOFError, OSError) as error:
+        raise Ended("the process that scripts are forked from has ended") from error
+
+
+def _exit_status(messages: Connection, status: Connection, told: Callable | None) -> int:
+    """Hand on messages until a keeper has ended; what it said of its script's end."""
+    ends, code = [messages, status], -signal.SIGKILL  # which it cannot say if it is killed
+    while status in ends:
+        for end in wait(ends, POLL):
+            while end in ends and end.poll():
+                try:
+                    message = end.recv()
+                except EOFError:
+                    ends.remove(end)
+                    continue
+                if end is status:
+                    code = message
+                elif told is not None:
+                    told(message)
+    return code
+
+
+def _ask(pid: int) -> None:
+    """Ask a keeper to end its script; the second time, at once."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+
+
+def _end(pid: int, status: Connection) -> None:
+    """Let a keeper end its script, and wait for it."""
+    while True:
+        _ask(pid)
+        try:
+            while True:
+                if status.poll(POLL):
+                    status.recv()
+        except KeyboardInterrupt:
+            continue
+        except EOFError:  # it has ended
+            return
+
+
+@contextlib.contextmanager
+def scratch_folder(prefix: str, place: str | None = None) -> Iterator[Path]:
+    """A temporary folder, which is removed in the end; first those that dead commands left.
+
+    Its name has the command's process ID, and the command holds a lock on it: a folder whose owner
+    is alive, be it in another container, is not touched.
+    """
+    place = place or tempfile.gettempdir()
+    _remove_left(prefix, place)
+    with tempfile.TemporaryDirectory(
+        prefix=f"{prefix}{os.getpid()}-", dir=place, ignore_cleanup_errors=True
+    ) as folder:
+        lock = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield Path(folder)
+        finally:
+            os.close(lock)
+
+
+def _remove_left(prefix: str, place: str) -> None:
+    """Remove this user's folders with this prefix whose commands are dead."""
+    for entry in os.scandir(place):
+        match = re.fullmatch(rf"{prefix}(\d+)-\w+", entry.name)
+        if match is None or _alive(int(match[1])):
+            continue
+        with contextlib.suppress(OSError):  # somebody holds its lock, or it has just been removed
+            lock = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                if os.fstat(lock).st_uid == os.getuid():
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(entry.path, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
 
 
 def end_as_after_ctrl_c() -> None:
-    """Let every polite way to end a command end it as Ctrl-C does."""
+    """Let every polite way to end a command end it as Ctrl-C does; `nohup` keeps its meaning."""
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(sign, signal.default_int_handler)
+        if sign != signal.SIGHUP or signal.getsignal(sign) != signal.SIG_IGN:
+            signal.signal(sign, signal.default_int_handler)

@@ -1,0 +1,131 @@
+"""A keeper: the process between a command and a script's, with which all ends that the script does.
+
+The keeper forks the script's process and waits for its end, for SIGTERM (once: end the script
+politely; twice: at once) and for the death of the command, of whatever kind. Then it ends all that
+the script left, and hands on the script's exit status.
+
+On Linux that is every descendant of the script's process, those in sessions of their own included:
+the keeper adopts them as their parents end (a "subreaper", see prctl(2)) and finds them in /proc.
+If the keeper itself is killed, the kernel kills the script's process, but not its children. On
+other systems (macOS) it is the script's group of processes: who leaves the group is missed, and a
+killed keeper ends nothing. Nowhere can processes be ended that became another user's.
+"""
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+LINUX = sys.platform == "linux"
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+PATIENCE = 3  # seconds between asking a script's processes to end and ending them
+LOOK = 0.05  # seconds between two looks at whether something ended
+
+
+def end_with_parent() -> None:
+    """Let this process be killed as soon as the thread that started it ends. Linux only."""
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def keep(
+    target: Callable, folder: Path, args: tuple, messages: Connection, status: Connection
+) -> None:
+    """Be the keeper of a process that runs `target(folder, send, *args)`.
+
+    The script's process returns from here as well; what it sends goes to `messages`. Its exit
+    status (negative: the signal that ended it) goes to `status`, once nothing of it is left. If the
+    command is dead by then, its folder is removed.
+    """
+    asked = []
+    signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
+    os.setsid()  # out of the terminal's reach
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    keeper, script = os.getpid(), os.fork()
+    if script == 0:
+        status.close()
+        os.setsid()
+        end_with_parent()
+        if os.getppid() != keeper:  # it was killed before that held
+            os._exit(1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        target(folder, _sender(messages), *args)
+        return
+    messages.close()
+    command = multiprocessing.parent_process().sentinel
+    ended = None
+    while ended is None and not asked and not wait([command], LOOK):
+        ended = _bury(script)
+    if ended is None:
+        _signal_all(script, signal.SIGTERM)
+        deadline = time.monotonic() + PATIENCE
+        while _signal_all(script, 0) and len(asked) < 2 and time.monotonic() < deadline:
+            time.sleep(LOOK)
+            ended = _bury(script, ended)
+    while _signal_all(script, signal.SIGKILL):
+        time.sleep(LOOK)
+        ended = _bury(script, ended)
+    if wait([command], 0):
+        shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        status.send(_bury(script, ended))
+
+
+def _prctl(option: int, value: int) -> None:
+    if LINUX:
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def _sender(messages: Connection) -> Callable[[object], None]:
+    def send(message: object) -> None:
+        with contextlib.suppress(OSError):  # nobody listens any more
+            messages.send(message)
+
+    return send
+
+
+def _bury(script: int, ended: int | None = None) -> int | None:
+    """Bury all children that ended; the script's exit status if it is or was among them."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            if pid == script:
+                ended = os.waitstatus_to_exitcode(status)
+    return ended
+
+
+def _signal_all(script: int, sign: int) -> bool:
+    """Send a signal to what there is of a script (0: none); whether there was anything."""
+    found = False
+    for pid in _descendants() if LINUX else [-script]:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, sign)
+            found = True
+    return found
+
+
+def _descendants() -> list[int]:
+    """The processes that descend from this one and run, as /proc has them. Linux only."""
+    children: dict[int, list[int]] = {}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                stat = Path(entry.path, "stat").read_text(errors="replace")
+                state, parent = stat.rpartition(")")[2].split()[:2]
+                children.setdefault(int(parent), []).append((int(entry.name), state))
+    found, parents = [], [os.getpid()]
+    while parents:
+        for pid, state in children.get(parents.pop(), []):
+            parents.append(pid)
+            if state not in "ZX":  # ended, and not yet buried
+                found.append(pid)
+    return found
