@@ -25,6 +25,7 @@ from torch.utils import _foreach_utils
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from stand_ins.gpus import Model
+from stand_ins.remembered import NOTHING, Results
 from stand_ins.tracker import Tracker
 
 aten = torch.ops.aten
@@ -40,6 +41,21 @@ SIZED = {aten.slice.Tensor, aten.arange.default, aten.arange.start, aten.zeros.d
 SIZED |= {aten.ones.default, aten.full.default}
 
 
+class _Traits:
+    """What is asked of an operator each time, which takes long: its hash is computed in Python."""
+
+    __slots__ = ("direct", "product", "reads", "sized")
+
+    def __init__(self, func) -> None:
+        self.reads = func is aten._local_scalar_dense.default
+        self.product = func in PRODUCTS
+        self.sized = func in SIZED
+        self.direct = (
+            func in fake_tensor._DISPATCH_META_HANDLERS
+            or func in fake_tensor._DISPATCH_HANDLE_DIRECTLY
+        )
+
+
 class Gpu(FakeTensorMode):
     """Every tensor is fake while this is entered; `tracker` books the storages."""
 
@@ -51,28 +67,44 @@ class Gpu(FakeTensorMode):
         self.workspace = workspace
         self.whole_numbers_read = False
         self.threads: set[bool] = set()  # with a workspace: the backward pass's, all others'
+        self.results = Results(self)
+        self.traits: dict[int, _Traits] = {}
 
     def dispatch(self, func, types, args=(), kwargs=None):
+        traits = self.traits.get(id(func))
+        if traits is None:
+            traits = self.traits[id(func)] = _Traits(func)
+        kwargs = kwargs or {}
         if kwargs and kwargs.get("device") == LABEL:
             kwargs = kwargs | {"device": CUDA}
-        if func is aten._local_scalar_dense.default:
+        if traits.reads:
             return self.read(args[0])
-        if func in PRODUCTS and args[1].device.type == "cuda":
+        if traits.product and args[1].device.type == "cuda":
             backward = self.tracker.phase == "backward"
             if backward not in self.threads:
                 self.threads.add(backward)
                 self.tracker.workspace(self.workspace)
-        self.depth += 1
-        try:
-            result = super().dispatch(func, types, args, kwargs)
-        finally:
-            self.depth -= 1
-        empty = self.whole_numbers_read and func in SIZED and result.numel() == 0
+        result = self.result(func, types, args, kwargs, traits)
+        empty = self.whole_numbers_read and traits.sized and result.numel() == 0
         if empty and (func is not aten.slice.Tensor or args[0].numel()):  # a number was the size
             raise fake_tensor.DynamicOutputShapeException(func)
         if self.depth == 0:
             self.tracker.book(result, func, args)
         return result
+
+    def result(self, func, types, args, kwargs, traits):
+        """What an operator returns."""
+        key = None if traits.direct else self.results.key(func, args, kwargs)
+        entry = None if key is None else self.results.find(key, func, args, kwargs)
+        if entry is not None and entry is not NOTHING:
+            return self.results.make(entry, args)
+        self.depth += 1
+        try:
+            if entry is NOTHING:
+                return self._dispatch_impl(func, types, args, kwargs)
+            return super().dispatch(func, types, args, kwargs)
+        finally:
+            self.depth -= 1
 
     def read(self, tensor: torch.Tensor):
         """What is read from a tensor. Reading from the GPU waits for what it has to do."""
@@ -141,7 +173,7 @@ def _relabel() -> None:
         tensor = args[0]
         if tensor.fake_mode.in_kernel_invocation:
             return META
-        return LABEL if tensor.fake_device.type == "cuda" else tensor.fake_device
+        return LABEL if tensor._fake_device.type == "cuda" else tensor._fake_device
 
     query = torch.ops.prim.device.default
     fake_tensor._DISPATCH_META_HANDLERS[query] = device
@@ -151,6 +183,12 @@ def _relabel() -> None:
         return device(args) if func is query else dispatch(func, types, args, kwargs)
 
     FakeTensor.__torch_dispatch__ = classmethod(torch_dispatch)
+
+    def mode_dispatch(mode, func, types, args=(), kwargs={}):  # noqa: B006
+        return device(args) if func is query else mode.dispatch(func, types, args, kwargs)
+
+    # set here, since a class's own would be wrapped for the compiler: seven of ten calls ask this
+    Gpu.__torch_dispatch__ = mode_dispatch
     FakeTensor.is_cuda = property(lambda tensor: tensor.fake_device.type == "cuda")
     FakeTensor.is_meta = property(lambda tensor: device([tensor]) == META)
     for name in ("device", "is_cuda", "is_meta"):  # a sharded tensor is where its part is

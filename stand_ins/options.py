@@ -12,6 +12,8 @@ class Options:
     gpu: gpus.Model = gpus.DEFAULT
     gpus: int = 4  # that the script finds
     batch_size: int | None = None  # in the place of the script's own
+    number: tuple[int, int] | None = None  # the source's number to replace: its line and column
     adam_2023: bool = False  # Adam as in the PyTorch of the published figures
     capacity: bool = False  # whether the script fits the GPU is asked
     timeline: bool = False
+    time_limit: float | None = None  # seconds

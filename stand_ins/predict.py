@@ -4,13 +4,15 @@ Meant for `predict_memory.py`, in a process of its own, because the stand-ins re
 PyTorch for good.
 """
 
+import contextlib
 import functools
-import runpy
 import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from types import CodeType, ModuleType
 
 import lightning  # noqa: F401  imported before the sandbox: imports may start programs
 import torch
@@ -18,12 +20,20 @@ import torchmetrics
 import torchvision  # noqa: F401
 from torch._subclasses import fake_tensor
 
-from stand_ins import adam_2023, gpu, gpus, language_shapes, peaks, ranks_of_many, sandbox, shapes
-from stand_ins.allocator import CachingAllocator
+from stand_ins import (
+    adam_2023,
+    gpu,
+    gpus,
+    language_shapes,
+    own_number,
+    peaks,
+    ranks_of_many,
+    sandbox,
+    shapes,
+)
 from stand_ins.options import Options
 from stand_ins.tracker import Tracker
-
-LIMIT = 180  # seconds that a script is given
+from stand_ins.watched import Growing, Steady, Watched
 
 
 class Unpredictable(Exception):
@@ -31,89 +41,106 @@ class Unpredictable(Exception):
 
 
 class TooLong(BaseException):
-    """The script was still running when its time was over."""
+    """The script was still running when the time was over that the user gave it."""
 
 
-def predict(script: Path, scratch: Path, options: Options) -> dict:
+def predict(
+    script: Path,
+    scratch: Path,
+    options: Options,
+    send: Callable[[dict], None] = lambda report: None,
+) -> dict:
     """What the script would need, or {"error": why that cannot be said}.
 
-    Changes environment, arguments and parts of PyTorch of this process.
+    `send` is told how far it is. Changes environment, arguments and parts of PyTorch of this
+    process.
     """
     start = time.perf_counter()
-    tracker, watched = _prepare(options, script.read_bytes())
+    watched = Watched(send)
+    tracker = Tracker(watched.sees)
+    mode, loaders = _prepare(tracker, watched, script, options)
+    source, name = script.read_bytes(), str(script)
     error = None
-    sys.argv, sys.path[0] = [str(script)], str(script.parent)
     refusals = sandbox.install(scratch)
     try:
+        if options.number:
+            code = own_number.replaced(source, name, options.number, options.batch_size)
+        else:
+            code = compile(source, name, "exec")
         signal.signal(signal.SIGALRM, _ring)
-        signal.alarm(LIMIT)
-        with watched.mode:
-            runpy.run_path(str(script), run_name="__main__")
-    except shapes.Steady:
+        signal.setitimer(signal.ITIMER_REAL, options.time_limit or 0)
+        with mode:
+            _run(code, name)
+    except Steady:
         pass
+    except Growing as failure:
+        error = str(failure)
     except TooLong:
-        if watched.rounds_without_peak() < 2:
-            error = f"its peak was still growing, or not yet reached, after {LIMIT} s"
-        watched.notes.append(f"stopped after {LIMIT} s: what would come later is not counted")
+        so_far = (
+            f"{watched.steps} optimizer steps, {watched.peak()[1] / 1e9:.2f} GB reserved so far"
+        )
+        if watched.at_rest():
+            watched.notes.append(f"ended after {options.time_limit:g} s (--time-limit): {so_far}")
+        else:
+            error = f"it was not done after {options.time_limit:g} s (--time-limit): {so_far}"
     except SystemExit as leaving:
         if leaving.code not in (None, 0):
             error = "it stopped by itself: " + str(leaving.code).partition("\n")[0]
     except BaseException as failure:
         error = _explain(script, failure)
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
     if refusals:
         error = error or f"it {refusals[0]}, which a prediction does not do"
     if error is None and tracker.steps == 0:
         error = "it never trained: no optimizer took a step"
     if error is not None:
         return {"error": error}
-    return _result(tracker, watched, options) | {"seconds": time.perf_counter() - start}
+    return _result(tracker, watched, loaders, options) | {"seconds": time.perf_counter() - start}
 
 
-class Watched:
-    """The allocator as the script runs, for the script's own questions and for when to stop."""
+def find_batch_size(script: Path, scratch: Path, options: Options) -> dict:
+    """Run a script up to its first loader: {"batch_size": its size or None, "number": its place}.
 
-    def __init__(self) -> None:
-        self.allocator = CachingAllocator()
-        self.mode: gpu.Gpu | None = None
-        self.created = 0
-        self.notes: list[str] = []
-        self.loaders = shapes.Loaders()
-        self._last, self._rounds = None, 0
+    The place is that of the number in the script's source, None if it is not known.
+    """
+    tracker = Tracker()
+    mode, _ = _prepare(tracker, Watched(), script, options)
+    code = own_number.marked(script.read_bytes(), str(script))
+    found = {"batch_size": None, "number": None}
 
-    def sees(self, what: str, storage, other) -> None:
-        """Told each event of the tracker's as it happens."""
-        peaks.feed(self.allocator, what, storage, other)
-        if what == "mark" and other == "created":
-            self.created = self.allocator.max_reserved
-        elif what == "mark" and other == "step":
-            self._rounds = self._rounds + 1 if self.peak() == self._last else 0
-            self._last = self.peak()
-            if self._rounds >= shapes.STEPS and not self.loaders.running:
-                raise shapes.Steady
+    def first(loader, dataset, size=1, *args, **kwargs):
+        size = kwargs.get("batch_size", size)
+        found.update(batch_size=size, number=getattr(size, "place", None))
+        raise Steady
 
-    def peak(self) -> tuple[int, int]:
-        """Bytes allocated and reserved at most so far."""
-        return self.allocator.max_allocated, self.allocator.max_reserved
-
-    def batch_size(self) -> int | None:
-        """The first loader's own, if the script has a loader."""
-        return self.loaders.batch_sizes[0] if self.loaders.batch_sizes else None
-
-    def rounds_without_peak(self) -> int:
-        """Optimizer steps since the peak last rose."""
-        return self._rounds
+    torch.utils.data.DataLoader.__init__ = first
+    sandbox.install(scratch)
+    with contextlib.suppress(BaseException), mode:  # whatever it is, the prediction will say it
+        _run(code, str(script), {own_number.MAKER: own_number.of_source})
+    return found
 
 
-def _prepare(options: Options, source: bytes) -> tuple[Tracker, Watched]:
-    watched = Watched()
-    tracker = Tracker(watched.sees)
+def _run(code: CodeType, name: str, known: dict | None = None) -> None:
+    """Run a script's code as `python SCRIPT` does."""
+    main = ModuleType("__main__")
+    main.__file__ = name
+    vars(main).update(known or {})
+    sys.modules["__main__"] = main
+    exec(code, vars(main))
+
+
+def _prepare(
+    tracker: Tracker, watched: Watched, script: Path, options: Options
+) -> tuple[gpu.Gpu, shapes.Loaders]:
+    """Replace what a script finds; the mode that it has to run in, and what is known of loaders."""
+    sys.argv, sys.path[0] = [str(script)], str(script.parent)
     tracker.install()
     if options.adam_2023:
         adam_2023.install()
-    watched.mode = gpu.install(tracker, options.gpu, options.gpus)
-    watched.loaders = shapes.install(watched.mode, watched.peak, options.batch_size)
+    mode = gpu.install(tracker, options.gpu, options.gpus)
+    loaders = shapes.install(mode, watched, options)
+    source = script.read_bytes()
     if b"transformers" in source or b"datasets" in source:  # importing them takes seconds
         language_shapes.install()
     ranks_of_many.install(tracker, options.gpus)
@@ -129,7 +156,7 @@ def _prepare(options: Options, source: bytes) -> tuple[Tracker, Watched]:
     for name in ("load", "load_inline"):
         message = "a CUDA extension of its own: what it allocates is not known"
         setattr(cpp_extension, name, _cannot(message))
-    return tracker, watched
+    return mode, loaders
 
 
 def _compile(notes: list[str], function=None, **options):
@@ -174,14 +201,13 @@ def _explain(script: Path, failure: BaseException) -> str:
         (fake_tensor.DynamicOutputShapeException, fake_tensor.DataDependentOutputException),
     ):
         return f"{where}a shape depends on the data ({failure.func}), which is not known here"
-        traceback.print_exception(failure)
     text = str(failure).strip().partition("\n")[0]
     if isinstance(failure, fake_tensor.UnsupportedOperatorException) or "data pointer" in text:
         return f"{where}an operator of its own has no rule for shapes ({text})"
     return f"{where}{type(failure).__name__}: {text}"
 
 
-def _result(tracker: Tracker, watched: Watched, options: Options) -> dict:
+def _result(tracker: Tracker, watched: Watched, loaders: shapes.Loaders, options: Options) -> dict:
     allocated, alive, last = peaks.peak(tracker.events, "cuda")
     host, _, _ = peaks.peak(tracker.events, "cpu")
     sums = peaks.breakdown(tracker, alive)
@@ -194,7 +220,8 @@ def _result(tracker: Tracker, watched: Watched, options: Options) -> dict:
         "peak_phase": last.phase if last else "",
         "peak_module": last.module if last else "",
         "created_gb": watched.created / 1e9,
-        "batch_size": watched.batch_size(),
+        "batch_size": loaders.batch_size,
+        "samples": loaders.samples,
         "adam_lists": any(
             what == "allocate" and storage.op == "aten._foreach_sqrt.default"
             for what, storage, _ in tracker.events

@@ -13,20 +13,16 @@ from torchvision.datasets import VisionDataset
 from torchvision.models import WeightsEnum
 
 from stand_ins.gpu import Gpu
+from stand_ins.options import Options
+from stand_ins.watched import QUIET, Watched, rose
 
-QUIET = 2  # optimizer steps without a new peak, after which a loader ends
-PASSES = 4  # backward passes of accumulation, with which one such step counts as two
-STEPS = 20  # optimizer steps without one, after which a script that uses no loader ends
+PASSES = 4  # backward passes of accumulation, with which a step without a new peak counts as two
 DATASETS = {  # name in torchvision: images for training, for testing, shape of one, classes
     "CIFAR10": (50_000, 10_000, (32, 32, 3), 10),
     "CIFAR100": (50_000, 10_000, (32, 32, 3), 100),
     "MNIST": (60_000, 10_000, (28, 28), 10),
     "FashionMNIST": (60_000, 10_000, (28, 28), 10),
 }
-
-
-class Steady(BaseException):
-    """A script without a loader has come to its steady peak. No `except Exception` catches it."""
 
 
 class Blank:
@@ -51,20 +47,19 @@ class Blank:
 
 
 class Loaders:
-    """A script's loaders: their own batch sizes in their order, and how many are in use."""
+    """What is known of a script's loaders."""
 
-    def __init__(self) -> None:
-        self.batch_sizes: list[int] = []
-        self.running = 0
+    batch_size: int | None = None  # the first one's own
+    samples: int | None = None  # in its data set, where that says so
 
 
-def install(mode: Gpu, peak, batch_size: int | None) -> Loaders:
+def install(mode: Gpu, watched: Watched, options: Options) -> Loaders:
     """Hand out shapes from now on. Cannot be undone.
 
-    A loader gives its first batch again and again, and ends once `peak()` has stayed the same: in
+    A loader gives its first batch again and again, and ends once the peak has stayed the same: in
     training for two cycles from one optimizer step to the next, in evaluation for one batch, and so
-    when it is used again. `batch_size` takes the place of the first loader's, and of the others'
-    that have the same.
+    when it is used again. The batch size asked for takes the place of the first loader's, and of
+    the others' that have the same, unless the script's own number is replaced.
     """
     for name in DATASETS:
         original = getattr(torchvision.datasets, name)
@@ -73,17 +68,19 @@ def install(mode: Gpu, peak, batch_size: int | None) -> Loaders:
         setattr(sys.modules[original.__module__], name, blank)
     _replace_weights()
     loaders = Loaders()
-    _replace_batch_size(batch_size, loaders.batch_sizes)
+    _replace_batch_size(loaders, None if options.number else options.batch_size, watched.notes)
     iterate, tracker = DataLoader.__iter__, mode.tracker
     steady = weakref.WeakSet()
 
     def batches(loader):
         loader.num_workers, loader.pin_memory = 0, False
         with torch._subclasses.fake_tensor.unset_fake_temporarily():
-            first = next(iterate(loader))
-        seen, quiet, steps = peak(), 0, tracker.steps
+            first = next(iterate(loader), None)
+        if first is None:  # fewer samples than one batch, and drop_last
+            return
+        seen, quiet, steps = watched.peak(), 0, tracker.steps
         before = backwards = tracker.backwards
-        loaders.running += 1
+        watched.loaders += 1
         try:
             for _ in range(len(loader)):
                 yield torch.utils._pytree.tree_map_only(torch.Tensor, fake, first)
@@ -92,12 +89,13 @@ def install(mode: Gpu, peak, batch_size: int | None) -> Loaders:
                     continue  # within a cycle
                 many = tracker.backwards - backwards >= PASSES
                 steps, backwards = tracker.steps, tracker.backwards
-                quiet, seen = (quiet + 1 + many, seen) if peak() == seen else (0, peak())
+                quiet = 0 if rose(seen, watched.peak()) else quiet + 1 + many
+                seen = watched.peak()
                 if quiet >= (QUIET if training and loader not in steady else 1):
                     steady.add(loader)
                     return
         finally:
-            loaders.running -= 1
+            watched.loaders -= 1
 
     def fake(tensor):
         return torch.empty_like(tensor, device="cpu")
@@ -125,15 +123,25 @@ def _replace_weights() -> None:
     torch.nn.Module.load_state_dict = load_state_dict
 
 
-def _replace_batch_size(batch_size: int | None, own: list[int]) -> None:
+def _replace_batch_size(loaders: Loaders, batch_size: int | None, notes: list[str]) -> None:
     init = DataLoader.__init__
 
     @functools.wraps(init)
     def resized(loader, dataset, size=1, *args, **kwargs):
         size = kwargs.pop("batch_size", size)
-        if size is not None and "batch_sampler" not in kwargs:
-            own.append(size)
-            size = batch_size if batch_size and size == own[0] else size
+        if size is not None and kwargs.get("batch_sampler") is None:
+            first = loaders.batch_size is None
+            if first:
+                loaders.batch_size = size
+            if batch_size and size == loaders.batch_size:
+                size = batch_size
+            if first and hasattr(dataset, "__len__"):
+                loaders.samples = len(dataset)
+                if size > len(dataset):
+                    notes.append(
+                        f"the data set has only {len(dataset)} samples, so that a batch of {size} "
+                        f"has {len(dataset)}"
+                    )
         init(loader, dataset, size, *args, **kwargs)
 
     DataLoader.__init__ = resized

@@ -40,6 +40,19 @@ class Storage:
         self.saved = False  # outlived the call of the module that made it
 
 
+class _Watched(weakref.ref):
+    """Calls `freed(key)` when a storage is released; lighter than `weakref.finalize`."""
+
+    __slots__ = ("freed", "key")
+
+    def __new__(cls, storage, key: int, freed: Callable[[int], None]):
+        return super().__new__(cls, storage, lambda ref: ref.freed(ref.key))
+
+    def __init__(self, storage, key: int, freed: Callable[[int], None]) -> None:
+        super().__init__(storage)
+        self.key, self.freed = key, freed
+
+
 class Tracker:
     """Books storages of tensors on `device` ("cuda") and on the host ("cpu").
 
@@ -52,6 +65,7 @@ class Tracker:
         self.events: list[tuple] = []
         self.sees = sees  # told each event as it happens
         self.storages: dict[int, Storage] = {}  # alive, by address
+        self.watched: dict[int, _Watched] = {}
         self.phase = "setup"
         self.stream = 0
         self.names: dict[int, str] = {}
@@ -70,7 +84,7 @@ class Tracker:
         if self.pause:
             return
         for tensor in (result,) if isinstance(result, Tensor) else tree_leaves(result):
-            if isinstance(tensor, Tensor) and tensor.device.type in ("cuda", "cpu"):
+            if isinstance(tensor, Tensor):
                 self._book(tensor, op, inputs)
 
     def _book(self, tensor: Tensor, op: object, inputs: object) -> None:
@@ -78,11 +92,15 @@ class Tracker:
         key, size = raw._cdata, raw.nbytes()
         storage = self.storages.get(key)
         if storage is not None:
-            self.resized(raw, size)  # in place, as FSDP does
+            if storage.size != size:
+                self.resized(raw, size)  # in place, as FSDP does
+            return
+        device = tensor.device.type
+        if device not in ("cuda", "cpu"):
             return
         op = str(op)
-        storage = self._allocate(key, size, tensor.device.type, op, None)
-        weakref.finalize(raw, self._free, key).atexit = False
+        storage = self._allocate(key, size, device, op, None)
+        self.watched[key] = _Watched(raw, key, self._gone)
         if storage.device == "cuda" and not self.calls and self.phase in ("setup", "forward"):
             sources = [self.find(leaf) for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
             if "_to_copy" in op or "copy_" in op:
@@ -102,6 +120,10 @@ class Tracker:
             elif self.phase == "forward":
                 self.loose.append(storage)
         return storage
+
+    def _gone(self, key: int) -> None:
+        del self.watched[key]
+        self._free(key)
 
     def _free(self, key: int) -> None:
         storage = self.storages.pop(key, None)

@@ -21,3 +21,13 @@ def test_a_small_model_trains(precision, dtype):
     assert found["loss"] == 0
     # Adam's temporaries (one list) come on top of parameters, gradients and averages
     assert found["peak"] >= 5 * WEIGHTS
+
+
+def test_remembered_results_are_those_of_the_first_call():
+    """The first calls go through FakeTensorMode's rules, the later ones do not."""
+    process = run("-m", "tests.probe_remembered")
+    assert process.returncode == 0, process.stderr
+    found = json.loads(process.stdout)
+    assert found["remembered"] > 100
+    for name, rounds in found["found"].items():
+        assert all(results == rounds[0] for results in rounds), name

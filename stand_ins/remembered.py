@@ -1,0 +1,118 @@
+"""What an operator returns for inputs of these shapes, remembered under a short key.
+
+`FakeTensorMode` remembers it, too, but spends most of its time on the key (17 fields a tensor) and
+on a new tensor's twenty attributes. A training repeats the same operators with every batch, so that
+this decides how long a prediction takes.
+"""
+
+import torch
+from torch._subclasses import fake_tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+META = torch.device("meta")
+PLAIN = {int, float, bool, str, type(None), torch.dtype, torch.device, torch.layout}
+PLAIN.add(torch.memory_format)
+NOTHING = object()  # in an entry's place: FakeTensorMode remembers nothing of this operator
+
+
+class Results:
+    """The results of one mode's operators.
+
+    Only what FakeTensorMode has found fit to be remembered is remembered here, and only under keys
+    that leave none of its own key's fields open.
+    """
+
+    def __init__(self, mode: FakeTensorMode) -> None:
+        self.mode = mode
+        self.entries: dict[tuple, object] = {}
+        self.attributes: dict[torch.device, dict] = {}  # a new tensor's, by its device
+        self.guard = (
+            torch._C._set_warn_deprecated_on_mutable_data_ptr
+            if mode._allow_unsafe_data_ptr_access
+            else torch._C._set_throw_on_mutable_data_ptr
+        )
+
+    def key(self, func, args: tuple, kwargs: dict) -> tuple | None:
+        """What decides an operator's result; None if that takes more than shapes and numbers."""
+        # an operator's own hash is computed in Python, and each exists once
+        parts = [id(func), torch.get_default_dtype(), torch.is_inference_mode_enabled()]
+        try:
+            known = self._add(parts, args)
+            if known and kwargs:
+                parts.extend(kwargs)
+                known = self._add(parts, kwargs.values())
+        except RuntimeError:  # a tensor without strides
+            return None
+        return tuple(parts) if known else None
+
+    def _add(self, parts: list, values) -> bool:
+        """Add values to a key; False if one of them is of another kind."""
+        for value in values:
+            kind = type(value)
+            if kind is FakeTensor:
+                own, dtype = value.__dict__, value.dtype
+                if (
+                    own["fake_mode"] is not self.mode
+                    or own["constant"] is not None
+                    or own["dispatch_keys"] is not None
+                    or dtype.is_complex
+                    or value.is_neg()
+                ):
+                    return False
+                parts += (
+                    dtype, value.shape, value.stride(), value.storage_offset(),
+                    own["_fake_device"], value.requires_grad, value.is_inference(),
+                )  # fmt: skip
+            elif kind in PLAIN:
+                parts += (kind, value)  # 1, 1.0 and True are equal
+            elif kind is list or kind is tuple:
+                parts += (kind, len(value))
+                if not self._add(parts, value):
+                    return False
+            else:
+                return False
+        return True
+
+    def find(self, key: tuple, func, args: tuple, kwargs: dict) -> object:
+        """The entry for a key: FakeTensorMode's, NOTHING, or None if that is not known yet."""
+        entry = self.entries.get(key)
+        if entry is not None:
+            return entry
+        try:
+            state = fake_tensor._CacheKeyState(None)
+            entry = FakeTensorMode.cache.get(self.mode._cache_key(state, func, args, kwargs))
+        except fake_tensor._BypassDispatchCache:
+            return None
+        if isinstance(entry, fake_tensor._DispatchCacheBypassEntry):
+            entry = NOTHING
+        if entry is not None:
+            self.entries[key] = entry
+        return entry
+
+    def make(self, entry, args: tuple) -> object:
+        """An operator's result anew, as the entry describes it."""
+        if entry.is_output_tuple:
+            return tuple(self._make(info, args) for info in entry.output_infos)
+        return self._make(entry.output_infos[0], args)
+
+    def _make(self, info, args: tuple) -> object:
+        if info.inplace_idx is not None:
+            return args[info.inplace_idx]
+        known = info.metadata
+        if known is None:
+            return info.constant_value
+        shape, stride, device = known.shape, known.stride, known.device
+        tensor = torch.empty_strided(shape, stride, dtype=known.dtype, device=META)
+        if info.view_idx is not None:
+            storage = args[info.view_idx].untyped_storage()
+            tensor.set_(storage, known.storage_offset, shape, stride)
+        attributes = self.attributes.get(device)
+        if attributes is None:
+            attributes = self.attributes[device] = dict(vars(FakeTensor(self.mode, tensor, device)))
+        made = torch.Tensor._make_subclass(
+            FakeTensor, tensor, known.requires_grad, dispatch_device=True,
+            device_for_backend_keys=device,
+        )  # fmt: skip
+        self.guard(made)
+        made.__dict__.update(attributes)
+        return made

@@ -1,0 +1,103 @@
+"""A prediction while it runs: its peak so far, and whether the script has shown all that it does.
+
+What bounds a prediction is work, not time: a training has shown its peak once that no longer rises
+from one optimizer step to the next.
+"""
+
+import time
+from collections.abc import Callable
+
+from stand_ins import peaks
+from stand_ins.allocator import CachingAllocator
+
+NUMBERS = (
+    4096  # bytes by which a peak may rise from step to step: so much take a few logged numbers
+)
+QUIET = 2  # optimizer steps without a new peak, after which one is not expected any more
+STEPS = 20  # and after which a script that uses no loader ends
+REPEATED = 500  # and after which any script ends: it repeats itself
+MOST = 100  # optimizer steps within which a peak has to come to rest
+SECONDS = 0.2  # between two reports of how far the script is
+
+
+class Steady(BaseException):
+    """The script has come to its steady peak. No `except Exception` catches it."""
+
+
+class Growing(BaseException):
+    """The peak rises from step to step, without end."""
+
+
+def rose(before: tuple[int, int], now: tuple[int, int]) -> bool:
+    """Whether a peak (bytes allocated, bytes reserved) rose by more than a few numbers."""
+    return now[0] > before[0] + NUMBERS or now[1] > before[1]
+
+
+class Watched:
+    """The GPU's memory as the script runs, for its own questions and for when to stop."""
+
+    def __init__(self, send: Callable[[dict], None] = lambda report: None) -> None:
+        """`send` is told from time to time how far the script is."""
+        self.allocator = CachingAllocator()
+        self.created = 0  # bytes reserved at most until the model was first called
+        self.loaders = 0  # in use
+        self.steps = 0
+        self.phase = "setup"
+        self.notes: list[str] = []
+        self._send, self._sent = send, time.monotonic()
+        self._allocated = self._most = 0
+        self._last = (0, 0)
+        self._quiet = self._unsettled = 0  # steps without a new peak; steps until there were QUIET
+
+    def sees(self, what: str, storage, other) -> None:
+        """Told each event of the tracker's as it happens. Steady, Growing."""
+        peaks.feed(self.allocator, what, storage, other)
+        if what == "allocate":
+            self._allocated += peaks.size_on(storage, "cuda")
+            self._most = max(self._most, self._allocated)
+            self.phase = storage.phase
+        elif what == "free":
+            self._allocated -= peaks.size_on(storage, "cuda")
+        elif what == "mark" and other == "created":
+            self.created = self.allocator.max_reserved
+        elif what == "mark" and other == "step":
+            self._step()
+        if time.monotonic() - self._sent > SECONDS:
+            self._sent = time.monotonic()
+            self._send(self.report())
+
+    def _step(self) -> None:
+        self.steps += 1
+        peak, last = self.peak(), self._last
+        self._quiet = 0 if rose(last, peak) else self._quiet + 1
+        self._unsettled = 0 if self._quiet >= QUIET else self._unsettled + 1
+        self._last = peak
+        if self._quiet >= REPEATED:
+            self.notes.append(
+                f"ended after {self.steps} optimizer steps, {REPEATED} of them without a new peak: "
+                "what would come later is not counted"
+            )
+        if self._quiet >= REPEATED or (self._quiet >= STEPS and not self.loaders):
+            raise Steady
+        if self._unsettled >= MOST:
+            raise Growing(
+                f"its peak still rises after {self.steps} optimizer steps, by "
+                f"{(peak[0] - last[0]) / 1e6:.3f} MB in the last one, to {peak[1] / 1e9:.2f} GB "
+                "reserved: it seems to keep something of each step"
+            )
+
+    def peak(self) -> tuple[int, int]:
+        """Bytes of tensors, rounded to blocks, and bytes reserved, at most so far."""
+        return self._most, self.allocator.max_reserved
+
+    def at_rest(self) -> bool:
+        """Whether the peak has not risen for some optimizer steps."""
+        return self._quiet >= QUIET
+
+    def report(self) -> dict:
+        """How far the script is: phase, optimizer steps, and the peak so far in GB."""
+        return {
+            "phase": self.phase,
+            "steps": self.steps,
+            "reserved_gb": self.allocator.max_reserved / 1e9,
+        }
