@@ -59,18 +59,14 @@ def predict(
     watched = Watched(send)
     tracker = Tracker(watched.sees)
     mode, loaders = _prepare(tracker, watched, script, options)
-    source, name = script.read_bytes(), str(script)
     error = None
     refusals = sandbox.install(scratch)
     try:
-        if options.number:
-            code = own_number.replaced(source, name, options.number, options.batch_size)
-        else:
-            code = compile(source, name, "exec")
+        code = _code(script, options)
         signal.signal(signal.SIGALRM, _ring)
         signal.setitimer(signal.ITIMER_REAL, options.time_limit or 0)
         with mode:
-            _run(code, name)
+            _run(code, str(script))
     except Steady:
         pass
     except Growing as failure:
@@ -99,33 +95,35 @@ def predict(
     return _result(tracker, watched, loaders, options) | {"seconds": time.perf_counter() - start}
 
 
-def find_batch_size(script: Path, scratch: Path, options: Options) -> dict:
-    """Run a script up to its first loader: {"batch_size": its size or None, "number": its place}.
-
-    The place is that of the number in the script's source, None if it is not known.
-    """
+def first_batch_size(script: Path, scratch: Path, options: Options) -> dict:
+    """Run a script up to its first loader: {"batch_size": the loader's, None if it has none}."""
     tracker = Tracker()
     mode, _ = _prepare(tracker, Watched(), script, options)
-    code = own_number.marked(script.read_bytes(), str(script))
-    found = {"batch_size": None, "number": None}
+    found = {"batch_size": None}
 
     def first(loader, dataset, size=1, *args, **kwargs):
-        size = kwargs.get("batch_size", size)
-        found.update(batch_size=size, number=getattr(size, "place", None))
+        found["batch_size"] = kwargs.get("batch_size", size)
         raise Steady
 
     torch.utils.data.DataLoader.__init__ = first
     sandbox.install(scratch)
-    with contextlib.suppress(BaseException), mode:  # whatever it is, the prediction will say it
-        _run(code, str(script), {own_number.MAKER: own_number.of_source})
+    with contextlib.suppress(BaseException), mode:  # a number that it cannot do with, say
+        _run(_code(script, options), str(script))
     return found
 
 
-def _run(code: CodeType, name: str, known: dict | None = None) -> None:
+def _code(script: Path, options: Options) -> CodeType:
+    """The script as it is, or with another number."""
+    source, name = script.read_bytes(), str(script)
+    if options.number:
+        return own_number.replaced(source, name, options.number, options.batch_size)
+    return compile(source, name, "exec")
+
+
+def _run(code: CodeType, name: str) -> None:
     """Run a script's code as `python SCRIPT` does."""
     main = ModuleType("__main__")
     main.__file__ = name
-    vars(main).update(known or {})
     sys.modules["__main__"] = main
     exec(code, vars(main))
 
