@@ -40,10 +40,11 @@ def predict(script: Path, scratch: Path, options: Options) -> dict:
     Changes environment, arguments and parts of PyTorch of this process.
     """
     start = time.perf_counter()
+    guard = sandbox.Sandbox(script, scratch)  # before there are threads, which it would not hold
     tracker, watched = _prepare(options, script.read_bytes())
     error = None
     sys.argv, sys.path[0] = [str(script)], str(script.parent)
-    refusals = sandbox.install(scratch)
+    guard.watch()
     try:
         signal.signal(signal.SIGALRM, _ring)
         signal.alarm(LIMIT)
@@ -59,11 +60,11 @@ def predict(script: Path, scratch: Path, options: Options) -> dict:
         if leaving.code not in (None, 0):
             error = "it stopped by itself: " + str(leaving.code).partition("\n")[0]
     except BaseException as failure:
-        error = _explain(script, failure)
+        error = guard.denied(failure) or _explain(script, failure)
     finally:
         signal.alarm(0)
-    if refusals:
-        error = error or f"it {refusals[0]}, which a prediction does not do"
+    if guard.refusals:  # whatever became of it
+        error = guard.refusals[0]
     if error is None and tracker.steps == 0:
         error = "it never trained: no optimizer took a step"
     if error is not None:
@@ -165,8 +166,6 @@ def _explain(script: Path, failure: BaseException) -> str:
     where = f"line {lines[-1]}: " if lines else ""
     if isinstance(failure, SyntaxError):
         return f"line {failure.lineno}: {failure.msg}"
-    if isinstance(failure, sandbox.Refused):
-        return f"{where}it {failure}, which a prediction does not do"
     if isinstance(failure, Unpredictable):
         return f"{where}{failure}"
     if isinstance(
