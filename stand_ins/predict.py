@@ -56,11 +56,12 @@ def predict(
     process.
     """
     start = time.perf_counter()
+    guard = sandbox.Sandbox(script, scratch)  # before there are threads, which it would not hold
     watched = Watched(send)
     tracker = Tracker(watched.sees)
     mode, loaders = _prepare(tracker, watched, script, options)
     error = None
-    refusals = sandbox.install(scratch)
+    guard.watch()
     try:
         code = _code(script, options)
         signal.signal(signal.SIGALRM, _ring)
@@ -83,11 +84,11 @@ def predict(
         if leaving.code not in (None, 0):
             error = "it stopped by itself: " + str(leaving.code).partition("\n")[0]
     except BaseException as failure:
-        error = _explain(script, failure)
+        error = guard.denied(failure) or _explain(script, failure)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    if refusals:
-        error = error or f"it {refusals[0]}, which a prediction does not do"
+    if guard.refusals:  # whatever became of it
+        error = guard.refusals[0]
     if error is None and tracker.steps == 0:
         error = "it never trained: no optimizer took a step"
     if error is not None:
@@ -97,6 +98,7 @@ def predict(
 
 def first_batch_size(script: Path, scratch: Path, options: Options) -> dict:
     """Run a script up to its first loader: {"batch_size": the loader's, None if it has none}."""
+    guard = sandbox.Sandbox(script, scratch)
     tracker = Tracker()
     mode, _ = _prepare(tracker, Watched(), script, options)
     found = {"batch_size": None}
@@ -106,7 +108,7 @@ def first_batch_size(script: Path, scratch: Path, options: Options) -> dict:
         raise Steady
 
     torch.utils.data.DataLoader.__init__ = first
-    sandbox.install(scratch)
+    guard.watch()
     with contextlib.suppress(BaseException), mode:  # a number that it cannot do with, say
         _run(_code(script, options), str(script))
     return found
@@ -190,8 +192,6 @@ def _explain(script: Path, failure: BaseException) -> str:
     where = f"line {lines[-1]}: " if lines else ""
     if isinstance(failure, SyntaxError):
         return f"line {failure.lineno}: {failure.msg}"
-    if isinstance(failure, sandbox.Refused):
-        return f"{where}it {failure}, which a prediction does not do"
     if isinstance(failure, Unpredictable):
         return f"{where}{failure}"
     if isinstance(
