@@ -28,7 +28,7 @@ import local_utilities
 from local_utilities import ImageBatches, Progress, Report, cifar10_loaders, load_cifar10
 from stand_ins.data import Digits
 from stand_ins.ladder import ROOT, read_ladder
-from tests.helpers import run
+from tests.helpers import HANG, run
 
 # torchvision asks for a redirection first, and then for the archive
 ONE_DOWNLOAD = 2
@@ -115,7 +115,7 @@ def test_processes_that_start_together_download_once(server):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(timeout=60)
+        process.join(timeout=HANG)
     assert [process.exitcode for process in processes] == [0] * 4
     assert len(server.requests) == ONE_DOWNLOAD
 
@@ -188,17 +188,33 @@ def test_images_are_what_the_pretrained_weights_expect():
     assert labels.tolist() == digits.targets[:8]
 
 
-def test_whole_batches_are_at_least_five_times_faster_at_both_sizes():
-    process = run("benchmarks/dataloading.py", "--seconds", "0.5")
+def test_a_batch_is_prepared_as_a_whole(full_size, monkeypatch):
+    prepare, sizes = ImageBatches.__getitems__, []
+
+    def noted(self, indices):
+        sizes.append(len(indices))
+        return prepare(self, indices)
+
+    monkeypatch.setattr(ImageBatches, "__getitems__", noted)
+    for loader in cifar10_loaders(batch_size=64):
+        images, labels = next(iter(loader))
+        assert (images.shape, labels.shape) == ((64, 3, 32, 32), (64,))
+    assert sizes == [64, 64, 64]
+
+
+def test_the_benchmark_of_data_loading_prints_ratios_and_what_is_copied():
+    process = run("benchmarks/dataloading.py", "--seconds", "0.1")
     assert process.returncode == 0, process.stderr
     rows = [line.split() for line in process.stdout.splitlines()[1:]]
-    times = {(row[0], " ".join(row[1:-3])): float(row[-2].replace(",", "")) for row in rows}
-    for size in ("224", "518"):
-        assert times[size, "whole batches, enlarged as uint8"] >= 5
-        assert times[size, "whole batches, for the GPU to enlarge"] >= 5
+    copied = {(row[0], " ".join(row[1:-3])): int(row[-1].replace(",", "")) for row in rows}
+    for size in (224, 518):
+        assert copied[f"{size}", "one by one"] == 4 * 3 * size**2
+        assert copied[f"{size}", "whole batches, enlarged as uint8"] == 3 * size**2
+        assert copied[f"{size}", "whole batches, for the GPU to enlarge"] == 4 * 3 * 32**2
+    assert [row[-2] for row in rows if row[1:4] == ["one", "by", "one"]] == ["1.0", "1.0"]
 
 
-def test_without_a_gpu_a_script_stops_at_once(tmp_path):
+def test_without_a_gpu_a_script_stops(tmp_path):
     process = run(
         "03_bfloat16.py", DATA_DIR=str(tmp_path / "data"), RESULTS_DIR=str(tmp_path / "results")
     )
@@ -315,7 +331,7 @@ def test_progress_shows_a_bar_on_a_terminal():
         stdout=subprocess.PIPE,
         stderr=inside,
         text=True,
-        timeout=60,
+        timeout=HANG,
     )
     os.set_blocking(terminal, False)
     bar = os.read(terminal, 100_000).decode()
