@@ -416,7 +416,7 @@ class Report:
 
     Every rank of a script has a report, and all speak at the same places; rank 0 prints and keeps
     what they say, memory rank by rank. Records are appended to `measured.jsonl` in the folder
-    `RESULTS_DIR` if that is set, else in `results/` beside this file.
+    `RESULTS_DIR` if that is set, else in `results/local/` beside this file.
     """
 
     def __init__(self, fabric=None) -> None:
@@ -500,7 +500,7 @@ class Report:
                 self.record[f"{prefix}{kind}_gb_by_rank"] = peaks
 
     def _append(self) -> None:
-        path = Path(os.environ.get("RESULTS_DIR") or ROOT / "results") / "measured.jsonl"
+        path = Path(os.environ.get("RESULTS_DIR") or ROOT / "results" / "local") / "measured.jsonl"
         # JSON has no NaN: an undefined loss becomes null
         finite = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value

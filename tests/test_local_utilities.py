@@ -460,6 +460,14 @@ def test_each_run_appends_a_record(old_gpu, clock, tmp_path, monkeypatch, capsys
     assert json.loads(second)["loss_last"] is None
 
 
+def test_records_lie_where_git_does_not_look(old_gpu, clock, tmp_path, monkeypatch):
+    monkeypatch.delenv("RESULTS_DIR", raising=False)
+    monkeypatch.setattr(local_utilities, "ROOT", tmp_path)
+    finished_report(clock, 2.5)
+    assert (tmp_path / "results" / "local" / "measured.jsonl").is_file()
+    assert "results/local/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
 def test_a_record_that_cannot_be_written_is_printed(old_gpu, clock, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "file"))
