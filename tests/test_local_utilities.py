@@ -1,5 +1,6 @@
 """Data, GPU checks, progress and report, without a GPU and without a network."""
 
+import errno
 import hashlib
 import http.server
 import io
@@ -16,23 +17,37 @@ import termios
 import threading
 from types import SimpleNamespace
 
+import datasets
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from datasets.exceptions import DatasetGenerationError
 from torch import distributed
 from torchvision.datasets import CIFAR10
 from torchvision.models import ViT_H_14_Weights, ViT_L_16_Weights
 from torchvision.transforms import InterpolationMode, v2
 
 import local_utilities
-from local_utilities import ImageBatches, Progress, Report, cifar10_loaders, load_cifar10
+from local_utilities import (
+    ImageBatches,
+    Progress,
+    Report,
+    cifar10_loaders,
+    load_cifar10,
+    load_imdb,
+)
 from stand_ins.data import Digits
 from stand_ins.ladder import ROOT, read_ladder
 from tests.helpers import HANG, run
 
 # torchvision asks for a redirection first, and then for the archive
 ONE_DOWNLOAD = 2
+
+# what is advised
+AGAIN = "Run the script again"
+OTHER_FOLDER = "Set the environment variable {} to a folder that you may write to."
+ROOM = "Make room on that disk, or set {} to a folder on another one."
 
 
 def md5(content: bytes) -> str:
@@ -110,7 +125,15 @@ def test_a_missing_list_of_names_is_unpacked_again(server, tmp_path):
     assert len(server.requests) == ONE_DOWNLOAD
 
 
-def test_processes_that_start_together_download_once(server):
+def test_processes_that_start_together_download_and_unpack_once(server, tmp_path, monkeypatch):
+    fetch, fetched = local_utilities.download_and_extract_archive, tmp_path / "fetched"
+
+    def noted(*args, **options):
+        with fetched.open("a") as file:
+            file.write("once\n")
+        fetch(*args, **options)
+
+    monkeypatch.setattr(local_utilities, "download_and_extract_archive", noted)
     fork = multiprocessing.get_context("fork")  # the children see the patched CIFAR10
     processes = [fork.Process(target=load_cifar10) for _ in range(4)]
     for process in processes:
@@ -119,6 +142,7 @@ def test_processes_that_start_together_download_once(server):
         process.join(timeout=HANG)
     assert [process.exitcode for process in processes] == [0] * 4
     assert len(server.requests) == ONE_DOWNLOAD
+    assert fetched.read_text() == "once\n"
 
 
 def test_no_network_ends_with_one_clear_message(server, tmp_path, monkeypatch):
@@ -129,16 +153,102 @@ def test_no_network_ends_with_one_clear_message(server, tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as stopped:
         load_cifar10()
     message = str(stopped.value)
-    for part in (CIFAR10.filename, CIFAR10.url, str(precious.parent), "rehearse.py"):
+    for part in (CIFAR10.filename, CIFAR10.url, str(precious.parent), AGAIN, "rehearse.py"):
         assert part in message
     assert precious.read_text() == "kept"
 
 
-def test_a_folder_that_cannot_be_written_is_told(server, tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("DATA_DIR", str(tmp_path / "file" / "data"))
-    with pytest.raises(SystemExit, match=r"could not be downloaded to .*file/data"):
+def test_intact_data_need_no_lock_and_so_no_folder_to_write_to(server, monkeypatch):
+    load_cifar10()
+    monkeypatch.setattr(local_utilities, "FileLock", None)
+    train, _ = load_cifar10()
+    assert len(train) == 20
+
+
+NO_FOLDERS = {"a file": "file", "below a file": "file/data", "not to be written": "/sys/data"}
+no_folder = pytest.mark.parametrize("name", NO_FOLDERS.values(), ids=NO_FOLDERS)
+
+
+@no_folder
+def test_without_a_folder_for_cifar10_another_one_is_advised(server, tmp_path, monkeypatch, name):
+    (tmp_path / "file").write_text("kept")
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / name))
+    with pytest.raises(SystemExit) as stopped:
         load_cifar10()
+    message = str(stopped.value)
+    assert f"could not be downloaded to {tmp_path / name}" in message
+    assert OTHER_FOLDER.format("DATA_DIR") in message
+    assert AGAIN not in message
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_on_a_full_disk_room_for_cifar10_is_advised(server, tmp_path):
+    archive = tmp_path / "data" / CIFAR10.filename
+    archive.parent.mkdir()
+    archive.symlink_to("/dev/full")
+    with pytest.raises(SystemExit) as stopped:
+        load_cifar10()
+    message = str(stopped.value)
+    assert "No space left on device" in message
+    assert ROOM.format("DATA_DIR") in message
+    assert AGAIN not in message
+
+
+@no_folder
+def test_without_a_folder_for_imdb_another_one_is_advised(tmp_path, monkeypatch, name):
+    """The library meets the folder, with a data set of one line."""
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "reviews.csv").write_text("text,label\nwell done,1\n")
+    load, files = datasets.load_dataset, str(tmp_path / "reviews.csv")
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda name, **options: load("csv", data_files=files, **options)
+    )
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / name))
+    with pytest.raises(SystemExit) as stopped:
+        load_imdb()
+    message = str(stopped.value)
+    assert f"IMDb could not be downloaded to {tmp_path / name}" in message
+    assert OTHER_FOLDER.format("DATA_DIR") in message
+    assert AGAIN not in message
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+BROKEN = DatasetGenerationError("An error occurred while generating the dataset")
+BROKEN.__cause__ = FULL
+
+
+@pytest.mark.parametrize(
+    ("error", "advice", "reason"),
+    [
+        (ConnectionError("Couldn't reach 'stanfordnlp/imdb' on the Hub"), AGAIN, "reach"),
+        (OSError("Not enough disk space. Needed: 200 MiB"), ROOM, "Not enough disk space"),
+        (BROKEN, ROOM, "No space left on device"),
+    ],
+)
+def test_what_the_datasets_library_raises_for_imdb(monkeypatch, error, advice, reason):
+    """As seen without a network, and on a disk of one megabyte."""
+
+    def fail(*args, **options):
+        raise error
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    with pytest.raises(SystemExit) as stopped:
+        load_imdb()
+    message = str(stopped.value)
+    assert reason in message
+    assert advice.format("DATA_DIR") in message
+    assert [other in message for other in (AGAIN, "Make room")].count(True) == 1
+    assert "Without IMDb:  python rehearse.py" in message
+
+
+def test_errors_of_writing_and_what_helps():
+    full = (errno.ENOSPC, errno.EDQUOT)
+    refused = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
+    for numbers, advice in [(full, ROOM), (refused, OTHER_FOLDER), ([errno.ECONNRESET], "")]:
+        for number in numbers:
+            said = local_utilities.remedy(OSError(number, ""), "DATA_DIR")
+            assert said == advice.format("DATA_DIR"), errno.errorcode[number]
+    assert local_utilities.remedy(RuntimeError("File not found or corrupted."), "DATA_DIR") == ""
 
 
 @pytest.fixture
@@ -468,11 +578,20 @@ def test_records_lie_where_git_does_not_look(old_gpu, clock, tmp_path, monkeypat
     assert "results/local/" in (ROOT / ".gitignore").read_text().splitlines()
 
 
-def test_a_record_that_cannot_be_written_is_printed(old_gpu, clock, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("name", [*NO_FOLDERS.values(), "full"])
+def test_a_record_that_cannot_be_written_is_printed(
+    old_gpu, clock, tmp_path, monkeypatch, capsys, name
+):
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "file"))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "measured.jsonl").symlink_to("/dev/full")
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / name))
     finished_report(clock, 2.5)
-    assert '"test_accuracy": 0.75' in capsys.readouterr().out
+    *_, problem, _, line = capsys.readouterr().out.splitlines()
+    assert problem.startswith("The record could not be written (")
+    advice = ROOM if name == "full" else OTHER_FOLDER
+    assert advice.format("RESULTS_DIR") in problem
+    assert json.loads(line)["test_accuracy"] == 0.75
 
 
 def test_progress_prints_lines_in_a_log_file(old_gpu, capsys):
