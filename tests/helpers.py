@@ -3,11 +3,16 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 
 from stand_ins.ladder import ROOT
 
+HANG = 900  # seconds after which a test takes something for hanging: no limit on what is slow
+ASLEEP = 4 * HANG  # seconds that a process sleeps which a test expects to be ended
 
-def run(*command: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess:
+
+def run(*command: str, timeout: float = HANG, **environment: str) -> subprocess.CompletedProcess:
     """Run a Python command from the repository's root and capture its output as text."""
     return subprocess.run(
         [sys.executable, *command],
@@ -17,6 +22,14 @@ def run(*command: str, timeout: float = 300, **environment: str) -> subprocess.C
         text=True,
         timeout=timeout,
     )
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait as long as it takes; AssertionError if it seems to hang."""
+    deadline = time.monotonic() + HANG
+    while not condition():
+        assert time.monotonic() < deadline, f"still waiting after {HANG} s"
+        time.sleep(0.1)
 
 
 def alive(pid: str) -> bool:

@@ -1,0 +1,72 @@
+"""Rows of results: one for each script, in a JSON file. A row with an "error" is a failed script's.
+
+What a user's commands find is kept in results/local/, which git ignores; `make results` takes it
+over into results/ (docs/record.py).
+"""
+
+import json
+import math
+import tempfile
+from pathlib import Path
+
+from stand_ins.ladder import ROOT, LadderError, read_ladder
+from stand_ins.processes import write_json
+
+LOCAL = ROOT / "results" / "local"
+
+
+def read(path: Path) -> list[dict]:
+    """A file's rows, none if there is no file; ValueError or OSError if it holds something else."""
+    text = path.read_text() if path.exists() else ""
+    rows = json.loads(text) if text.strip() else []
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError("not a list of rows")
+    if not all(isinstance(row.get("script"), str) for row in rows):
+        raise ValueError("a row without its script")
+    return rows
+
+
+def check(path: Path) -> None:
+    """To be called before any work: ValueError, with what to do, if rows cannot be kept there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written ({error}); name another file") from None
+    try:
+        read(path)
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"{path} is no file of rows ({error}); move it away, or name another"
+        ) from None
+
+
+def merge(old: list[dict], new: list[dict]) -> list[dict]:
+    """Rows in the ladder's order, other scripts last: a script's new one in place of its old one.
+
+    Rows of scripts that are gone are dropped.
+    """
+    rows = {row["script"]: row for row in [*old, *new] if (ROOT / row["script"]).exists()}
+    try:
+        order = {rung.script: place for place, rung in enumerate(read_ladder())}
+    except LadderError:  # somebody's script without a docstring must not cost a row
+        order = {}
+    return sorted(
+        rows.values(), key=lambda row: (order.get(row["script"], len(order)), row["script"])
+    )
+
+
+def keep(new: list[dict], path: Path) -> None:
+    """Put rows into a file, where the other scripts' rows stay.
+
+    JSON has no NaN and no infinity: a number that is one is written as null.
+    """
+    finite = [
+        {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in row.items()
+        }
+        for row in new
+    ]
+    write_json(merge(read(path), finite), path)
