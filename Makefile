@@ -1,7 +1,8 @@
 # make ladder    rehearse every script on this CPU, and predict its GPU memory
 # make test      all checks, style included
 # make lint      style alone
-# make results   make the README's tables and the pages in docs/ anew from results/ and the scripts
+# make results   take over what this machine found (results/local/) into results/, and make figures,
+#                the README's tables and the pages in docs/ anew from it and from the scripts
 #
 # Each target sets up .venv first, once: Python 3.11 or newer and the pinned packages.
 
@@ -12,9 +13,12 @@ READY := .venv/installed
 .PHONY: ladder test lint results
 
 ladder: $(READY)
-	$(PYTHON) rehearse.py
-	$(PYTHON) predict_memory.py
-	$(PYTHON) -m docs.summary
+	@failed=0; \
+	for command in rehearse.py predict_memory.py '-m docs.summary'; do \
+		echo "$(PYTHON) $$command"; \
+		$(PYTHON) $$command || { [ $$? != 130 ] || exit 130; failed=1; }; \
+	done; \
+	exit $$failed  # 130 is Ctrl-C; all else costs the others nothing
 
 test: $(READY)
 	$(PYTHON) -m pytest
@@ -24,6 +28,8 @@ lint: $(READY)
 	$(PYTHON) -m ruff format --check .
 
 results: $(READY)
+	$(PYTHON) -m docs.record
+	$(PYTHON) -m docs.figures
 	$(PYTHON) -m docs.generate
 
 $(READY): $(wildcard requirements*.txt)

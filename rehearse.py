@@ -5,25 +5,33 @@
     python rehearse.py --show 03_bfloat16.py    with the script's own output
 
 Stand-ins take the place of GPUs, data and pretrained models (see stand_ins/); a script for several
-GPUs runs in several processes. The rows of the table are kept in results/rehearsed.json, from which
-README.md's tables are made.
+GPUs runs in several processes. The rows of the table are kept in results/local/rehearsed.json.
+Exit status: 0, also of a training that learned nothing; 1 if a script failed; 2 if nothing can be
+done; 130 after Ctrl-C.
 """
+
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing to tell or to tidy up yet
 
 import argparse
 import importlib.util
 import json
 import math
 import os
-import signal
 import statistics
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from stand_ins.ladder import ROOT, LadderError, read_ladder
+from stand_ins import rows
+from stand_ins.ladder import LadderError, read_ladder
 from stand_ins.processes import (
+    Ended,
     UnknownScript,
     display_name,
     end_as_after_ctrl_c,
@@ -32,10 +40,9 @@ from stand_ins.processes import (
     run,
     scratch_folder,
     start_forkserver,
-    write_json,
 )
 
-RESULTS = ROOT / "results" / "rehearsed.json"
+RESULTS = rows.LOCAL / "rehearsed.json"
 NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "tqdm", "watermark")
 NEEDED += ("sklearn", "safetensors")
 COLUMNS = (  # key, heading, width, format
@@ -67,26 +74,27 @@ def table_line(texts: Iterable[str]) -> str:
 
 
 def table_row(row: dict) -> str:
-    """A script's line of the table; a failed script's ends with FAILED."""
+    """A script's line of the table, with a word on what did not go well."""
     row = row | {"script": Path(row["script"]).name}
     values = [(row[key], form) for key, _, _, form in COLUMNS]
     line = table_line("-" if value is None else format(value, form) for value, form in values)
-    return line if row["ok"] else f"{line}  FAILED"
+    if "error" in row:
+        return f"{line}  FAILED"
+    return f"{line}  did not learn" if row["learned"] is False else line
 
 
-def rehearse(script: Path, show: bool) -> tuple[dict, str]:
-    """Run one script on stand-ins in a process of its own: its row, and its output if hidden."""
+def rehearse(script: Path, show: bool) -> tuple[dict, dict[str, str], str]:
+    """Run one script in a process of its own: its row, its stand-ins, and its output if hidden."""
     with scratch_folder("rehearsal-") as folder:
         output = folder / "output.txt"
         status = run(run_script, folder, script, None if show else output)
-        row = {key: None for key, *_ in COLUMNS}
-        row |= {"script": display_name(script), "ok": status == 0}
-        ranks = sorted(folder.glob("rank-*.json"))
-        row |= together([json.loads(file.read_text()) for file in ranks])
+        ranks = [json.loads(file.read_text()) for file in sorted(folder.glob("rank-*.json"))]
         text = output.read_text(errors="replace") if output.exists() else ""
-        if status < 0:
-            text += f"\nended by signal {-status} ({signal.Signals(-status).name})"
-        return row, text
+    row = {key: None for key, *_ in COLUMNS} | {"learned": None}
+    row |= together(ranks) if ranks else {}
+    row["script"] = display_name(script)
+    error = why_failed(status, ranks)
+    return row | ({"error": error} if error else {}), ranks[0]["stand_ins"] if ranks else {}, text
 
 
 def run_script(folder: Path, send: Callable, script: Path, output: Path | None) -> None:
@@ -114,58 +122,70 @@ def together(ranks: list[dict]) -> dict:
         values = [rank[key] for rank in ranks]
         return None if None in values else combine(values)
 
-    if not ranks:
-        return {}
-    return ranks[0] | {
+    accuracy, loss = ranks[0]["accuracy"], over("loss_last", statistics.fmean)
+    targets = sum((Counter(rank["targets"]) for rank in ranks), Counter())
+    return {
+        "precision": ranks[0]["precision"],
         "ranks": len(ranks),
         "parameters_held": over("parameters_held", max),
         "optimizer_held": over("optimizer_held", max),
         "seconds": over("seconds", max),
         "images_per_second": over("images_per_second", sum),
         "loss_first": over("loss_first", statistics.fmean),
-        "loss_last": over("loss_last", statistics.fmean),
+        "loss_last": loss,
+        "accuracy": accuracy,
         "host_gb": over("host_gb", max),
+        "learned": learned(accuracy, targets, loss),
     }
 
 
-def read_rows(results: Path) -> list[dict]:
-    """The rows kept so far; ValueError if the file holds something else."""
-    text = results.read_text() if results.exists() else ""
-    rows = json.loads(text) if text.strip() else []
-    if not (isinstance(rows, list) and all("script" in row for row in rows)):
-        raise ValueError("not a list of rows")
-    return rows
+def learned(accuracy: float | None, targets: Counter, loss: float | None) -> bool | None:
+    """Whether a training shows in its test accuracy; None if that cannot be told.
 
-
-def keep(row: dict, results: Path) -> None:
-    """Put a row in the results file in place of the script's older one; the others stay.
-
-    JSON has no NaN and no infinity: a loss that is one is written as null. Rows of scripts that
-    are gone are dropped. The rows stand in the ladder's order, other scripts last.
+    Who pays no heed to the input is right as often as the most frequent class occurs, at best. So
+    an accuracy that is not above this share by more than three standard deviations of as many
+    guesses may be chance. `targets` counts the classes of what was tested. A last loss that is no
+    number means the same.
     """
-    finite = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in row.items()
-    }
-    rows = [old for old in read_rows(results) if old["script"] != row["script"]] + [finite]
-    rows = [kept for kept in rows if (ROOT / kept["script"]).exists()]
-    try:
-        order = {rung.script: place for place, rung in enumerate(read_ladder())}
-    except LadderError:  # somebody's script without a docstring must not cost a row
-        order = {}
-    rows.sort(key=lambda kept: (order.get(kept["script"], len(order)), kept["script"]))
-    write_json(rows, results)
+    if loss is not None and not math.isfinite(loss):
+        return False
+    if accuracy is None or not targets:
+        return None
+    tested = targets.total()
+    share = max(targets.values()) / tested
+    limit = share + 3 * math.sqrt(share * (1 - share) / tested)
+    return accuracy > limit if limit < 1 else None  # too few
 
 
-def update_readme() -> None:
-    """Bring the README's table up to date with results/rehearsed.json."""
-    from docs import generate
+def why_failed(status: int, ranks: list[dict]) -> str | None:
+    """Why a script did not train to its last line; None if it did."""
+    broken = [rank for rank in ranks if rank["error"]]
+    if broken:  # the others may have failed because of the first
+        return min(broken, key=lambda rank: rank["ended"])["error"]
+    if status < 0:
+        return f"it was ended by signal {-status} ({signal.Signals(-status).name})"
+    if status > 0:
+        return f"it ended itself with status {status}"
+    if not ranks:
+        return "it ended itself before its last line (by os._exit?)"
+    if not any(rank["steps"] for rank in ranks):
+        return "it did not train: no optimizer took a step"
+    return None
 
-    try:
-        for path in generate.write():
-            print(f"{path.relative_to(ROOT)} is up to date with it")
-    except (LadderError, ValueError) as error:
-        print(f"README.md's table was not updated: {error}")
+
+def summary(ran: list[dict], seconds: float) -> str:
+    """How it went, with what failed and what learned nothing, and why."""
+    failed = [row for row in ran if "error" in row]
+    lines = [f"{len(ran) - len(failed)} of {len(ran)} scripts ran to the end, in {seconds:.0f} s."]
+    lines += [f"Failed: {row['script']}: {row['error']}" for row in failed]
+    if any(row["learned"] is False for row in ran):
+        lessons = {rung.script: rung.title for rung in read_ladder()}
+    for row in ran:
+        if row["learned"] is False and "error" not in row:
+            lesson = lessons.get(row["script"], "")
+            meant = f", as is its lesson: {lesson}" if "negative result" in lesson else ""
+            lines.append(f"Did not learn: {row['script']}{meant}")
+    return "\n".join(lines)
 
 
 def main() -> int:
@@ -189,45 +209,46 @@ def main() -> int:
     except (UnknownScript, LadderError) as error:
         parser.error(str(error))
     try:
-        read_rows(options.results)
+        rows.check(options.results)
     except ValueError as error:
-        parser.error(f"{options.results} is no file of rehearsal rows ({error}); move it away")
+        parser.error(str(error))
 
     end_as_after_ctrl_c()
-    running_row = sys.stdout.isatty() and not options.show  # shown while its script runs
-    start, failed, done, kept, replaced = time.monotonic(), [], 0, 0, {}
+    on_terminal = sys.stdout.isatty() and not options.show
+    start, ran, stand_ins, stopped, status = time.monotonic(), [], {}, "", 0
     print(table_line(heading for _, heading, _, _ in COLUMNS), flush=True)
     try:
         start_forkserver("stand_ins.run")
-        for script in scripts:
-            if running_row:
-                print(script.name, end="", flush=True)
-            row, output = rehearse(script, options.show)
-            done += 1
-            replaced |= row.pop("stand_ins", {})
-            if script.is_relative_to(ROOT) or options.results != RESULTS:
-                keep(row, options.results)
-                kept += 1
-            print(("\r" if running_row else "") + table_row(row), flush=True)
-            if not row["ok"]:
-                failed.append(row["script"])
-                print("".join(f"    {line}\n" for line in output.splitlines()[-20:]), flush=True)
+        for place, script in enumerate(scripts, 1):
+            if on_terminal:
+                print(f"{place} of {len(scripts)}: {script.name} …", end="", flush=True)
+            row, given, output = rehearse(script, options.show)
+            rows.keep([row], options.results)
+            ran.append(row)
+            stand_ins |= given
+            print(("\r\x1b[K" if on_terminal else "") + table_row(row), flush=True)
+            if "error" in row:
+                status = 1
+                last = output.rstrip().splitlines()[-20:]
+                if not (last and row["error"].endswith(last[-1])):
+                    last.append(row["error"])
+                print("".join(f"    {line}\n" for line in last), flush=True)
     except KeyboardInterrupt:
-        print(f"\nStopped. {done} of {len(scripts)} scripts ran.")
-        return 130
+        stopped, status = "Stopped", 130
+    except (Ended, OSError) as error:
+        stopped, status = f"Stopped: {error}", 2
     finally:
         end_forkserver()
-        if kept:
-            print(f"Rows kept in {options.results}")
-            if options.results == RESULTS:
-                update_readme()
-    print(f"\n{LEGEND}\n\nWhat ran in the place of what:")
-    print("".join(f"  {asked}: {given}\n" for asked, given in replaced.items()))
-    seconds = time.monotonic() - start
-    print(f"{done - len(failed)} of {done} scripts ran to the end, in {seconds:.0f} s.")
-    if failed:
-        print("Failed: " + ", ".join(failed) + "  (--show shows a script's whole output)")
-    return 1 if failed else 0
+    if stopped:
+        print(f"\n{stopped}. {len(ran)} of {len(scripts)} scripts ran.")
+    else:
+        print(f"\n{LEGEND}\n\nWhat ran in the place of what:")
+        print("".join(f"  {asked}: {given}\n" for asked, given in stand_ins.items()))
+        print(summary(ran, time.monotonic() - start))
+        if status and not options.show:
+            print("(--show shows a script's whole output.)")
+    print(f"Rows kept in {options.results}" if ran else "No row was kept.")
+    return status
 
 
 if __name__ == "__main__":

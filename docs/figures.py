@@ -120,3 +120,7 @@ def write() -> list[Path]:
     bars(rows, rows_by_script(ROOT / "results" / "published.json"), compared)
     stacked(rows, split)
     return [compared, split]
+
+
+if __name__ == "__main__":
+    write()

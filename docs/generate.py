@@ -61,14 +61,15 @@ def rehearsed_cells(row: dict | None) -> list[str]:
     """What ran, and accuracy."""
     if row is None:
         return ["not run", ""]
-    if not row["ok"]:
+    if "error" in row:
         return ["failed", ""]
     ran = row["precision"] or ""
     if row["ranks"] > 1:
         ran += f"; {row['ranks']} ranks with {row['parameters_held']:.0%} of the parameters each"
     accuracy = "" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f} %"
-    if row["loss_last"] is None:
-        accuracy = f"loss NaN, {accuracy}"
+    if row["learned"] is False:
+        nan = ", loss NaN" if row["loss_last"] is None else ""
+        accuracy = f"did not learn: {accuracy}{nan}"
     return [ran, accuracy]
 
 

@@ -1,32 +1,48 @@
-"""Print what results/ holds, script by script: python -m docs.summary"""
+"""Print what this machine found, beside what is published: python -m docs.summary"""
+
+from pathlib import Path
 
 from docs.generate import memory_of, rehearsed_cells, rows_by_script
 from stand_ins.ladder import ROOT, read_ladder
+from stand_ins.rows import LOCAL
+
+MADE_BY = {"predicted": "predict_memory.py", "rehearsed": "rehearse.py"}
 
 
-def lines() -> list[str]:
-    """A table: memory as predicted and published, accuracy as rehearsed and published."""
-    names = ("predicted", "published", "rehearsed")
-    predicted, published, rehearsed = (
-        rows_by_script(ROOT / "results" / f"{name}.json") for name in names
-    )
+def lines(local: Path = LOCAL) -> list[str]:
+    """A table of memory and accuracy, and what is missing in it, with the reason."""
+    published = rows_by_script(ROOT / "results" / "published.json")
+    found = {name: rows_by_script(local / f"{name}.json") for name in MADE_BY}
     table = [
         f"{'':28s}  {'GPU memory, reserved':>27s}   {'test accuracy':>31s}",
         f"{'script':28s}  {'predicted':>16s}  {'published':>9s}   {'rehearsed':>20s}  "
         f"{'published':>9s}",
     ]
+    failed, absent = [], {name: [] for name in MADE_BY}
     for rung in read_ladder():
         known = published.get(rung.script, {})
         whole = "gb" in known and "what" not in known
         memory = f"{known['gb']:.2f} GB" if whole else ""
         accuracy = f"{known['accuracy']:.1f} %" if "accuracy" in known else ""
-        name = rung.script.rpartition("/")[2]
-        predicted_memory = memory_of(predicted.get(rung.script))
-        learned = rehearsed_cells(rehearsed.get(rung.script))[1]
+        good = {}
+        for name, rows in found.items():
+            row = rows.get(rung.script)
+            if row is None:
+                absent[name].append(rung.script)
+            elif "error" in row:
+                failed.append(f"{rung.script} could not be {name}: {row['error']}")
+            else:
+                good[name] = row
+        predicted = memory_of(good.get("predicted"))
+        rehearsed = rehearsed_cells(good["rehearsed"])[1] if "rehearsed" in good else ""
         table.append(
-            f"{name:28s}  {predicted_memory:>16s}  {memory:>9s}   {learned:>20s}  {accuracy:>9s}"
+            f"{rung.script.rpartition('/')[2]:28s}  {predicted:>16s}  {memory:>9s}   "
+            f"{rehearsed:>20s}  {accuracy:>9s}"
         )
-    return table
+    for name, scripts in absent.items():
+        if scripts:
+            failed.append(f"Not {name} yet (python {MADE_BY[name]}): {', '.join(scripts)}")
+    return table + failed
 
 
 if __name__ == "__main__":

@@ -29,9 +29,12 @@ class LadderError(Exception):
 
 
 def read_rung(path: Path) -> Rung:
-    """Read a script's docstring; LadderError if a part is missing."""
+    """Read a script's docstring; LadderError if a part is missing, or Python cannot read it."""
     script = path.relative_to(ROOT).as_posix()
-    doc = ast.get_docstring(ast.parse(path.read_text())) or ""
+    try:
+        doc = ast.get_docstring(ast.parse(path.read_bytes())) or ""
+    except SyntaxError as error:  # also of a source that is not UTF-8
+        raise LadderError(f"{script}, line {error.lineno}: {error.msg}") from None
     match = re.fullmatch(
         r"(?P<title>.+)\n\nBuilds on: (?P<parent>\S+)(?P<variant> \(variant\))?\n\n"
         r"(?P<lesson>.+)\n\nRun: (?P<run>.+)",

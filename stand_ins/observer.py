@@ -2,6 +2,7 @@
 
 import functools
 import time
+from collections import Counter
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,8 @@ class Observer:
         self._losses = []  # (mean loss, images) since the last optimizer step
         self._step_losses = []
         self.accuracy = None  # of the metric computed last, 0..1
+        self.targets = Counter()  # how often each class was the right answer there
+        self.steps = 0
         self.parameters = self.autocast = None  # dtypes
         self.scaler = False
         self._optimizers = {}  # that took a step, by identity: one, or one a parameter
@@ -34,13 +37,14 @@ class Observer:
     def install(self) -> None:
         """Start to watch. Cannot be undone."""
         F.cross_entropy = self._watch_loss(F.cross_entropy)
+        Metric._wrap_update = _watch_targets(Metric._wrap_update)
         Metric._wrap_compute = self._watch_metric(Metric._wrap_compute)
         for scaler in (torch.amp.GradScaler, ShardedGradScaler):
             scaler.scale = self._watch_scaler(scaler.scale)
         Fabric.setup = self._watch_setup(Fabric.setup)
         Fabric.setup_module = self._watch_setup(Fabric.setup_module)
         register_optimizer_step_pre_hook(self._watch_optimizer)
-        register_optimizer_step_post_hook(self._end_step)
+        register_optimizer_step_post_hook(self._count_step)
         self._module_hook = register_module_forward_pre_hook(self._watch_module)
 
     def losses(self) -> tuple[float | None, float | None]:
@@ -52,7 +56,11 @@ class Observer:
         steps = self._step_losses
         return (steps[0], steps[-1]) if steps else (None, None)
 
-    def _end_step(self, *args) -> None:
+    def _count_step(self, *args) -> None:
+        self.steps += 1
+        self._end_step()
+
+    def _end_step(self) -> None:
         if self._losses:
             images = sum(count for _, count in self._losses)
             self._step_losses.append(sum(loss * count for loss, count in self._losses) / images)
@@ -120,8 +128,10 @@ class Observer:
             @functools.wraps(wrapped_compute)
             def remember(*args, **kwargs):
                 value = wrapped_compute(*args, **kwargs)
-                if "Accuracy" in type(metric).__name__ and value.numel() == 1:
+                if _is_accuracy(metric) and value.numel() == 1:
                     self.accuracy = value.item()
+                    # what came before a reset does not count
+                    self.targets = sum(metric.seen_targets[-metric.update_count :], Counter())
                 return value
 
             return remember
@@ -154,6 +164,30 @@ class Observer:
             if torch.is_autocast_enabled("cpu"):
                 self.autocast = torch.get_autocast_dtype("cpu")
             self._module_hook.remove()
+
+
+def _is_accuracy(metric: Metric) -> bool:
+    return "Accuracy" in type(metric).__name__
+
+
+def _watch_targets(wrap_update):
+    """Let an accuracy remember the classes of each update, as `seen_targets`."""
+
+    @functools.wraps(wrap_update)
+    def wrapped(metric, update):
+        wrapped_update = wrap_update(metric, update)
+        if not _is_accuracy(metric):
+            return wrapped_update
+        metric.seen_targets = []
+
+        @functools.wraps(wrapped_update)
+        def remember(preds, target, *args, **kwargs):
+            metric.seen_targets.append(Counter(map(str, target.flatten().tolist())))
+            return wrapped_update(preds, target, *args, **kwargs)
+
+        return remember
+
+    return wrapped
 
 
 def _held(tensor: torch.Tensor) -> int:

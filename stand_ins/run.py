@@ -5,7 +5,9 @@ for good. The script's output is its own. Each of its processes writes what was 
 FOLDER/rank-N.json. `torchrun -m stand_ins.run SCRIPT FOLDER` works as well.
 """
 
+import contextlib
 import json
+import logging
 import os
 import resource
 import runpy
@@ -21,7 +23,14 @@ import torch.distributed as dist
 from stand_ins import data, hardware, language, ranks, used, weights
 from stand_ins.observer import Observer
 
+# torchao, which transformers imports, lets PyTorch warn of torchao's own code
+logging.getLogger("torch.utils._pytree").addFilter(lambda record: "is an Enum" not in record.msg)
+with contextlib.suppress(ModuleNotFoundError):  # not all scripts need them
+    import datasets  # noqa: F401  here once, in the process that all scripts are forked from
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: F401
+
 GPUS = 2  # of which a script with a strategy for several takes all
+HERE = Path(__file__).parent
 
 
 def host_peak() -> float:
@@ -58,11 +67,18 @@ def run_rank(script: str, folder: str) -> None:
     observer.install()
     sys.argv = [script]
     sys.path[0] = str(Path(script).parent)
-    start = time.perf_counter()
+    start, error = time.perf_counter(), None
     try:
         runpy.run_path(script, run_name="__main__")
-    except Exception as error:
-        traceback.print_exception(error.with_traceback(_from(script, error.__traceback__)))
+    except SystemExit as leaving:
+        if isinstance(leaving.code, int) and leaving.code:
+            error = f"it ended itself with status {leaving.code}"
+        elif leaving.code:
+            error = str(leaving.code).strip().partition("\n")[0]
+        raise
+    except BaseException as failure:
+        error = in_a_line(script, failure)
+        _print(failure)
         sys.exit(1)
     finally:
         loss_first, loss_last = observer.losses()
@@ -74,10 +90,14 @@ def run_rank(script: str, folder: str) -> None:
             "loss_first": loss_first,
             "loss_last": loss_last,
             "accuracy": observer.accuracy,
+            "targets": observer.targets,
+            "steps": observer.steps,
             "host_gb": host_peak(),
             "parameters_held": parameters_held,
             "optimizer_held": optimizer_held,
             "stand_ins": used,
+            "error": error,
+            "ended": time.monotonic(),
         }
         number = os.environ.get("RANK") or os.environ.get("LOCAL_RANK", "0")
         draft = Path(folder) / f"rank-{number}.draft"
@@ -87,12 +107,29 @@ def run_rank(script: str, folder: str) -> None:
         dist.destroy_process_group()
 
 
-def _from(script: str, trace):
-    """The part of a traceback that begins in the script; all of it if none does."""
-    part = trace
-    while part is not None and part.tb_frame.f_code.co_filename != script:
-        part = part.tb_next
-    return part or trace
+def in_a_line(script: str, failure: BaseException) -> str:
+    """What went wrong, and in which of the script's lines."""
+    if isinstance(failure, SyntaxError) and failure.filename == script:
+        return f"line {failure.lineno}: SyntaxError: {failure.msg}"
+    frames = traceback.extract_tb(failure.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == script]
+    where = f"line {lines[-1]}: " if lines else ""
+    return where + traceback.format_exception_only(failure)[-1].strip()
+
+
+def _print(failure: BaseException) -> None:
+    """Print an exception as Python does, but for the frames that are not the script's doing."""
+    whole = traceback.TracebackException.from_exception(failure)
+    parts = [whole]
+    for part in parts:
+        parts += filter(None, (part.__cause__, part.__context__, *(part.exceptions or ())))
+        kept = [frame for frame in part.stack if not _is_ours(frame.filename)]
+        part.stack = traceback.StackSummary.from_list(kept) if kept else None
+    print("".join(whole.format()), end="", file=sys.stderr)
+
+
+def _is_ours(file: str) -> bool:
+    return file == "<frozen runpy>" or Path(file).parent == HERE
 
 
 if __name__ == "__main__":

@@ -1,0 +1,36 @@
+"""Take over into results/ what this machine found: python -m docs.record    (or: make results)"""
+
+import sys
+from pathlib import Path
+
+from stand_ins import rows
+from stand_ins.ladder import ROOT, read_ladder
+from stand_ins.processes import write_json
+
+FILES = ("rehearsed.json", "predicted.json")
+
+
+def take_over(local: Path, recorded: Path) -> str:
+    """Let the ladder's rows of a local file replace the recorded ones; what was done, in a line.
+
+    Failed rows are left out: what is recorded of these scripts stays. ValueError if a file holds
+    something else than rows.
+    """
+    ladder = {rung.script for rung in read_ladder()}
+    found = [row for row in rows.read(local) if row["script"] in ladder]
+    good = [row for row in found if "error" not in row]
+    if not good:
+        return f"{recorded.name}: nothing to take over from {local.parent}"
+    write_json(rows.merge(rows.read(recorded), good), recorded)
+    failed = ", ".join(row["script"] for row in found if "error" in row)
+    return f"{recorded.name}: {len(good)} rows taken over from {local.parent}" + (
+        f"; left out, because they failed: {failed}" if failed else ""
+    )
+
+
+if __name__ == "__main__":
+    for name in FILES:
+        try:
+            print(take_over(rows.LOCAL / name, ROOT / "results" / name))
+        except ValueError as error:
+            sys.exit(f"{name}: nothing was taken over, it is no file of rows ({error})")
