@@ -62,9 +62,9 @@ MAKER = re.compile("nvidia|geforce|tesla")
 
 def find(text: str) -> Model:
     """The GPU of a name, or an A100 with as much memory (24, 24GB, 24 GiB); ValueError."""
-    plain = re.sub(r"[\s_-]", "", text.lower())
+    plain = re.sub(r"\s", "", text.lower())
     for name, model in KNOWN.items():
-        if name.lower().replace("-", "") == MAKER.sub("", plain):
+        if name.lower().replace("-", "") == MAKER.sub("", re.sub("[_-]", "", plain)):
             return model
     size = re.fullmatch(r"(\d+\.?\d*|\.\d+)(g|[gm]i?b)?", plain)
     memory = float(size[1]) * UNITS[size[2] or ""] if size else 0.0
