@@ -1,5 +1,6 @@
 """What all scripts of the ladder share: the GPU check, the data, the progress and the report."""
 
+import errno
 import importlib.metadata
 import importlib.util
 import json
@@ -9,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from http.client import HTTPException
 from pathlib import Path
@@ -249,38 +251,53 @@ def data_folder() -> Path:
     return Path(os.environ.get("DATA_DIR") or ROOT / "data")
 
 
+def remedy(error: Exception, variable: str) -> str:
+    """What helps if the folder that `variable` names cannot be written; "" for any other error."""
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT) or "disk space" in str(error):  # so says `datasets`
+        return f"Make room on that disk, or set {variable} to a folder on another one."
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR):
+        return f"Set the environment variable {variable} to a folder that you may write to."
+    return ""
+
+
+def leave_without(data: str, error: Exception, retry: str) -> None:
+    """End the script with why data is missing and what helps: `retry`, but for a folder's fault."""
+    leave(
+        f"{script_name()}: {data} could not be downloaded to {data_folder()}\n  ({error})\n"
+        f"{remedy(error, 'DATA_DIR') or retry}\nWithout {data}:  {rehearsal()}"
+    )
+
+
 def load_cifar10() -> tuple[CIFAR10, CIFAR10]:
     """CIFAR-10's training and test set, downloaded first where they are missing or damaged.
 
-    They lie in `data_folder()`. Only one of several processes downloads. Without a network the
-    script ends with a message (exit status 1), and files that were already there stay.
+    They lie in `data_folder()`. Only one of several processes downloads. Without a network or a
+    place for them the script ends with a message (exit status 1); files that were there stay.
     """
     folder = data_folder()
 
     def load() -> tuple[CIFAR10, CIFAR10]:
         return CIFAR10(folder, train=True), CIFAR10(folder, train=False)
 
-    try:  # intact already: no lock needed, so a read-only folder will do
-        return load()
-    except (OSError, RuntimeError):  # missing or damaged, as the files' MD5 sums tell torchvision
-        pass
+    with suppress(OSError, RuntimeError):  # missing or damaged, as MD5 sums tell torchvision
+        return load()  # intact already: no lock needed, so a read-only folder will do
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "cifar10.lock"):
-            try:  # another process may have been faster
-                return load()
-            except (OSError, RuntimeError):
-                # fetches the archive if its MD5 sum is not the right one, and unpacks it
-                download_and_extract_archive(
-                    CIFAR10.url, folder, filename=CIFAR10.filename, md5=CIFAR10.tgz_md5
-                )
-                return load()
+            with suppress(OSError, RuntimeError):
+                return load()  # another process was faster
+            # fetches the archive if its MD5 sum is not the right one, and unpacks it
+            download_and_extract_archive(
+                CIFAR10.url, folder, filename=CIFAR10.filename, md5=CIFAR10.tgz_md5
+            )
+            return load()
     except (OSError, RuntimeError, EOFError, HTTPException) as error:
-        leave(
-            f"{script_name()}: CIFAR-10 could not be downloaded to {folder}\n  ({error})\n"
+        leave_without(
+            "CIFAR-10",
+            error,
             f"Run the script again to retry, or put the file {CIFAR10.filename} (170 MB, MD5\n"
-            f"{CIFAR10.tgz_md5}) from {CIFAR10.url}\ninto that folder by hand. "
-            f"Without CIFAR-10:  {rehearsal()}"
+            f"{CIFAR10.tgz_md5}) from {CIFAR10.url}\ninto that folder by hand.",
         )
 
 
@@ -297,21 +314,17 @@ def cifar10_loaders(batch_size: int) -> tuple[DataLoader, DataLoader, DataLoader
 def load_imdb() -> tuple[Dataset, Dataset]:
     """IMDb's 25,000 reviews for training and 25,000 for testing, downloaded where missing.
 
-    They lie where CIFAR-10 does. Only one of several processes downloads. Without a network the
-    script ends with a message (exit status 1).
+    They lie where CIFAR-10 does. Only one of several processes downloads. Without a network or a
+    place for them the script ends with a message (exit status 1).
     """
-    # the scripts about images do without this package
-    from datasets import load_dataset
+    from datasets import load_dataset  # the scripts about images do without this package
     from datasets.exceptions import DatasetGenerationError
 
     try:
         reviews = load_dataset("stanfordnlp/imdb", cache_dir=str(data_folder()))
     except (OSError, DatasetGenerationError) as error:
-        leave(
-            f"{script_name()}: IMDb could not be downloaded to {data_folder()}\n  ({error})\n"
-            "Run the script again to retry: what is complete is kept. "
-            f"Without IMDb:  {rehearsal()}"
-        )
+        cause = error.__cause__ or error
+        leave_without("IMDb", cause, "Run the script again to retry: what is complete is kept.")
     return reviews["train"], reviews["test"]
 
 
@@ -416,7 +429,7 @@ class Report:
 
     Every rank of a script has a report, and all speak at the same places; rank 0 prints and keeps
     what they say, memory rank by rank. Records are appended to `measured.jsonl` in the folder
-    `RESULTS_DIR` if that is set, else in `results/` beside this file.
+    `RESULTS_DIR` if that is set, else in `results/local/` beside this file.
     """
 
     def __init__(self, fabric=None) -> None:
@@ -500,7 +513,7 @@ class Report:
                 self.record[f"{prefix}{kind}_gb_by_rank"] = peaks
 
     def _append(self) -> None:
-        path = Path(os.environ.get("RESULTS_DIR") or ROOT / "results") / "measured.jsonl"
+        path = Path(os.environ.get("RESULTS_DIR") or ROOT / "results" / "local") / "measured.jsonl"
         # JSON has no NaN: an undefined loss becomes null
         finite = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -512,4 +525,5 @@ class Report:
             with path.open("a") as file:
                 file.write(line + "\n")
         except OSError as error:
-            print(f"The record could not be written ({error}). Here it is:\n{line}")
+            print(f"The record could not be written ({error}). {remedy(error, 'RESULTS_DIR')}")
+            print(f"Here it is:\n{line}")

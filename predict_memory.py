@@ -13,18 +13,17 @@ can be said.
 import argparse
 import importlib.util
 import json
-import os
+import shutil
 import sys
-import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from stand_ins import gpus
-from stand_ins.ladder import ROOT, LadderError, family, read_ladder
+from stand_ins import answers, batches, gpus, rows
+from stand_ins.ladder import ROOT, LadderError, family, needs_bfloat16, read_ladder
 from stand_ins.options import Options
+from stand_ins.predicted import NoPrediction, predict
 from stand_ins.processes import (
     Ended,
     UnknownScript,
@@ -33,13 +32,10 @@ from stand_ins.processes import (
     end_as_after_ctrl_c,
     end_forkserver,
     find_scripts,
-    run,
-    scratch_folder,
     start_forkserver,
-    write_json,
 )
 
-RESULTS = ROOT / "results" / "predicted.json"
+RESULTS = rows.LOCAL / "predicted.json"
 NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "tqdm", "watermark", "matplotlib")
 KEYS = (
     "script", "reserved_gb", "allocated_gb", "host_gb", "breakdown_gb", "peak_phase", "peak_module",
@@ -49,143 +45,151 @@ KEPT = (
     *KEYS[:7], "batch_size", "host_training_gb", "created_gb", "reserved_late_gb",
     "reserved_2023_gb",
 )  # fmt: skip
-LEGEND = (
-    "reserved, allocated: predicted peaks in GB. behind: reserved, if the GPU is far behind the\n"
-    "CPU. Adam 2023: reserved, with Adam as PyTorch had it when the published figures were\n"
-    "measured; the error is that one's, where there is one."
-)
 JOBS = 2  # scripts of the ladder at a time
 
 
-class NoPrediction(Exception):
-    """Nothing can be said about a script, and why."""
+class Running:
+    """The predictions that run: how far each is, in a line that is renewed on a terminal."""
+
+    def __init__(self) -> None:
+        self.reports: dict[str, str] = {}
+        self.terminal = sys.stderr.isatty()
+
+    def told(self, script: Path) -> Callable[[dict], None]:
+        """What a prediction of this script tells how far it is."""
+        name = script.name
+
+        def show(report: dict) -> None:
+            self.reports[name] = answers.progress(name, report)
+            if self.terminal:
+                width = shutil.get_terminal_size().columns - 1
+                line = " | ".join(self.reports.values())[:width]
+                print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)
+
+        return show
+
+    def done(self, script: Path) -> None:
+        """This one has ended: its line makes room for its result."""
+        self.reports.pop(script.name, None)
+        if self.terminal:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def predict(script: Path, options: Options, show: bool = False) -> dict:
-    """Predict one script in a process of its own; NoPrediction."""
-    with scratch_folder("prediction-") as folder:
-        status = run(run_script, folder, script, options, show)
-        result = folder / "result.json"
-        if not result.exists():
-            output = folder / "output.txt"
-            last = output.read_text(errors="replace").splitlines()[-5:] if output.exists() else []
-            raise NoPrediction(
-                f"{display_name(script)}: its process ended with status {status}\n"
-                + "".join(f"    {line}\n" for line in last)
-            )
-        row = {"script": display_name(script)} | json.loads(result.read_text())
-    if "error" in row:
-        raise NoPrediction(f"{row['script']}: {row['error']}")
-    return row
-
-
-def run_script(folder: Path, send: Callable, script: Path, options: Options, show: bool) -> None:
-    """In a process of its own: predict, and leave the result in the folder."""
-    target = 2 if show else os.open(folder / "output.txt", os.O_CREAT | os.O_WRONLY)
-    for stream in (1, 2):  # the command's standard output is for the result
-        os.dup2(target, stream)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    for name in ("DATA_DIR", "RESULTS_DIR", "TMPDIR", "HOME", "HF_HOME", "TORCH_HOME"):
-        os.environ[name] = str(folder)
-    tempfile.tempdir = str(folder)
-    sys.dont_write_bytecode = True
-    from tqdm import tqdm
-
-    from stand_ins import predict
-
-    tqdm.set_lock(threading.RLock())  # by default a semaphore, which outlives a killed process
-    row = predict.predict(script, folder, options)
-    write_json(row, folder / "result.json")
-    os._exit(0)
+running = Running()
 
 
 # ------------------------------------------------------------------------------------- one script
 
 
-def describe(row: dict, options: Options) -> str:
-    """A prediction in a few lines."""
-    late = row.get("reserved_late_gb", 0)
-    reserved = f"{row['reserved_gb']:.2f}"
-    if late - row["reserved_gb"] >= 0.005:
-        reserved += f" to {late:.2f}"
-    kinds = ", ".join(f"{kind} {size:.2f}" for kind, size in row["breakdown_gb"].items())
-    module = f", {row['peak_module']}" if row["peak_module"] else ""
-    batch = f", batches of {options.batch_size}" if options.batch_size else ""
-    lines = [
-        f"{row['script']}{batch}: {reserved} GB reserved, {row['allocated_gb']:.2f} GB allocated "
-        "(predicted peaks)",
-        f"  then: {kinds}",
-        f"  where: {row['peak_phase']}{module}",
-        f"  host: {row['host_gb']:.2f} GB of tensors, {row['host_training_gb']:.2f} GB of them "
-        "while it trains",
-        *(f"  note: {note}" for note in dict.fromkeys(row["notes"])),
-    ]
-    return "\n".join(lines)
+def one(script: Path, options: Options, show: bool = False) -> dict:
+    """Predict one script, with the batch size asked for; NoPrediction."""
+    ask = batches.with_batch_size if options.batch_size else predict
+    row = ask(script, options, running.told(script), show)
+    running.done(script)
+    return row
 
 
-def describe_fit(row: dict, model: gpus.Model) -> str:
-    """Whether it fits, and by how much."""
-    context, memory = model.context / 1e9, model.memory / 1e9
-    inside = row["reserved_within_gb"]
-    needed = inside if row["fits"] else row["reserved_gb"]
-    rest = memory - context - needed
-    verdict = f"fits, {rest:.2f} GB to spare" if row["fits"] else f"does not fit, by {-rest:.2f} GB"
-    if row["fits"] and inside < row["reserved_gb"]:
-        verdict += " after unused memory was given back"
-    return (
-        f"  {model.name}, {memory:.2f} GB: {verdict} (about {context:.2f} GB are CUDA's context; "
-        f"{2 * model.workspace / 1e9:.2f} GB of what is reserved are cuBLAS's workspaces)"
-    )
+def largest(script: Path, options: Options, say: Callable[[str], None]) -> tuple[int, dict] | None:
+    """The largest batch that fits, and its prediction; None if none does. NoPrediction."""
+    best = None
+    for size, row in batches.largest_batch(script, options, running.told(script)):
+        running.done(script)
+        verdict = "fits" if row["fits"] else "does not fit"
+        say(f"  batches of {size}: {row['reserved_gb']:.2f} GB reserved, {verdict}")
+        if row["fits"] and (best is None or size > best[0]):
+            best = size, row
+    return best
 
 
-def first_later(script: Path, options: Options) -> str:
-    """The first script after this one, of its model, that fits; variants aside."""
-    rungs = [rung for rung in read_ladder() if not rung.variant]
-    names = [rung.script for rung in rungs]
-    name = display_name(script)
-    if name not in names:
-        return ""
-    later = [other for other in names[names.index(name) + 1 :] if family(other) == family(name)]
-    for other in later:
-        row = predict(ROOT / other, options)
-        if row["fits"]:
-            return f"  the first later script that fits: {other}, {row['reserved_gb']:.2f} GB"
-    return "  no later script of the ladder fits"
+def first_later(script: Path, options: Options) -> bool:
+    """Name the first script after this one, of its model, that fits; whether there is one.
 
-
-def largest_batch(script: Path, options: Options) -> Iterator[tuple[int, dict]]:
-    """Batch sizes and predictions, until the largest that fits is known; NoPrediction.
-
-    Memory grows with the batch nearly along a line, on which the next size to try lies.
+    Variants do not count, and neither does what the GPU cannot run.
     """
-    tried: dict[int, dict] = {}
+    rungs = [rung.script for rung in read_ladder() if not rung.variant]
+    name = display_name(script)
+    later = rungs[rungs.index(name) + 1 :] if name in rungs else []
+    later = [other for other in later if family(other) == family(name)]
+    if not options.gpu.bfloat16:
+        passed = [other for other in later if needs_bfloat16(other)]
+        later = [other for other in later if other not in passed]
+        if passed:
+            print(
+                f"  passed over: {', '.join(Path(other).stem for other in passed)} "
+                f"(bfloat16, in which a {options.gpu.name} does not compute)"
+            )
+    for other in later:
+        try:
+            row = one(ROOT / other, options)
+        except NoPrediction as failure:
+            print(f"  passed over: {failure}")
+            continue
+        if row["fits"]:
+            print(f"  the first later script that fits: {other}, {row['reserved_gb']:.2f} GB")
+            return True
+    print("  no later script of the ladder fits")
+    return False
 
-    def fits(size: int) -> bool:
-        tried[size] = predict(script, replace(options, batch_size=size))
-        return tried[size]["fits"]
 
-    row = predict(script, options)
-    if row["batch_size"] is None:
-        raise NoPrediction(f"{row['script']}: no DataLoader whose batch size could be changed")
-    low, high = 0, options.batch_size or row["batch_size"]
-    tried[high] = row
-    yield high, row
-    while tried[high]["fits"]:
-        low, high = high, 2 * high
-        fits(high)
-        yield high, tried[high]
-    while high - low > 1:
-        guess = (low + high) // 2
-        if low and len(tried) % 3:  # in between, halve: the line is not quite straight
-            one, other = tried[low]["reserved_gb"], tried[high]["reserved_gb"]
-            limit = (options.gpu.memory - options.gpu.context) / 1e9
-            guess = low + int((high - low) * (limit - one) / max(other - one, 1e-9))
-            guess = min(max(guess, low + 1), high - 1)
-        if fits(guess):
-            low = guess
-        else:
-            high = guess
-        yield guess, tried[guess]
+def what_fits(script: Path, options: Options) -> None:
+    """Say what does run on a GPU that is too small for a script."""
+    print("Looking for a later script that fits …", flush=True)
+    if first_later(script, replace(options, batch_size=None)):
+        return
+    print("Looking for the largest batch that fits …", flush=True)
+    try:
+        best = largest(script, options, lambda text: None)
+    except NoPrediction as failure:
+        print(f"  {failure.reason}")
+    else:
+        size = f"{best[0]}, {best[1]['reserved_gb']:.2f} GB" if best else "not even a batch of 1"
+        print(f"  the largest batch that fits: {size}")
+    if not options.gpu.bfloat16:
+        name = display_name(script)
+        without = [
+            Path(rung.script).stem
+            for rung in read_ladder()
+            if family(rung.script) == family(name) and not needs_bfloat16(rung.script)
+        ]
+        print(f"  scripts of the ladder that need no bfloat16: {', '.join(without)}")
+
+
+def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> int:
+    """Do what was asked about one script; the exit status. NoPrediction."""
+    if asked.fits is not None:
+        out = sys.stderr if asked.json else sys.stdout
+        best = largest(script, options, lambda text: print(text, file=out, flush=True))
+        if best is None:
+            text = f"not even a batch of 1 fits {options.gpu.name}"
+            if asked.json:
+                print(json.dumps({"script": display_name(script), "error": text}))
+            print(f"{display_name(script)}: {text}", file=sys.stderr)
+            return 1
+        options, row = replace(options, batch_size=best[0]), best[1] | {"batch_size": best[0]}
+    else:
+        row = one(script, options, asked.show)
+    if asked.timeline:
+        from docs import figures
+
+        drawn = f"one step's memory is drawn in {asked.timeline}"
+        try:
+            figures.timeline(row["timeline"], row["script"], asked.timeline)
+        except (ValueError, OSError) as error:
+            drawn = f"{asked.timeline} was not drawn: {error}"
+        row["notes"].append(drawn)
+    if asked.json:
+        keys = (*KEYS, "batch_size") if asked.fits else KEYS
+        print(json.dumps({key: row[key] for key in (*keys, "notes") if key in row}))
+    else:
+        print(answers.describe(row, options))
+        if "fits" in row:
+            print(answers.describe_fit(row, options.gpu))
+        print(f"  predicted in {row['seconds']:.1f} s")
+    if row.get("fits", True):
+        return 0
+    if not asked.json:
+        what_fits(script, options)
+    return 1
 
 
 # ------------------------------------------------------------------------------------- the ladder
@@ -197,42 +201,22 @@ def published() -> dict[str, dict]:
     return {row["script"]: row for row in content["rows"]}
 
 
-def ladder_line(row: dict, known: dict | None) -> str:
-    """One line of the table."""
-    cells = [
-        f"{row['script'].rpartition('/')[2]:28s}",
-        f"{row['reserved_gb']:8.2f}",
-        f"{row['reserved_late_gb']:8.2f}" if "reserved_late_gb" in row else " " * 8,
-        f"{row['reserved_2023_gb']:9.2f}" if "reserved_2023_gb" in row else " " * 9,
-        f"{row['allocated_gb']:9.2f}",
-    ]
-    if known is None:
-        cells += [" " * 9, " " * 7]
-    elif "what" in known:  # of the model's creation alone
-        cells += [f"{known['gb']:9.2f}", f"(creation: {row['created_gb']:.2f})"]
-    else:
-        value = row.get("reserved_2023_gb", row["reserved_gb"])
-        cells += [f"{known['gb']:9.2f}", f"{100 * (value / known['gb'] - 1):+6.1f}%"]
-    cells.append(f"{row['seconds']:6.1f} s")
-    return "  ".join(cells)
-
-
 def predict_rung(script: Path, options: Options, known: dict | None) -> dict:
     """A rung's row; where it is published and Adam works on lists, also with Adam as it was."""
-    row = predict(script, options)
+    row = one(script, options)
     if known and "what" not in known and row["adam_lists"]:
-        then = predict(script, replace(options, adam_2023=True))
+        then = one(script, replace(options, adam_2023=True))
         row["reserved_2023_gb"] = then["reserved_gb"]
     return row
 
 
-def predict_ladder(scripts: list[Path], options: Options, results: Path | None) -> int:
-    """Predict all, print the table, keep it if there is a place to; the exit status."""
-    known = published()
-    print(
-        f"{'script':28s}  reserved    behind  Adam 2023  allocated  published    error", flush=True
-    )
-    rows, failures = [], []
+def predict_ladder(scripts: list[Path], options: Options, results: Path) -> int:
+    """Predict all, print the table, keep the rows; the exit status.
+
+    A script that cannot be predicted costs its own row only, which then says why.
+    """
+    known, found = published(), []
+    print(answers.HEADING, flush=True)
     with ThreadPoolExecutor(JOBS) as pool:
         waiting = [
             (script, pool.submit(predict_rung, script, options, known.get(display_name(script))))
@@ -243,45 +227,67 @@ def predict_ladder(scripts: list[Path], options: Options, results: Path | None) 
                 try:
                     row = future.result()
                 except NoPrediction as failure:
-                    failures.append(str(failure))
-                    print(f"{script.name:28s}  FAILED: {failure}", flush=True)
+                    running.done(script)
+                    found.append({"script": failure.script, "error": failure.reason})
+                    print(f"{script.name:28s}  no prediction: {failure.reason}", flush=True)
                     continue
-                rows.append({key: row[key] for key in KEPT if key in row})
-                print(ladder_line(row, known.get(row["script"])), flush=True)
+                found.append({key: row[key] for key in KEPT if key in row})
+                print(answers.ladder_line(row, known.get(row["script"])), flush=True)
         except BaseException:  # Ctrl-C, say
             pool.shutdown(wait=False, cancel_futures=True)
             end_all()  # which the pool's threads wait for
             raise
-    if failures:
-        print(f"{len(failures)} of {len(scripts)} failed, and nothing was kept.")
-        return 2
-    if results is None:
+        finally:
+            if found:
+                rows.keep(found, results)
+                print(f"{answers.LEGEND}\nRows kept in {results}")
+    failed = [row for row in found if "error" in row]
+    if not failed:
         return 0
-    write_json(rows, results)
-    print(f"{LEGEND}\nRows kept in {results}")
-    if results == RESULTS:
-        from docs import figures, generate
-
-        for path in [*figures.write(), *generate.write()]:
-            print(f"{path.relative_to(ROOT)} is up to date with it")
-    return 0
+    print(f"{len(failed)} of {len(scripts)} could not be predicted:")
+    for row in failed:
+        print(f"  {row['script']}: {row['error']}")
+    return 2
 
 
 # ---------------------------------------------------------------------------------------- command
 
 
-def read_options(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Options]:
+class Parser(argparse.ArgumentParser):
+    """One that also answers in JSON where that was asked for."""
+
+    json = False
+
+    def error(self, message: str) -> None:
+        if self.json:
+            print(json.dumps({"script": None, "error": message}))
+        super().error(message)
+
+
+def positive(text: str) -> float:
+    """A number of seconds."""
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise ValueError
+    return seconds
+
+
+def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     """The command line; ends the program with status 2 if it makes no sense."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Predict a script's peak GPU memory, without a GPU.",
         epilog="No script: all of the ladder. Exit status 1: it does not fit; 2: no prediction.",
     )
+    parser.json = "--json" in arguments
     parser.add_argument("script", nargs="*", help="a script; none means the whole ladder")
     parser.add_argument("--gpu", metavar="GPU", help="GB, or one of " + ", ".join(gpus.KNOWN))
     parser.add_argument("--fits", metavar="GPU", help="find the largest batch size that fits")
     parser.add_argument("--batch-size", type=int, metavar="N", help="in place of the script's")
     parser.add_argument("--gpus", type=int, default=4, metavar="N", help="GPUs it finds (4)")
     parser.add_argument("--timeline", type=Path, metavar="FILE", help="draw one step's memory")
+    parser.add_argument(
+        "--time-limit", type=positive, metavar="SECONDS", help="for each script (none)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--show", action="store_true", help="show the script's own output")
     parser.add_argument("--results", type=Path, default=RESULTS, help=argparse.SUPPRESS)
@@ -292,78 +298,53 @@ def read_options(arguments: list[str] | None = None) -> tuple[argparse.Namespace
             f"not installed here: {', '.join(missing)}. Install with  "
             "pip install -r requirements-dev.txt"
         )
-    if asked.gpu and asked.fits:
+    gpu, fits = asked.gpu is not None, asked.fits is not None
+    if gpu and fits:
         parser.error("--gpu asks whether a script fits, --fits for which batch it does: choose one")
-    if len(asked.script) != 1 and (asked.gpu or asked.fits or asked.timeline or asked.json):
+    if len(asked.script) != 1 and (gpu or fits or asked.timeline or asked.json):
         parser.error("name the one script that this is asked for")
     for name in ("batch_size", "gpus"):
         if getattr(asked, name) is not None and getattr(asked, name) < 1:
             parser.error(f"--{name.replace('_', '-')} has to be at least 1")
-    if asked.timeline and not asked.timeline.absolute().parent.is_dir():
-        parser.error(f"there is no folder {asked.timeline.absolute().parent} for the figure")
     try:
-        model = gpus.find(asked.gpu or asked.fits) if asked.gpu or asked.fits else gpus.DEFAULT
+        model = gpus.find(asked.gpu if gpu else asked.fits) if gpu or fits else gpus.DEFAULT
         asked.scripts = find_scripts(asked.script)
+        if asked.timeline:
+            from docs import figures
+
+            figures.check(asked.timeline)
+        if len(asked.scripts) > 1:
+            rows.check(asked.results)
     except (ValueError, UnknownScript, LadderError) as error:
         parser.error(str(error))
     options = Options(
-        model, asked.gpus, asked.batch_size, False, bool(asked.gpu or asked.fits),
-        asked.timeline is not None,
+        model, asked.gpus, asked.batch_size, capacity=gpu or fits,
+        timeline=asked.timeline is not None, time_limit=asked.time_limit,
     )  # fmt: skip
     return asked, options
 
 
-def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> int:
-    """Do what was asked about one script; the exit status. NoPrediction."""
-    if asked.fits:
-        best = None
-        for size, row in largest_batch(script, options):
-            verdict = "fits" if row["fits"] else "does not fit"
-            text = f"  batches of {size}: {row['reserved_gb']:.2f} GB reserved, {verdict}"
-            print(text, file=sys.stderr if asked.json else sys.stdout, flush=True)
-            if row["fits"] and (best is None or size > best[0]):
-                best = size, row
-        if best is None:
-            print(f"{display_name(script)}: not even a batch of 1 fits", file=sys.stderr)
-            return 1
-        options, row = replace(options, batch_size=best[0]), best[1] | {"batch_size": best[0]}
-    else:
-        row = predict(script, options, asked.show)
-    if asked.timeline:
-        from docs import figures
-
-        figures.timeline(row["timeline"], row["script"], asked.timeline)
-    if asked.json:
-        keys = (*KEYS, "batch_size") if asked.fits else KEYS
-        print(json.dumps({key: row[key] for key in keys if key in row}))
-    else:
-        print(describe(row, options))
-        if "fits" in row:
-            print(describe_fit(row, options.gpu))
-        if asked.timeline:
-            print(f"  one step's memory is drawn in {asked.timeline}")
-        print(f"  predicted in {row['seconds']:.1f} s")
-    if row.get("fits", True):
-        return 0
-    if not asked.json:
-        print("Looking for a later script that fits …", flush=True)
-        print(first_later(script, options))
-    return 1
-
-
 def main() -> int:
-    asked, options = read_options()
+    asked, options = read_options(sys.argv[1:])
     end_as_after_ctrl_c()
+    name = display_name(asked.scripts[0])
     try:
         start_forkserver("stand_ins.predict")
         if len(asked.scripts) == 1:
             return predict_one(asked.scripts[0], asked, options)
-        return predict_ladder(asked.scripts, options, None if asked.script else asked.results)
+        return predict_ladder(asked.scripts, options, asked.results)
     except (NoPrediction, Ended) as failure:
-        print(f"No prediction. {failure}", file=sys.stderr)
+        running.done(asked.scripts[0])
+        reason = getattr(failure, "reason", str(failure))
+        if asked.json:
+            print(json.dumps({"script": name, "error": reason}))
+        print(f"No prediction. {name}: {reason}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nStopped.", file=sys.stderr)
+        known = "".join(f"\n  {report}" for report in running.reports.values())
+        print(f"\nStopped.{known}", file=sys.stderr)
+        if asked.json:
+            print(json.dumps({"script": name, "error": f"stopped{known}"}))
         return 130
     finally:
         end_forkserver()

@@ -1,6 +1,7 @@
 """The README's figures and one step's timeline, drawn from predictions."""
 
 import json
+import os
 from pathlib import Path
 
 import matplotlib
@@ -69,6 +70,17 @@ def stacked(rows: list[dict], path: Path) -> None:
     axes.set_xlabel("predicted GB at the allocated peak, one GPU")
     axes.legend(loc="lower right")
     _save(figure, path)
+
+
+def check(path: Path) -> None:
+    """To be called before any work: ValueError if no figure can be written to `path`."""
+    kinds = sorted(plt.figure().canvas.get_supported_filetypes())
+    plt.close("all")
+    if path.suffix.lower().lstrip(".") not in kinds:
+        raise ValueError(f"{path.name} has to end in one of: {', '.join('.' + k for k in kinds)}")
+    folder = path.absolute().parent
+    if not os.access(folder, os.W_OK) or path.is_dir():
+        raise ValueError(f"{path} cannot be written: is there such a folder, and is it yours?")
 
 
 def timeline(course: list[tuple[str, dict[str, int]]], title: str, path: Path) -> None:

@@ -367,7 +367,7 @@ def _replace_cuda_module(tracker: Tracker, model: Model, gpus: int) -> None:
     fixed = {
         "is_available": True, "device_count": gpus, "current_device": 0, "is_initialized": False,
         "get_device_name": name, "get_device_properties": properties,
-        "get_device_capability": capability, "is_bf16_supported": capability >= (8, 0),
+        "get_device_capability": capability, "is_bf16_supported": model.bfloat16,
         "_lazy_init": None, "init": None, "set_device": None,
         "reset_peak_memory_stats": None, "manual_seed": None, "manual_seed_all": None,
         "set_rng_state": None, "is_current_stream_capturing": False, "ipc_collect": None,

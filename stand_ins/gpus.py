@@ -1,5 +1,6 @@
 """GPUs by name: what a script finds out about them, and what they have left for it."""
 
+import re
 from dataclasses import dataclass
 
 # Bytes of a CUDA context by a GPU's multiprocessors: 107 MiB of 34 (RTX 4060 Ti) and 555 MiB of 188
@@ -16,6 +17,11 @@ class Model:
     memory: int  # bytes
     capability: tuple[int, int]
     multiprocessors: int
+
+    @property
+    def bfloat16(self) -> bool:
+        """Whether it computes in bfloat16."""
+        return self.capability >= (8, 0)
 
     @property
     def context(self) -> int:
@@ -36,6 +42,9 @@ KNOWN = {
     name: Model(name, mebibytes * 2**20, capability, multiprocessors)
     for name, mebibytes, capability, multiprocessors in (
         ("T4", 15_360, (7, 5), 40),
+        ("V100-16", 16_160, (7, 0), 80),
+        ("V100-32", 32_480, (7, 0), 80),
+        ("RTX-2080-Ti", 11_264, (7, 5), 68),
         ("A10G", 23_028, (8, 6), 80),
         ("RTX-4090", 24_564, (8, 9), 128),
         ("A100-40", 40_960, (8, 0), 108),
@@ -47,15 +56,22 @@ KNOWN = {
 DEFAULT = KNOWN["A100-80"]  # the published figures' kind
 
 
+UNITS = {"": 1e9, "g": 1e9, "gb": 1e9, "gib": 2**30, "mb": 1e6, "mib": 2**20}
+MAKER = re.compile("nvidia|geforce|tesla")
+
+
 def find(text: str) -> Model:
-    """The GPU of a name, or an A100 with as many GB (1e9 bytes); ValueError."""
+    """The GPU of a name, or an A100 with as much memory (24, 24GB, 24 GiB); ValueError."""
+    plain = re.sub(r"\s", "", text.lower())
     for name, model in KNOWN.items():
-        if name.lower() == text.lower():
+        if name.lower().replace("-", "") == MAKER.sub("", re.sub("[_-]", "", plain)):
             return model
-    try:
-        memory = float(text)
-    except ValueError:
-        memory = 0.0
-    if not 0 < memory < 1e6:
-        raise ValueError(f"{text} is neither a number of GB nor one of {', '.join(KNOWN)}")
-    return Model(f"{text} GB", int(memory * 1e9), DEFAULT.capability, DEFAULT.multiprocessors)
+    size = re.fullmatch(r"(\d+\.?\d*|\.\d+)(g|[gm]i?b)?", plain)
+    memory = float(size[1]) * UNITS[size[2] or ""] if size else 0.0
+    if not 0 < memory < 1e15:
+        raise ValueError(
+            f"{text!r} is neither an amount of memory (24, 24GB, 24 GiB) nor one of "
+            f"{', '.join(KNOWN)}"
+        )
+    name = text.strip() if size[2] else f"{text.strip()} GB"
+    return Model(name, int(memory), DEFAULT.capability, DEFAULT.multiprocessors)

@@ -92,6 +92,11 @@ def family(script: str) -> str:
     return "ViT-H/14" if "vit-h14" in script else "ViT-L/16"
 
 
+def needs_bfloat16(script: str) -> bool:
+    """Whether a script of the ladder trains in bfloat16, which older GPUs do not compute in."""
+    return any('precision="bf16' in line for line in code(script))
+
+
 def code(script: str) -> list[str]:
     """A script's lines after its docstring."""
     text = (ROOT / script).read_text()

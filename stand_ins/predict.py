@@ -56,21 +56,18 @@ def predict(
     process.
     """
     start = time.perf_counter()
+    guard = sandbox.Sandbox(script, scratch)  # before there are threads, which it would not hold
     watched = Watched(send)
     tracker = Tracker(watched.sees)
     mode, loaders = _prepare(tracker, watched, script, options)
-    source, name = script.read_bytes(), str(script)
     error = None
-    refusals = sandbox.install(scratch)
+    guard.watch()
     try:
-        if options.number:
-            code = own_number.replaced(source, name, options.number, options.batch_size)
-        else:
-            code = compile(source, name, "exec")
+        code = _code(script, options)
         signal.signal(signal.SIGALRM, _ring)
         signal.setitimer(signal.ITIMER_REAL, options.time_limit or 0)
         with mode:
-            _run(code, name)
+            _run(code, str(script))
     except Steady:
         pass
     except Growing as failure:
@@ -87,11 +84,11 @@ def predict(
         if leaving.code not in (None, 0):
             error = "it stopped by itself: " + str(leaving.code).partition("\n")[0]
     except BaseException as failure:
-        error = _explain(script, failure)
+        error = guard.denied(failure) or _explain(script, failure)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    if refusals:
-        error = error or f"it {refusals[0]}, which a prediction does not do"
+    if guard.refusals:  # whatever became of it
+        error = guard.refusals[0]
     if error is None and tracker.steps == 0:
         error = "it never trained: no optimizer took a step"
     if error is not None:
@@ -99,33 +96,36 @@ def predict(
     return _result(tracker, watched, loaders, options) | {"seconds": time.perf_counter() - start}
 
 
-def find_batch_size(script: Path, scratch: Path, options: Options) -> dict:
-    """Run a script up to its first loader: {"batch_size": its size or None, "number": its place}.
-
-    The place is that of the number in the script's source, None if it is not known.
-    """
+def first_batch_size(script: Path, scratch: Path, options: Options) -> dict:
+    """Run a script up to its first loader: {"batch_size": the loader's, None if it has none}."""
+    guard = sandbox.Sandbox(script, scratch)
     tracker = Tracker()
     mode, _ = _prepare(tracker, Watched(), script, options)
-    code = own_number.marked(script.read_bytes(), str(script))
-    found = {"batch_size": None, "number": None}
+    found = {"batch_size": None}
 
     def first(loader, dataset, size=1, *args, **kwargs):
-        size = kwargs.get("batch_size", size)
-        found.update(batch_size=size, number=getattr(size, "place", None))
+        found["batch_size"] = kwargs.get("batch_size", size)
         raise Steady
 
     torch.utils.data.DataLoader.__init__ = first
-    sandbox.install(scratch)
-    with contextlib.suppress(BaseException), mode:  # whatever it is, the prediction will say it
-        _run(code, str(script), {own_number.MAKER: own_number.of_source})
+    guard.watch()
+    with contextlib.suppress(BaseException), mode:  # a number that it cannot do with, say
+        _run(_code(script, options), str(script))
     return found
 
 
-def _run(code: CodeType, name: str, known: dict | None = None) -> None:
+def _code(script: Path, options: Options) -> CodeType:
+    """The script as it is, or with another number."""
+    source, name = script.read_bytes(), str(script)
+    if options.number:
+        return own_number.replaced(source, name, options.number, options.batch_size)
+    return compile(source, name, "exec")
+
+
+def _run(code: CodeType, name: str) -> None:
     """Run a script's code as `python SCRIPT` does."""
     main = ModuleType("__main__")
     main.__file__ = name
-    vars(main).update(known or {})
     sys.modules["__main__"] = main
     exec(code, vars(main))
 
@@ -192,8 +192,6 @@ def _explain(script: Path, failure: BaseException) -> str:
     where = f"line {lines[-1]}: " if lines else ""
     if isinstance(failure, SyntaxError):
         return f"line {failure.lineno}: {failure.msg}"
-    if isinstance(failure, sandbox.Refused):
-        return f"{where}it {failure}, which a prediction does not do"
     if isinstance(failure, Unpredictable):
         return f"{where}{failure}"
     if isinstance(

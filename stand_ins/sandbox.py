@@ -1,60 +1,125 @@
 """What a predicted script may not do: write outside of its scratch folder, connect, start programs.
 
-Python's audit hooks see it before it happens (PEP 578). They are no protection against malice: what
-C code does by itself is not seen.
+Python's audit hooks see it before it happens (PEP 578), and say what it is and where. What C code
+does by itself they do not see; that the kernel refuses, where it can (`stand_ins/landlock.py`).
+Neither is a protection against malice.
 """
 
+import ctypes
+import multiprocessing.util
 import os
 import sys
+import threading
+import traceback
+from collections.abc import Iterable
 from pathlib import Path
+from types import FrameType
+
+from stand_ins import landlock
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-CHANGES = {  # event: which of its arguments are paths
-    "os.mkdir": (0,), "os.rmdir": (0,), "os.remove": (0,), "os.truncate": (0,), "os.rename": (0, 1),
-    "os.link": (1,), "os.symlink": (1,), "os.chmod": (0,), "os.utime": (0,), "shutil.rmtree": (0,),
+CHANGES = {  # event: which of its arguments are a path and the folder's descriptor it starts from
+    "os.mkdir": [(0, 2)], "os.rmdir": [(0, 1)], "os.remove": [(0, 1)], "shutil.rmtree": [(0, 1)],
+    "os.rename": [(0, 2), (1, 3)], "os.link": [(0, 2), (1, 3)], "os.symlink": [(1, 2)],
+    "os.chmod": [(0, 2)], "os.chown": [(0, 3)], "os.utime": [(0, 3)], "os.truncate": [(0, None)],
+    "os.setxattr": [(0, None)], "os.removexattr": [(0, None)], "os.chflags": [(0, None)],
 }  # fmt: skip
 PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty")
 CONNECTIONS = (
-    "socket.connect",
-    "socket.bind",
-    "socket.getaddrinfo",
-    "socket.gethostbyname",
-    "socket.sendto",
-)
+    "socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo",
+    "socket.getnameinfo", "socket.gethostbyname", "socket.gethostbyaddr", "syslog.syslog",
+)  # fmt: skip
+C_CODE = ("ctypes.dlopen", "ctypes.dlsym", "ctypes.dlsym/handle")
+WATCHED = {"open", "sqlite3.connect", *CHANGES, *PROGRAMS, *CONNECTIONS, *C_CODE}
 
 
 class Refused(BaseException):
     """A script was about to do what a prediction does not do. No `except Exception` catches it."""
 
 
-def install(scratch: Path) -> list[str]:
-    """Refuse from now on; returns the list to which each refusal is added. Cannot be undone."""
-    allowed = os.path.realpath(scratch)
-    refusals: list[str] = []
+class Sandbox:
+    """Holds one script, in this process, for good."""
 
-    def inside(path: object) -> bool:
-        if isinstance(path, int) or path is None:  # a descriptor that something opened before
-            return True
-        real = os.path.realpath(os.fsdecode(path))
-        return real.startswith(allowed + os.sep) or real == allowed or real.startswith("/dev/")
+    def __init__(self, script: Path, scratch: Path) -> None:
+        """Restrict this thread, and those that it starts, below Python; `watch` does the rest."""
+        self.script, self.scratch = str(script), os.path.realpath(scratch)
+        self.refusals: list[str] = []  # sentences; also of what the script caught
+        self.below_python = landlock.restrict(scratch)
 
-    def refuse(what: str) -> None:
-        refusals.append(what)
-        raise Refused(what)
+    def watch(self) -> None:
+        """Refuse from now on. Not from the start, because imports may start programs."""
+        # A function: a bound method costs twice as much, for half a million events.
+        sys.addaudithook(lambda event, args: event in WATCHED and self._check(event, args))
+        threading.excepthook = self._end_thread
+        # multiprocessing's own way to start a program, of which no event tells
+        multiprocessing.util.spawnv_passfds = lambda *_: self._refuse("starts a program (spawn)")
 
-    def hook(event: str, args: tuple) -> None:
+    def denied(self, failure: BaseException) -> str | None:
+        """The sentence on a script that the kernel stopped, if that is what its exception tells.
+
+        One that names a file does not: before Python writes to a file, an event tells.
+        """
+        if not self.below_python or "Permission denied" not in str(failure):
+            return None
+        if getattr(failure, "filename", None) is not None:
+            return None
+        text = str(failure).strip().partition("\n")[0]
+        frames = reversed(list(traceback.walk_tb(failure.__traceback__)))
+        return self._sentence(f"writes or makes a file ({type(failure).__name__}: {text})", frames)
+
+    def _sentence(self, what: str, frames: Iterable[tuple[FrameType, int]]) -> str:
+        """What the script did, and where; the innermost frame comes first."""
+        lines = (line for frame, line in frames if frame.f_code.co_filename == self.script)
+        line = next(lines, None)
+        where = f"line {line}: " if line else ""
+        if threading.get_ident() != threading.main_thread().ident:
+            where = f"in a thread: {where}"
+        return f"{where}it {what}, which a prediction does not do"
+
+    def _refuse(self, what: str) -> None:
+        self.refusals.append(self._sentence(what, traceback.walk_stack(sys._getframe())))
+        raise Refused(self.refusals[-1])
+
+    def _check(self, event: str, args: tuple) -> None:
         if event == "open":
             path, _, flags = args
-            if flags & WRITING and not inside(path):
-                refuse(f"writes a file ({os.fsdecode(path)})")
+            if flags & WRITING and not isinstance(path, int) and not self._inside(path):
+                self._refuse(f"writes a file ({os.fsdecode(path)})")
+        elif event == "sqlite3.connect":
+            if args[0] not in ("", ":memory:") and not self._inside(args[0]):
+                self._refuse(f"writes a file ({event}: {os.fsdecode(args[0])})")
         elif event in CHANGES:
-            for place in CHANGES[event]:
-                if not inside(args[place]):
-                    refuse(f"changes files ({event}: {os.fsdecode(args[place])})")
+            for place, start in CHANGES[event]:
+                path = args[place]
+                if not self._inside(path, args[start] if start else None):
+                    name = path if isinstance(path, int) else os.fsdecode(path)
+                    self._refuse(f"changes files ({event}: {name})")
         elif event in CONNECTIONS:
-            refuse(f"opens a connection ({event} {args})")
+            if event != "socket.sendmsg" or args[1] is not None:  # None: connected before
+                self._refuse(f"opens a connection ({event} {args})")
         elif event in PROGRAMS:
-            refuse(f"starts a program ({event})")
+            self._refuse(f"starts a program ({event})")
+        elif self._from_script():
+            self._refuse(f"calls C code ({event}: {args[-1]})")
 
-    sys.addaudithook(hook)
-    return refusals
+    def _inside(self, path: str | bytes | os.PathLike | int, folder: int | None = None) -> bool:
+        """Whether a path, or what a descriptor is of, lies where a script may write."""
+        path = f"/dev/fd/{path}" if isinstance(path, int) else os.fsdecode(path)
+        start = "" if folder in (None, -1) else f"/dev/fd/{folder}"
+        real = os.path.realpath(os.path.join(start, path))
+        return real == self.scratch or real.startswith((self.scratch + os.sep, "/dev/"))
+
+    def _from_script(self) -> bool:
+        """Whether ctypes was called by the script or a file beside it; libraries may."""
+        frame = sys._getframe(3)  # beyond this function, _check and the hook
+        while frame.f_back and frame.f_code.co_filename == ctypes.__file__:
+            frame = frame.f_back
+        return os.path.dirname(frame.f_code.co_filename) == os.path.dirname(self.script)
+
+    def _end_thread(self, arguments: threading.ExceptHookArgs) -> None:
+        """In the place of `threading.excepthook`: note what stopped a thread of the script's."""
+        if isinstance(arguments.exc_value, Refused):  # noted, and a traceback tells no more
+            return
+        if sentence := self.denied(arguments.exc_value):
+            self.refusals.append(sentence)
+        threading.__excepthook__(arguments)

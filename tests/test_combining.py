@@ -18,7 +18,7 @@ CELLS = {tuple(cell["pair"]): cell for cell in TRIED["pairs"]}
 def again(tmp_path_factory) -> dict[tuple, dict]:
     """All pairs, tried anew in processes of their own."""
     path = tmp_path_factory.mktemp("combining") / "combining.json"
-    process = run("-m", "tests.combining", str(path), timeout=600)
+    process = run("-m", "tests.combining", str(path))
     assert process.returncode == 0, process.stderr
     return {tuple(cell["pair"]): cell for cell in json.loads(path.read_text())["pairs"]}
 

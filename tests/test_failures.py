@@ -5,18 +5,16 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 
 import pytest
 import torch
 
 from stand_ins.ladder import ROOT
-from tests.helpers import alive, run
+from tests.helpers import ASLEEP, HANG, alive, run, wait_until
 
 SHARDED = ROOT / "08-10-vit-h14" / "08a_fsdp-defaults.py"
 TRAINING = "        for images, labels in progress:\n"
-SECONDS = 15  # from the failure to the end of the last process; Fabric looks every five
 
 
 @contextmanager
@@ -60,36 +58,30 @@ CASES = {
     "the first rank raises": "if fabric.global_rank == 0: raise ValueError('too hot')",
     "the second rank raises": "if fabric.global_rank == 1: raise ValueError('too hot')",
     "the first raises while the second sleeps": (
-        "import time; time.sleep(600 * fabric.global_rank); raise ValueError('too hot')"
+        f"import time; time.sleep({ASLEEP} * fabric.global_rank); raise ValueError('too hot')"
     ),
     "the second raises while the first sleeps": (
-        "import time; time.sleep(600 - 600 * fabric.global_rank); raise ValueError('too hot')"
+        f"import time; time.sleep({ASLEEP} * (1 - fabric.global_rank)); raise ValueError('too hot')"
     ),
     "the second is killed while the first sleeps": (
-        "import os, time; time.sleep(600 - 600 * fabric.global_rank); os.kill(os.getpid(), 9)"
+        f"import os, time; time.sleep({ASLEEP} * (1 - fabric.global_rank)); os.kill(os.getpid(), 9)"
     ),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_when_a_rank_dies_all_end_within_seconds(tmp_path, case):
+def test_when_a_rank_dies_all_end(tmp_path, case):
+    """Long before one that sleeps wakes up, or gloo gives up after half an hour."""
     line = f"            print('now', flush=True)\n            {CASES[case]}\n"
     script, log = broken(tmp_path, TRAINING, line), tmp_path / "output.txt"
     folder = {"DATA_DIR": str(tmp_path), "RESULTS_DIR": str(tmp_path)}
     command = ["-m", "stand_ins.run", script, str(tmp_path)]
     with log.open("w") as file, started(*command, output=file, **folder) as process:
-        while "now\n" not in log.read_text() and process.poll() is None:
-            time.sleep(0.1)
-        broke = time.monotonic()
-        process.wait(timeout=60)
-        while members(process.pid) and time.monotonic() - broke < SECONDS:
-            time.sleep(0.2)
-        left = members(process.pid)
-        seconds = time.monotonic() - broke
-    assert left == []
-    assert seconds < SECONDS
+        process.wait(timeout=HANG)
+        wait_until(lambda: not members(process.pid))
     assert process.returncode != 0
     output = log.read_text()
+    assert "now\n" in output
     if "killed" in case:
         assert "terminated with code -9" in output
     else:
@@ -98,7 +90,6 @@ def test_when_a_rank_dies_all_end_within_seconds(tmp_path, case):
 
 def test_too_few_gpus_are_told_once_and_nothing_starts(tmp_path):
     """Started as `python SCRIPT` and by torchrun, on a machine without GPUs."""
-    start = time.monotonic()
     process = run(str(SHARDED), RESULTS_DIR=str(tmp_path))
     assert process.returncode == 1
     assert process.stderr.count("needs 2 CUDA GPUs, and PyTorch finds none here") == 1
@@ -109,7 +100,6 @@ def test_too_few_gpus_are_told_once_and_nothing_starts(tmp_path):
     assert process.stderr.count("needs 2 CUDA GPUs, and PyTorch finds none here") == 1
     process = run(*launcher[:-1], "--nproc-per-node=1", str(SHARDED), RESULTS_DIR=str(tmp_path))
     assert "needs at least 2 processes, and torchrun started 1" in process.stderr
-    assert time.monotonic() - start < 120
     assert list(tmp_path.iterdir()) == []
 
 
@@ -123,18 +113,16 @@ def busy_port():
 
 
 def test_a_port_in_use_is_told_and_nothing_starts(tmp_path, busy_port):
-    start = time.monotonic()
     with started(
         "-m", "stand_ins.run", str(SHARDED), str(tmp_path),
         MASTER_PORT=str(busy_port), DATA_DIR=str(tmp_path), RESULTS_DIR=str(tmp_path),
     ) as process:  # fmt: skip
-        output, _ = process.communicate(timeout=90)
+        output, _ = process.communicate(timeout=HANG)
         assert members(process.pid) == []
     assert process.returncode == 1
     assert f"cannot meet at port {busy_port}" in output
     assert "Unset MASTER_PORT" in output
     assert "Traceback" not in output
-    assert time.monotonic() - start < 60
 
 
 def test_a_free_port_is_used(monkeypatch, busy_port):
@@ -187,14 +175,35 @@ def test_a_rank_that_raises_does_not_wait_for_the_others():
     """As NCCL would make it do, which cleans up at exit, and together with the other ranks."""
     program = (
         "import atexit, time, local_utilities\n"
-        "atexit.register(time.sleep, 600)\n"
+        f"atexit.register(time.sleep, {ASLEEP})\n"
         "local_utilities.world_size = lambda: 2\n"
         "local_utilities.leave_at_once_on_error()\n"
         "raise ValueError('too hot')\n"
     )
-    process = run("-c", program, timeout=60)
+    process = run("-c", program)
     assert process.returncode == 1
     assert "ValueError: too hot" in process.stderr
+
+
+def test_when_the_first_process_is_killed_the_others_end(tmp_path):
+    """By themselves: there is nobody left to end them."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, subprocess, sys, time, local_utilities\n"
+        "local_utilities.prepare_processes()\n"
+        "if 'LOCAL_RANK' not in os.environ:\n"
+        "    second = os.environ | {'LOCAL_RANK': '1'}\n"
+        "    subprocess.Popen([sys.executable, __file__], env=second)\n"
+        "else:\n"
+        "    print('now', flush=True)\n"
+        f"time.sleep({ASLEEP})\n"
+    )
+    log = tmp_path / "output.txt"
+    with log.open("w") as file, started(str(program), output=file) as process:
+        wait_until(lambda: log.read_text() == "now\n")
+        assert len(members(process.pid)) == 2
+        process.kill()
+        wait_until(lambda: not members(process.pid))
 
 
 def test_a_script_for_one_gpu_refuses_torchruns_many(tmp_path):
@@ -230,7 +239,7 @@ def test_two_nodes_train_together(tmp_path):
             )
         )  # fmt: skip
     try:
-        outputs = [process.communicate(timeout=180)[0] for process in processes]
+        outputs = [process.communicate(timeout=HANG)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()

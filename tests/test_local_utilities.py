@@ -1,5 +1,6 @@
 """Data, GPU checks, progress and report, without a GPU and without a network."""
 
+import errno
 import hashlib
 import http.server
 import io
@@ -16,22 +17,37 @@ import termios
 import threading
 from types import SimpleNamespace
 
+import datasets
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from datasets.exceptions import DatasetGenerationError
+from torch import distributed
 from torchvision.datasets import CIFAR10
 from torchvision.models import ViT_H_14_Weights, ViT_L_16_Weights
 from torchvision.transforms import InterpolationMode, v2
 
 import local_utilities
-from local_utilities import ImageBatches, Progress, Report, cifar10_loaders, load_cifar10
+from local_utilities import (
+    ImageBatches,
+    Progress,
+    Report,
+    cifar10_loaders,
+    load_cifar10,
+    load_imdb,
+)
 from stand_ins.data import Digits
 from stand_ins.ladder import ROOT, read_ladder
-from tests.helpers import run
+from tests.helpers import HANG, run
 
 # torchvision asks for a redirection first, and then for the archive
 ONE_DOWNLOAD = 2
+
+# what is advised
+AGAIN = "Run the script again"
+OTHER_FOLDER = "Set the environment variable {} to a folder that you may write to."
+ROOM = "Make room on that disk, or set {} to a folder on another one."
 
 
 def md5(content: bytes) -> str:
@@ -109,15 +125,24 @@ def test_a_missing_list_of_names_is_unpacked_again(server, tmp_path):
     assert len(server.requests) == ONE_DOWNLOAD
 
 
-def test_processes_that_start_together_download_once(server):
+def test_processes_that_start_together_download_and_unpack_once(server, tmp_path, monkeypatch):
+    fetch, fetched = local_utilities.download_and_extract_archive, tmp_path / "fetched"
+
+    def noted(*args, **options):
+        with fetched.open("a") as file:
+            file.write("once\n")
+        fetch(*args, **options)
+
+    monkeypatch.setattr(local_utilities, "download_and_extract_archive", noted)
     fork = multiprocessing.get_context("fork")  # the children see the patched CIFAR10
     processes = [fork.Process(target=load_cifar10) for _ in range(4)]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(timeout=60)
+        process.join(timeout=HANG)
     assert [process.exitcode for process in processes] == [0] * 4
     assert len(server.requests) == ONE_DOWNLOAD
+    assert fetched.read_text() == "once\n"
 
 
 def test_no_network_ends_with_one_clear_message(server, tmp_path, monkeypatch):
@@ -128,16 +153,102 @@ def test_no_network_ends_with_one_clear_message(server, tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as stopped:
         load_cifar10()
     message = str(stopped.value)
-    for part in (CIFAR10.filename, CIFAR10.url, str(precious.parent), "rehearse.py"):
+    for part in (CIFAR10.filename, CIFAR10.url, str(precious.parent), AGAIN, "rehearse.py"):
         assert part in message
     assert precious.read_text() == "kept"
 
 
-def test_a_folder_that_cannot_be_written_is_told(server, tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("DATA_DIR", str(tmp_path / "file" / "data"))
-    with pytest.raises(SystemExit, match=r"could not be downloaded to .*file/data"):
+def test_intact_data_need_no_lock_and_so_no_folder_to_write_to(server, monkeypatch):
+    load_cifar10()
+    monkeypatch.setattr(local_utilities, "FileLock", None)
+    train, _ = load_cifar10()
+    assert len(train) == 20
+
+
+NO_FOLDERS = {"a file": "file", "below a file": "file/data", "not to be written": "/sys/data"}
+no_folder = pytest.mark.parametrize("name", NO_FOLDERS.values(), ids=NO_FOLDERS)
+
+
+@no_folder
+def test_without_a_folder_for_cifar10_another_one_is_advised(server, tmp_path, monkeypatch, name):
+    (tmp_path / "file").write_text("kept")
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / name))
+    with pytest.raises(SystemExit) as stopped:
         load_cifar10()
+    message = str(stopped.value)
+    assert f"could not be downloaded to {tmp_path / name}" in message
+    assert OTHER_FOLDER.format("DATA_DIR") in message
+    assert AGAIN not in message
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_on_a_full_disk_room_for_cifar10_is_advised(server, tmp_path):
+    archive = tmp_path / "data" / CIFAR10.filename
+    archive.parent.mkdir()
+    archive.symlink_to("/dev/full")
+    with pytest.raises(SystemExit) as stopped:
+        load_cifar10()
+    message = str(stopped.value)
+    assert "No space left on device" in message
+    assert ROOM.format("DATA_DIR") in message
+    assert AGAIN not in message
+
+
+@no_folder
+def test_without_a_folder_for_imdb_another_one_is_advised(tmp_path, monkeypatch, name):
+    """The library meets the folder, with a data set of one line."""
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "reviews.csv").write_text("text,label\nwell done,1\n")
+    load, files = datasets.load_dataset, str(tmp_path / "reviews.csv")
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda name, **options: load("csv", data_files=files, **options)
+    )
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / name))
+    with pytest.raises(SystemExit) as stopped:
+        load_imdb()
+    message = str(stopped.value)
+    assert f"IMDb could not be downloaded to {tmp_path / name}" in message
+    assert OTHER_FOLDER.format("DATA_DIR") in message
+    assert AGAIN not in message
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+BROKEN = DatasetGenerationError("An error occurred while generating the dataset")
+BROKEN.__cause__ = FULL
+
+
+@pytest.mark.parametrize(
+    ("error", "advice", "reason"),
+    [
+        (ConnectionError("Couldn't reach 'stanfordnlp/imdb' on the Hub"), AGAIN, "reach"),
+        (OSError("Not enough disk space. Needed: 200 MiB"), ROOM, "Not enough disk space"),
+        (BROKEN, ROOM, "No space left on device"),
+    ],
+)
+def test_what_the_datasets_library_raises_for_imdb(monkeypatch, error, advice, reason):
+    """As seen without a network, and on a disk of one megabyte."""
+
+    def fail(*args, **options):
+        raise error
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    with pytest.raises(SystemExit) as stopped:
+        load_imdb()
+    message = str(stopped.value)
+    assert reason in message
+    assert advice.format("DATA_DIR") in message
+    assert [other in message for other in (AGAIN, "Make room")].count(True) == 1
+    assert "Without IMDb:  python rehearse.py" in message
+
+
+def test_errors_of_writing_and_what_helps():
+    full = (errno.ENOSPC, errno.EDQUOT)
+    refused = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
+    for numbers, advice in [(full, ROOM), (refused, OTHER_FOLDER), ([errno.ECONNRESET], "")]:
+        for number in numbers:
+            said = local_utilities.remedy(OSError(number, ""), "DATA_DIR")
+            assert said == advice.format("DATA_DIR"), errno.errorcode[number]
+    assert local_utilities.remedy(RuntimeError("File not found or corrupted."), "DATA_DIR") == ""
 
 
 @pytest.fixture
@@ -188,17 +299,33 @@ def test_images_are_what_the_pretrained_weights_expect():
     assert labels.tolist() == digits.targets[:8]
 
 
-def test_whole_batches_are_at_least_five_times_faster_at_both_sizes():
-    process = run("benchmarks/dataloading.py", "--seconds", "0.5")
+def test_a_batch_is_prepared_as_a_whole(full_size, monkeypatch):
+    prepare, sizes = ImageBatches.__getitems__, []
+
+    def noted(self, indices):
+        sizes.append(len(indices))
+        return prepare(self, indices)
+
+    monkeypatch.setattr(ImageBatches, "__getitems__", noted)
+    for loader in cifar10_loaders(batch_size=64):
+        images, labels = next(iter(loader))
+        assert (images.shape, labels.shape) == ((64, 3, 32, 32), (64,))
+    assert sizes == [64, 64, 64]
+
+
+def test_the_benchmark_of_data_loading_prints_ratios_and_what_is_copied():
+    process = run("benchmarks/dataloading.py", "--seconds", "0.1")
     assert process.returncode == 0, process.stderr
     rows = [line.split() for line in process.stdout.splitlines()[1:]]
-    times = {(row[0], " ".join(row[1:-3])): float(row[-2].replace(",", "")) for row in rows}
-    for size in ("224", "518"):
-        assert times[size, "whole batches, enlarged as uint8"] >= 5
-        assert times[size, "whole batches, for the GPU to enlarge"] >= 5
+    copied = {(row[0], " ".join(row[1:-3])): int(row[-1].replace(",", "")) for row in rows}
+    for size in (224, 518):
+        assert copied[f"{size}", "one by one"] == 4 * 3 * size**2
+        assert copied[f"{size}", "whole batches, enlarged as uint8"] == 3 * size**2
+        assert copied[f"{size}", "whole batches, for the GPU to enlarge"] == 4 * 3 * 32**2
+    assert [row[-2] for row in rows if row[1:4] == ["one", "by", "one"]] == ["1.0", "1.0"]
 
 
-def test_without_a_gpu_a_script_stops_at_once(tmp_path):
+def test_without_a_gpu_a_script_stops(tmp_path):
     process = run(
         "03_bfloat16.py", DATA_DIR=str(tmp_path / "data"), RESULTS_DIR=str(tmp_path / "results")
     )
@@ -225,6 +352,25 @@ def test_too_few_gpus_are_told(monkeypatch):
     assert local_utilities.check_gpus(2) == 2
     with pytest.raises(SystemExit, match="needs 4 CUDA GPUs, and PyTorch finds 2"):
         local_utilities.check_gpus(4)
+
+
+def test_processes_share_the_cores(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    threads = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    for processes in (3, 16):
+        local_utilities.share_cores(processes)
+    assert threads == [2, 1]
+    assert os.environ["OMP_NUM_THREADS"] == "1"
+
+
+def test_what_can_be_done_is_named_from_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT / "08-10-vit-h14")
+    monkeypatch.setattr(sys, "argv", ["08_baseline.py"])
+    assert local_utilities.rehearsal() == "python ../rehearse.py 08-10-vit-h14/08_baseline.py"
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "own.py")])
+    assert local_utilities.rehearsal() == f"python ../rehearse.py {tmp_path / 'own.py'}"
 
 
 @pytest.fixture
@@ -255,39 +401,197 @@ def test_without_bfloat16_a_script_that_needs_it_stops(old_gpu):
     Report()
 
 
-def finished_report(loss: float):
+def test_processes_that_did_not_start_are_told(old_gpu):
+    alone = fabric("16-mixed")
+    alone.strategy.num_processes = 4
+    with pytest.raises(SystemExit, match="train with 4 processes, and only 1 of them started"):
+        Report(alone)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until its `seconds` are changed."""
+    clock = SimpleNamespace(seconds=1000.0)
+    clock.perf_counter = lambda: clock.seconds
+    monkeypatch.setattr(local_utilities, "time", clock)
+    return clock
+
+
+def set_peaks(monkeypatch, reserved: float, allocated: float, host: float | None) -> None:
+    """Let a report find these peaks, in GB."""
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: round(reserved * 1e9))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: round(allocated * 1e9))
+    monkeypatch.setattr(local_utilities, "host_peak", lambda: host)
+
+
+def finished_report(clock, loss: float) -> None:
+    """Of one epoch: 3 batches of 4 images, in 2 s each."""
     report = Report()
     report.model_created()
     progress = Progress([(None, torch.zeros(4))] * 3, "Epoch 1/1")
     for _ in progress:
         progress.show(torch.tensor(loss))
+        clock.seconds += 2
     report.end_epoch(progress, 0.5)
     report.finish(0.75)
 
 
-def test_each_run_appends_a_record(old_gpu, tmp_path, monkeypatch, capsys):
+def test_a_report_of_one_gpu(old_gpu, clock, tmp_path, monkeypatch, capsys):
+    """Two epochs of 3 batches of 4 images, which take 10 s each; then 30 s of validation."""
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "02_mixed-precision.py")])
+    report = Report(fabric("16-mixed"))
+    clock.seconds += 1000  # to create the model
+    set_peaks(monkeypatch, reserved=1.24, allocated=1.21, host=3.1)
+    report.model_created()
+    for epoch, losses in enumerate([(2.5, 2.25, 2.0), (1.5, 1.25, 1.0)]):
+        progress = Progress([(None, torch.zeros(4))] * 3, f"Epoch {epoch + 1}/2")
+        for _, loss in zip(progress, losses, strict=False):
+            progress.show(torch.tensor(loss))
+            clock.seconds += 10
+        clock.seconds += 30
+        report.end_epoch(progress, 0.5 + epoch / 4)
+    clock.seconds += 1000  # to test it
+    set_peaks(monkeypatch, reserved=5.69, allocated=5.37, host=4.2)
+    report.finish(0.875)
+
+    lines = capsys.readouterr().out.splitlines()
+    assert "GPU: Tesla T4, 15.8 GB, bfloat16: False" in lines
+    peaks = "GPU peak {} GB reserved, {} GB allocated, host peak {} GB"
+    assert f"Creating the model: {peaks.format('1.24', '1.21', '3.10')}" in lines
+    assert "Epoch 2/2: batch 3/3, loss 1.0000, 0.4 images/s" in lines
+    assert "Epoch 1: loss 2.0000, validation accuracy 50.00%" in lines
+    assert "Training and validation: 2.00 min, training 0.4 images/s" in lines
+    assert f"Whole run: {peaks.format('5.69', '5.37', '4.20')}" in lines
+    assert lines[-1] == "Test accuracy: 87.50%"
+
+    record = json.loads((tmp_path / "measured.jsonl").read_text())
+    assert {"torch", "lightning"} <= set(record.pop("versions"))
+    assert record.pop("date")
+    assert record == {
+        "script": "02_mixed-precision.py",
+        "gpu": "Tesla T4",
+        "gpus": 1,
+        "precision": "16-mixed",
+        "model_reserved_gb": 1.24,
+        "model_allocated_gb": 1.21,
+        "model_host_gb": 3.1,
+        "minutes": 2.0,
+        "loss_first": 2.5,
+        "loss_last": 1.0,
+        "val_accuracy": 0.75,
+        "images_per_second": 0.4,
+        "test_accuracy": 0.875,
+        "reserved_gb": 5.69,
+        "allocated_gb": 5.37,
+        "host_gb": 4.2,
+    }
+
+
+# of three ranks, in GB: the largest is not the first, nor always of the same rank
+RESERVED, ALLOCATED, HOST = [3.25, 5.5, 5.0], [3.0, 4.5, 4.75], [2.0, 7.5, 2.25]
+
+
+def report_of_a_rank(rank: int, folder, monkeypatch, clock) -> None:
+    """In a process of its own."""
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=3
+    )
+    set_peaks(monkeypatch, RESERVED[rank], ALLOCATED[rank], HOST[rank])
+    finished_report(clock, loss=rank + 1.0)
+
+
+def test_a_report_of_three_gpus(old_gpu, clock, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    fork, fixtures = multiprocessing.get_context("fork"), [tmp_path, monkeypatch, clock]
+    ranks = [
+        fork.Process(target=report_of_a_rank, args=[rank, *fixtures], daemon=True)
+        for rank in range(3)
+    ]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(timeout=HANG)
+    assert [rank.exitcode for rank in ranks] == [0, 0, 0]
+
+    lines = capfd.readouterr().out.splitlines()
+    assert "GPU: 3 × Tesla T4, 15.8 GB, bfloat16: False" in lines
+    for title in ("Creating the model", "Whole run"):
+        assert [line for line in lines if line.startswith(title)] == [
+            f"{title}, rank 0: GPU peak 3.25 GB reserved, 3.00 GB allocated, host peak 2.00 GB",
+            f"{title}, rank 1: GPU peak 5.50 GB reserved, 4.50 GB allocated, host peak 7.50 GB",
+            f"{title}, rank 2: GPU peak 5.00 GB reserved, 4.75 GB allocated, host peak 2.25 GB",
+        ]
+    for line in (  # the mean of their losses, the sum of their images
+        "Epoch 1/1: batch 3/3, loss 2.0000, 6.0 images/s",
+        "Epoch 1: loss 2.0000, validation accuracy 50.00%",
+        "Training and validation: 0.10 min, training 6.0 images/s",
+        "Test accuracy: 75.00%",
+    ):
+        assert lines.count(line) == 1, line
+
+    record = json.loads((tmp_path / "measured.jsonl").read_text())  # one line, of one rank
+    assert record["gpus"] == 3
+    assert (record["loss_first"], record["loss_last"]) == (2.0, 2.0)
+    assert record["images_per_second"] == 6.0
+    for prefix in ("model_", ""):
+        assert record[f"{prefix}reserved_gb"] == 5.5
+        assert record[f"{prefix}allocated_gb"] == 4.75
+        assert record[f"{prefix}host_gb"] == 7.5
+        assert record[f"{prefix}reserved_gb_by_rank"] == RESERVED
+        assert record[f"{prefix}allocated_gb_by_rank"] == ALLOCATED
+        assert record[f"{prefix}host_gb_by_rank"] == HOST
+
+
+def test_the_hosts_peak_is_in_bytes_on_a_mac_and_unknown_on_windows(old_gpu, monkeypatch, capsys):
+    usage = SimpleNamespace(ru_maxrss=2_000_000)
+    monkeypatch.setattr(local_utilities.resource, "getrusage", lambda who: usage)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert local_utilities.host_peak() == 2.048
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert local_utilities.host_peak() == 0.002
+    monkeypatch.setattr(local_utilities, "resource", None)
+    report = Report()
+    report.model_created()
+    assert report.record["model_host_gb"] is None
+    assert capsys.readouterr().out.endswith("GB allocated\n")
+
+
+def test_each_run_appends_a_record(old_gpu, clock, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "new"))
-    finished_report(2.5)
-    finished_report(float("nan"))
+    finished_report(clock, 2.5)
+    finished_report(clock, float("nan"))
     first, second = (tmp_path / "new" / "measured.jsonl").read_text().splitlines()
     record = json.loads(first)
     assert record["gpu"] == "Tesla T4"
     assert (record["loss_last"], record["test_accuracy"]) == (2.5, 0.75)
-    expected = {"reserved_gb", "allocated_gb", "host_gb", "minutes", "images_per_second"}
-    expected |= {"model_reserved_gb", "model_allocated_gb", "model_host_gb", "versions"}
-    assert expected <= set(record)
     assert "NaN" not in second
     assert json.loads(second)["loss_last"] is None
-    text = capsys.readouterr().out
-    for part in ("torchvision", "Tesla T4", "images/s", "reserved", "allocated", "75.00%"):
-        assert part in text
 
 
-def test_a_record_that_cannot_be_written_is_printed(old_gpu, tmp_path, monkeypatch, capsys):
+def test_records_lie_where_git_does_not_look(old_gpu, clock, tmp_path, monkeypatch):
+    monkeypatch.delenv("RESULTS_DIR", raising=False)
+    monkeypatch.setattr(local_utilities, "ROOT", tmp_path)
+    finished_report(clock, 2.5)
+    assert (tmp_path / "results" / "local" / "measured.jsonl").is_file()
+    assert "results/local/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+@pytest.mark.parametrize("name", [*NO_FOLDERS.values(), "full"])
+def test_a_record_that_cannot_be_written_is_printed(
+    old_gpu, clock, tmp_path, monkeypatch, capsys, name
+):
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "file"))
-    finished_report(2.5)
-    assert '"test_accuracy": 0.75' in capsys.readouterr().out
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "measured.jsonl").symlink_to("/dev/full")
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / name))
+    finished_report(clock, 2.5)
+    *_, problem, _, line = capsys.readouterr().out.splitlines()
+    assert problem.startswith("The record could not be written (")
+    advice = ROOM if name == "full" else OTHER_FOLDER
+    assert advice.format("RESULTS_DIR") in problem
+    assert json.loads(line)["test_accuracy"] == 0.75
 
 
 def test_progress_prints_lines_in_a_log_file(old_gpu, capsys):
@@ -298,6 +602,14 @@ def test_progress_prints_lines_in_a_log_file(old_gpu, capsys):
     assert lines[0].startswith("Epoch 1/1: batch 1/3, loss 1.2500, ")
     assert lines[-1].startswith("Epoch 1/1: batch 3/3, loss 1.2500, ")
     assert (progress.samples, progress.batches) == (12, 3)
+
+
+def test_progress_prints_a_line_each_half_minute(old_gpu, clock, capsys):
+    for _ in Progress([(["good", "bad"], torch.zeros(2))] * 7, "Epoch 1/1"):
+        clock.seconds += 10
+    assert capsys.readouterr().out.splitlines() == [
+        f"Epoch 1/1: batch {number}/7, 0.2 reviews/s" for number in (3, 6, 7)
+    ]
 
 
 def test_progress_shows_a_bar_on_a_terminal():
@@ -315,7 +627,7 @@ def test_progress_shows_a_bar_on_a_terminal():
         stdout=subprocess.PIPE,
         stderr=inside,
         text=True,
-        timeout=60,
+        timeout=HANG,
     )
     os.set_blocking(terminal, False)
     bar = os.read(terminal, 100_000).decode()

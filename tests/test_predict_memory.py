@@ -1,18 +1,13 @@
 """predict_memory.py: its figures, its answers, and what it refuses."""
 
 import json
-import os
-import signal
 import statistics
-import subprocess
-import sys
-import time
 
 import pytest
 
 from predict_memory import KEPT
 from stand_ins.ladder import ROOT, read_ladder
-from tests.helpers import run
+from tests.helpers import HANG, predict, predicted, run
 
 PUBLISHED = {
     row["script"]: row
@@ -31,22 +26,11 @@ HELD = [  # the rungs on one GPU whose whole run is published
 ]
 
 
-def predict(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    return run("predict_memory.py", *map(str, arguments), timeout=200, **environment)
-
-
-def predicted(*arguments: str, **environment: str) -> dict:
-    """The object that --json prints."""
-    process = predict("--json", *arguments, **environment)
-    assert process.returncode == 0, process.stderr
-    return json.loads(process.stdout)
-
-
 @pytest.fixture(scope="module")
 def ladder(tmp_path_factory) -> dict[str, dict]:
     """The whole ladder, predicted anew."""
     results = tmp_path_factory.mktemp("predicted") / "predicted.json"
-    process = run("predict_memory.py", "--results", str(results), timeout=900)
+    process = run("predict_memory.py", "--results", str(results), timeout=4 * HANG)
     assert process.returncode == 0, process.stdout + process.stderr
     assert all(rung.script.rpartition("/")[2] in process.stdout for rung in read_ladder())
     return {row["script"]: row for row in json.loads(results.read_text())}
@@ -133,26 +117,6 @@ def test_one_object_and_nothing_else_with_json():
         "peak_module", "seconds",
     ]  # fmt: skip
     assert row["fits"] is True
-    assert row["seconds"] <= 30
-
-
-def test_a_gpu_that_is_too_small_and_the_script_that_fits_it():
-    process = predict("03_bfloat16.py", "--gpu", "8")
-    assert process.returncode == 1, process.stderr
-    assert "does not fit, by" in process.stdout
-    assert "first later script that fits: 04_lower-batchsize.py" in process.stdout
-
-
-def test_batch_sizes():
-    own = predicted("03_bfloat16.py", "--batch-size", "16")["reserved_gb"]
-    assert own == RECORDED["04_lower-batchsize.py"]["reserved_gb"]
-    process = predict("03_bfloat16.py", "--fits", "12", "--json")
-    row = json.loads(process.stdout)
-    assert row["fits"]
-    assert 48 <= row["batch_size"] < 64
-    # one more does not fit
-    more = predict("03_bfloat16.py", "--gpu", "12", "--batch-size", str(row["batch_size"] + 1))
-    assert more.returncode == 1
 
 
 def test_a_thousand_ranks_share_the_parameters():
@@ -314,6 +278,9 @@ BAD = {  # what the script does, and what the message has to say
     "x = torch.ones(3).long().cuda(); x[: x.max().item()]": "line 2: a shape depends on the data",
     "def f(:": "line 2: invalid syntax",
     "import sys; sys.exit('no GPU of this kind')": "no GPU of this kind",
+    "import os; os._exit(3)": "ended its own process, with status 3",
+    "raise KeyboardInterrupt": "line 2: KeyboardInterrupt",
+    "x = '\xe9'  # in Latin-1": "line 2: (unicode error)",
     f"try: open('out.txt', 'w')\nexcept BaseException: pass\n{STEP}": "writes a file",
 }
 
@@ -322,7 +289,7 @@ BAD = {  # what the script does, and what the message has to say
 def test_what_cannot_be_predicted_is_said(tmp_path, code):
     script, scratch = tmp_path / "bad.py", tmp_path / "scratch"
     scratch.mkdir()
-    script.write_text(f"import torch\n{code}\n")
+    script.write_text(f"import torch\n{code}\n", "latin-1" if "Latin-1" in code else "utf-8")
     process = predict(script, TMPDIR=str(scratch))
     assert process.returncode == 2, process.stdout
     assert BAD[code] in process.stderr
@@ -332,47 +299,9 @@ def test_what_cannot_be_predicted_is_said(tmp_path, code):
     assert not list(scratch.iterdir())
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["nothere.py"],
-        ["03_bfloat16.py", "--gpu", "eight"],
-        ["03_bfloat16.py", "--gpu", "8", "--fits", "8"],
-        ["03_bfloat16.py", "--batch-size", "0"],
-        ["03_bfloat16.py", "--timeline", "no/such/folder.png"],
-        ["--json"],
-    ],
-)
-def test_a_command_that_makes_no_sense(arguments):
-    process = predict(*arguments)
-    assert process.returncode == 2
-    assert "error:" in process.stderr
-    assert process.stdout == ""
-
-
 def test_python_does_not_write_bytecode_beside_a_script(tmp_path):
     (tmp_path / "helper.py").write_text(STEP.replace("m = ", "import torch\nm = ", 1))
     (tmp_path / "main.py").write_text("import helper\n")
     process = predict(tmp_path / "main.py", PYTHONDONTWRITEBYTECODE="")
     assert process.returncode == 0, process.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["helper.py", "main.py"]
-
-
-def test_ctrl_c_ends_all_at_once(tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "predict_memory.py"],
-        cwd=ROOT,
-        env=os.environ | {"TMPDIR": str(tmp_path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("prediction-*")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(3)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "Stopped." in errors
-    assert not list(tmp_path.glob("prediction-*"))

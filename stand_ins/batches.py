@@ -1,0 +1,115 @@
+"""Other batch sizes than a script's own, and the largest that fits a GPU."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from stand_ins import own_number
+from stand_ins.options import Options
+from stand_ins.predicted import NoPrediction, first_batch_size, predict
+
+TRIES = 24  # predictions at most in a search
+UNMOVED = "what the peak consists of does not depend on the loader's batches"
+NUMBERS = 8  # numbers of a source that are tried at most
+
+
+def with_batch_size(script: Path, options: Options, told=None, show: bool = False) -> dict:
+    """A prediction with `options.batch_size` in place of the script's own; NoPrediction.
+
+    The script's own number is changed where it is known, else the loader's size alone; a note says
+    so, and if the peak is that of the script's own size.
+    """
+    own = _own(script, options, told)
+    options = _with_number(script, options, own["batch_size"])
+    row = _note(predict(script, options, told, show), options)
+    if own["batch_size"] != options.batch_size and _alike(own, row):
+        row["notes"].append(f"its own batches of {own['batch_size']} allocate as much: {UNMOVED}")
+    return row
+
+
+def largest_batch(script: Path, options: Options, told=None) -> Iterator[tuple[int, dict]]:
+    """Batch sizes and predictions, until the largest that fits is known; NoPrediction.
+
+    Memory grows with the batch nearly along a line, on which the next size to try lies. The search
+    ends at the data set's size, where twice the batch needs as much, and after TRIES.
+    """
+    row = _own(script, options, told)
+    own = row["batch_size"]
+    options = _with_number(script, options, own)
+    tried: dict[int, dict] = {}
+
+    def fits(size: int) -> bool:
+        again = predict(script, replace(options, batch_size=size), told)
+        tried[size] = _note(again, options)
+        return again["fits"]
+
+    low, high = 0, own
+    if options.batch_size in (None, own):
+        tried[own] = row
+    else:
+        high = options.batch_size
+        fits(high)
+    yield high, tried[high]
+    most = row["samples"] or high
+    while tried[high]["fits"] and len(tried) < TRIES:
+        if high >= most:
+            tried[high]["notes"].append(f"that is the whole data set, {most} samples, in a batch")
+            return
+        low, high = high, min(2 * high, most)
+        fits(high)
+        yield high, tried[high]
+        same = tried[low]["reserved_gb"] == tried[high]["reserved_gb"]
+        if high < most and same and _alike(tried[low], tried[high]):
+            tried[high]["notes"].append(
+                f"batches of {low} need as much: {UNMOVED}. Larger ones were not tried"
+            )
+            return
+    while high - low > 1 and len(tried) < TRIES:
+        guess = (low + high) // 2
+        if low and len(tried) % 3:  # in between, halve: the line is not quite straight
+            one, other = tried[low]["reserved_gb"], tried[high]["reserved_gb"]
+            limit = (options.gpu.memory - options.gpu.context) / 1e9
+            guess = low + int((high - low) * (limit - one) / max(other - one, 1e-9))
+            guess = min(max(guess, low + 1), high - 1)
+        if fits(guess):
+            low = guess
+        else:
+            high = guess
+        yield guess, tried[guess]
+
+
+def _own(script: Path, options: Options, told) -> dict:
+    """The prediction for the script as it is; NoPrediction if that has no loader."""
+    row = predict(script, replace(options, batch_size=None), told)
+    if row["batch_size"] is None:
+        raise NoPrediction(row["script"], "it has no DataLoader whose batch size could be changed")
+    return row
+
+
+def _with_number(script: Path, options: Options, own: int) -> Options:
+    """The options with the place of the script's own number, if one is found.
+
+    That is the one whose change reaches the loader. So it does not matter how it gets there: as an
+    option's default, a constant, or an argument.
+    """
+    for place in own_number.places(script.read_bytes(), own)[:NUMBERS]:
+        other = replace(options, number=place, batch_size=own + 1)
+        if first_batch_size(script, other) == own + 1:
+            return replace(options, number=place)
+    return options
+
+
+def _alike(row: dict, other: dict) -> bool:
+    """Whether two predictions differ by less than a thousandth, in which only inputs differ."""
+    return abs(row["allocated_gb"] - other["allocated_gb"]) < 0.001 * row["allocated_gb"]
+
+
+def _note(row: dict, options: Options) -> dict:
+    if options.number:
+        row["batch_size_line"] = options.number[0]
+    else:
+        row["notes"].append(
+            "its DataLoader was given other batches; which number of the script they come from is "
+            "not known, so that all that it computes from its own is as before"
+        )
+    return row

@@ -1,0 +1,80 @@
+"""One prediction in a process of its own."""
+
+import json
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from stand_ins.options import Options
+from stand_ins.processes import display_name, run, scratch_folder, write_json
+
+
+class NoPrediction(Exception):
+    """Nothing can be said about a script, and why."""
+
+    def __init__(self, script: str, reason: str) -> None:
+        super().__init__(f"{script}: {reason}")
+        self.script, self.reason = script, reason
+
+
+def predict(
+    script: Path,
+    options: Options,
+    told: Callable[[dict], None] | None = None,
+    show: bool = False,
+) -> dict:
+    """A script's prediction; NoPrediction, and what `run` raises.
+
+    `told` learns from time to time how far it is (see `Watched.report`); `show` lets the script's
+    own output through to standard error.
+    """
+    return {"script": display_name(script)} | _ask(script, "predict", options, told, show)
+
+
+def first_batch_size(script: Path, options: Options) -> int | None:
+    """The batch size that a script hands to its first loader; NoPrediction."""
+    return _ask(script, "first_batch_size", options, None, False)["batch_size"]
+
+
+def _ask(script: Path, question: str, options: Options, told, show: bool) -> dict:
+    with scratch_folder("prediction-") as folder:
+        status = run(_answer, folder, script, question, options, show, told=told)
+        result = folder / "result.json"
+        if not result.exists():
+            output = folder / "output.txt"
+            last = output.read_text(errors="replace").splitlines()[-5:] if output.exists() else []
+            lines = "".join(f"\n    {line}" for line in last)
+            ending = f"signal {-status}" if status < 0 else f"status {status}"
+            raise NoPrediction(
+                display_name(script), f"it ended its own process, with {ending}{lines}"
+            )
+        answer = json.loads(result.read_text())
+    if "error" in answer:
+        raise NoPrediction(display_name(script), answer["error"])
+    return answer
+
+
+def _answer(
+    folder: Path, send: Callable, script: Path, question: str, options: Options, show: bool
+) -> None:
+    """In the script's process: answer, and leave the answer in the folder."""
+    target = 2 if show else os.open(folder / "output.txt", os.O_CREAT | os.O_WRONLY)
+    for stream in (1, 2):  # the command's standard output is for the result
+        os.dup2(target, stream)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for name in ("DATA_DIR", "RESULTS_DIR", "TMPDIR", "HOME", "HF_HOME", "TORCH_HOME"):
+        os.environ[name] = str(folder)
+    tempfile.tempdir = str(folder)
+    sys.dont_write_bytecode = True
+    from tqdm import tqdm
+
+    from stand_ins import predict as answers
+
+    tqdm.set_lock(threading.RLock())  # by default a semaphore, which outlives a killed process
+    more = (send,) if question == "predict" else ()
+    answer = getattr(answers, question)(script, folder, options, *more)
+    write_json(answer, folder / "result.json")
+    os._exit(0)

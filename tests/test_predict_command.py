@@ -1,0 +1,302 @@
+"""predict_memory.py as a user meets it: what it is asked, what it answers, and when it cannot."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from stand_ins import gpus
+from stand_ins.ladder import ROOT
+from tests.helpers import HANG, predict, predicted
+
+TRAINING = """
+import torch
+
+model = torch.nn.Linear(64, 64).cuda()
+optimizer = torch.optim.SGD(model.parameters())
+
+
+def step():
+    model(torch.ones(8, 64).cuda()).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+"""
+BATCHES = """
+import argparse
+
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--batch-size", type=int, default=128)
+number = parser.parse_args().batch_size
+micro = {micro}
+data = TensorDataset(torch.zeros(1000, 256), torch.zeros(1000).long())
+model = torch.nn.Sequential(*[torch.nn.Linear(256, 256) for _ in range(9)]).cuda()
+optimizer = torch.optim.SGD(model.parameters())
+for images, labels in DataLoader(data, batch_size={size}):
+    for some, targets in zip(images.split(micro), labels.split(micro)):
+        loss = torch.nn.functional.cross_entropy(model(some.cuda()), targets.cuda())
+        loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    """A function that writes a script and returns its path."""
+
+    def write(text: str, name: str = "script.py"):
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    return write
+
+
+# --------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothere.py"], "there is no script nothere.py"),
+        (["03_bfloat16.py", "--gpu", "eight"], "'eight' is neither"),
+        (["03_bfloat16.py", "--gpu="], "'' is neither"),
+        (["03_bfloat16.py", "--fits="], "'' is neither"),
+        (["03_bfloat16.py", "--gpu", "8", "--fits", "8"], "choose one"),
+        (["03_bfloat16.py", "--batch-size", "0"], "has to be at least 1"),
+        (["03_bfloat16.py", "--time-limit", "-1"], "invalid positive value"),
+        (["03_bfloat16.py", "--timeline", "no/such/folder.png"], "cannot be written"),
+        (["03_bfloat16.py", "--timeline", "step.xyz"], "has to end in one of"),
+        (["--results", "/dev/null/rows.json"], "cannot be written"),
+        ([], "name the one script"),
+    ],
+)
+def test_what_is_asked_is_checked_before_any_work(arguments, message, tmp_path):
+    process = predict("--json", *arguments, TMPDIR=str(tmp_path))
+    if "--results" in arguments:  # which is for all of the ladder, as --json is not
+        process = predict(*arguments, TMPDIR=str(tmp_path))
+    assert process.returncode == 2
+    assert message in process.stderr
+    assert "Traceback" not in process.stderr
+    if "--results" not in arguments:
+        assert message in json.loads(process.stdout)["error"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_results_file_that_holds_something_else(tmp_path):
+    file = tmp_path / "rows.json"
+    file.write_text("[1, 2]")
+    process = predict("--results", file)
+    assert process.returncode == 2
+    assert "no file of rows" in process.stderr
+    assert file.read_text() == "[1, 2]"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "memory"),
+    [
+        ("RTX 4090", "RTX-4090", 24_564 * 2**20),
+        ("rtx4090", "RTX-4090", 24_564 * 2**20),
+        ("NVIDIA GeForce RTX 4090", "RTX-4090", 24_564 * 2**20),
+        ("Tesla T4", "T4", 15_360 * 2**20),
+        ("24", "24 GB", 24 * 10**9),
+        ("24GB", "24GB", 24 * 10**9),
+        ("24 GB", "24 GB", 24 * 10**9),
+        ("24 GiB", "24 GiB", 24 * 2**30),
+        ("0.5", "0.5 GB", 10**9 // 2),
+        ("24576 MiB", "24576 MiB", 24 * 2**30),
+    ],
+)
+def test_gpus_as_people_write_them(text, name, memory):
+    model = gpus.find(text)
+    assert (model.name, model.memory) == (name, memory)
+
+
+@pytest.mark.parametrize("text", ["", " ", "GB", "-8", "0", "nan", "inf", "1e400", "RTX", "8 TB"])
+def test_what_is_no_gpu(text):
+    with pytest.raises(ValueError, match="is neither"):
+        gpus.find(text)
+
+
+def test_a_failure_is_an_object_too(script):
+    process = predict("--json", script("raise ValueError('too hot')"))
+    assert process.returncode == 2
+    answer = json.loads(process.stdout)
+    assert answer == {
+        "script": str(script("raise ValueError('too hot')")),
+        "error": "line 1: ValueError: too hot",
+    }
+
+
+# ------------------------------------------------------------------------------ does it fit?
+
+
+def test_a_gpu_that_is_too_small_and_the_script_that_fits_it():
+    process = predict("03_bfloat16.py", "--gpu", "8")
+    assert process.returncode == 1, process.stderr
+    assert "does not fit, by" in process.stdout
+    assert "first later script that fits: 04_lower-batchsize.py" in process.stdout
+
+
+def test_a_gpu_without_bfloat16_is_told_what_it_can_run():
+    process = predict("02_mixed-precision.py", "--gpu", "T4")
+    assert process.returncode == 1, process.stderr
+    assert "passed over: 03_bfloat16, 04_" in process.stdout
+    assert "in which a T4 does not compute" in process.stdout
+    size = int(re.search(r"the largest batch that fits: (\d+)", process.stdout)[1])
+    assert 32 <= size < 64
+    assert "need no bfloat16: 01_pytorch-fp32, 01-2_pytorch-fabric, 02_" in process.stdout
+
+
+def test_batch_sizes():
+    own = predicted("03_bfloat16.py", "--batch-size", "16")["reserved_gb"]
+    assert own == predicted("04_lower-batchsize.py")["reserved_gb"]
+    row = predicted("03_bfloat16.py", "--fits", "12")
+    assert row["fits"]
+    assert 48 <= row["batch_size"] < 64
+    # one more does not fit
+    more = predict("03_bfloat16.py", "--gpu", "12", "--batch-size", row["batch_size"] + 1)
+    assert more.returncode == 1
+
+
+def test_a_scripts_own_number_is_what_another_batch_size_changes(script):
+    """Micro-batches of a quarter: twice the number is twice the activations."""
+    file = script(BATCHES.format(micro="number // 4", size="number"))
+    one = predicted(file)["breakdown_gb"]["activations"]
+    row = predicted(file, "--batch-size", "512")
+    assert row["breakdown_gb"]["activations"] == pytest.approx(4 * one, rel=0.1)
+    assert row["notes"] == []
+    assert "(the number in line 8)" in predict(file, "--batch-size", "512").stdout
+
+
+def test_what_another_batch_size_does_not_reach_is_said(script):
+    computed = script(BATCHES.format(micro="number // 4", size="number * 1 + 1"))
+    notes = predicted(computed, "--batch-size", "512")["notes"]
+    assert any("which number of the script they come from is not known" in note for note in notes)
+    fixed = script(BATCHES.format(micro="16", size="number"))
+    notes = predicted(fixed, "--batch-size", "256")["notes"]
+    assert any("batches of 128 allocate as much" in note for note in notes)
+    assert any(
+        "has only 1000 samples" in note
+        for note in predicted(fixed, "--batch-size", "2000")["notes"]
+    )
+
+
+def test_the_search_ends_with_the_data_set(script):
+    row = predicted(script(BATCHES.format(micro="number", size="number")), "--fits", "80")
+    assert row["batch_size"] == 1000
+    assert any("the whole data set, 1000 samples" in note for note in row["notes"])
+
+
+def test_not_even_one_fits(script):
+    file = script(BATCHES.format(micro="number", size="number"))
+    process = predict("--json", file, "--fits", "0.35 GB")
+    assert process.returncode == 1
+    assert "not even a batch of 1 fits" in json.loads(process.stdout)["error"]
+
+
+# --------------------------------------------------------------------- how long, and the end
+
+
+def test_a_peak_that_rises_for_ever_is_told(script):
+    file = script(
+        TRAINING + "kept = []\nwhile True:\n    step()\n    kept.append(model(model.weight))"
+    )
+    process = predict(file)
+    assert process.returncode == 2
+    assert "its peak still rises after 100 optimizer steps" in process.stderr
+
+
+def test_a_few_numbers_kept_of_each_step_are_no_growth(script):
+    kept = "kept = []\nwhile True:\n    step()\n    kept.append(model.weight.sum().detach())"
+    assert predicted(script(TRAINING + kept))["reserved_gb"] > 0
+
+
+def test_a_time_limit_is_an_option_and_says_what_was_known(script):
+    file = script(TRAINING + "import time\nstep()\nwhile True: time.sleep(1)")
+    process = predict(file, "--time-limit", "10")
+    assert process.returncode == 2
+    assert "it was not done after 10 s (--time-limit): 1 optimizer step" in process.stderr
+
+
+def test_one_script_that_fails_costs_its_own_row_only(script, tmp_path):
+    good, bad = script(TRAINING + "for _ in range(9): step()", "good.py"), script("1 / 0", "bad.py")
+    results = tmp_path / "rows.json"
+    process = predict(bad, good, "--results", results)
+    assert process.returncode == 2
+    assert "1 of 2 could not be predicted" in process.stdout
+    assert "line 1: ZeroDivisionError" in process.stdout
+    rows = {row["script"]: row for row in json.loads(results.read_text())}
+    assert rows[str(bad)]["error"] == "line 1: ZeroDivisionError: division by zero"
+    assert rows[str(good)]["reserved_gb"] > 0
+
+
+def start(*arguments: object, **options) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "predict_memory.py", *map(str, arguments)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+    )  # fmt: skip
+
+
+def test_ctrl_c_says_what_was_known(script):
+    process = start(script(TRAINING + "step()\nprint('there')\nwhile True: step"), "--show")
+    while "there" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=HANG)
+    assert process.returncode == 130
+    assert "Stopped." in errors
+    assert "Traceback" not in errors + output
+
+
+def test_ctrl_c_ends_the_ladder_and_keeps_what_is_done(tmp_path):
+    results = tmp_path / "rows.json"
+    process = start("--results", results, env=os.environ | {"TMPDIR": str(tmp_path)})
+    while "01_pytorch-fp32.py" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=HANG)
+    assert process.returncode == 130
+    assert "Stopped." in errors
+    assert "Rows kept in" in output
+    assert "01_pytorch-fp32.py" in [row["script"] for row in json.loads(results.read_text())]
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.json"]
+
+
+def test_a_terminal_shows_how_far_it_is(script):
+    own, theirs = pty.openpty()
+    seen = []
+
+    def read() -> None:
+        try:
+            while chunk := os.read(own, 4096):
+                seen.append(chunk)
+        except OSError:  # the last writer has gone
+            pass
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    loop = "import time\nfor _ in range(99):\n    step()\n    time.sleep(0.1)"
+    process = subprocess.Popen(
+        [sys.executable, "predict_memory.py", str(script(TRAINING + loop))],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=theirs, text=True,
+    )  # fmt: skip
+    os.close(theirs)
+    output, _ = process.communicate(timeout=HANG)
+    reader.join()
+    os.close(own)
+    assert process.returncode == 0
+    assert re.search(
+        rb"script.py: \w+, \d+ optimizer steps?, 0.\d\d GB reserved so far", b"".join(seen)
+    )
+    assert "predicted peaks" in output

@@ -1,0 +1,206 @@
+"""What a predicted script may not do, by Python's events and, on Linux, by the kernel."""
+
+import socket
+import subprocess
+
+import pytest
+
+from stand_ins import landlock
+from tests.helpers import run
+
+kernel = pytest.mark.skipif(not landlock.version(), reason="this kernel has no Landlock")
+
+STEP = "m = torch.nn.Linear(3, 3).cuda(); o = torch.optim.SGD(m.parameters())\n" + (
+    "for _ in range(99): m(torch.ones(3).cuda()).sum().backward(); o.step()\n"
+)
+THREAD = "import threading\nt = threading.Thread(target={}); t.start(); t.join()\n" + STEP
+MAKES = "it writes or makes a file ("
+TOLD = {  # by Python's events: what the script does, and what the message has to say
+    "sqlite": ("import sqlite3; sqlite3.connect('q.db')", "line 2: it writes a file (sqlite3"),
+    "chown": ("os.chown(__file__, 1, 1)", "line 2: it changes files (os.chown: "),
+    "xattr": ("os.setxattr(__file__, 'user.x', b'')", "line 2: it changes files (os.s"),
+    "descriptor": (
+        "os.fchmod(os.open(__file__, os.O_RDONLY), 0o777)",
+        "line 2: it changes files (os.chmod: ",
+    ),
+    "link": (
+        "import tempfile; os.link(__file__, tempfile.gettempdir() + '/link')",
+        "line 2: it changes files (os.link: ",
+    ),
+    "library": ("import ctypes\nctypes.CDLL(None)", "line 3: it calls C code (ctypes.dlopen: None"),
+    "function": (
+        "import ctypes\nctypes.pythonapi.Py_GetVersion()",
+        "line 3: it calls C code (ctypes.dlsym: Py_GetVersion",
+    ),
+    "lookup": (
+        "import socket; socket.gethostbyaddr('127.0.0.1')",
+        "line 2: it opens a connection (socket.gethostbyaddr ",
+    ),
+    "spawn": (
+        "import multiprocessing as m\nm.get_context('spawn').Process(target=print).start()",
+        "line 3: it starts a program (spawn)",
+    ),
+    "thread": (THREAD.format("lambda: open('x', 'w')"), "in a thread: line 3: it writes a file (x"),
+    "caught": (f"try: open('x', 'w')\nexcept BaseException: pass\n{STEP}", "line 2: it writes a f"),
+}
+DENIED = {  # by the kernel alone
+    "fifo": ("os.mkfifo('x')", f"line 2: {MAKES}PermissionError: "),
+    "node": ("os.mknod('x')", f"line 2: {MAKES}PermissionError: "),
+    "jit": (
+        "torch.jit.save(torch.jit.script(torch.nn.Linear(3, 3)), 'x')",
+        f"line 2: {MAKES}RuntimeError: ",
+    ),
+    "writer": ("torch._C.PyTorchFileWriter('x')", f"line 2: {MAKES}RuntimeError: "),
+    "attach": (
+        "import sqlite3; sqlite3.connect(':memory:').execute('attach \"x\" as x')",
+        "line 2: OperationalError: unable to open database: x",
+    ),
+    "made-in-thread": (
+        THREAD.format("lambda: os.mkfifo('x')"),
+        f"in a thread: line 3: {MAKES}PermissionError: ",
+    ),
+}
+ALLOWED = """
+import ctypes, multiprocessing, socket, sqlite3, tempfile
+from multiprocessing import shared_memory
+
+with tempfile.TemporaryDirectory() as folder:
+    os.makedirs(f"{folder}/a/b")
+    with open(f"{folder}/a/b/c", "w") as file:
+        file.write("x")
+    os.chmod(f"{folder}/a/b/c", 0o600)
+    os.replace(f"{folder}/a/b/c", f"{folder}/c")
+    os.mkfifo(f"{folder}/fifo")
+    sqlite3.connect(f"{folder}/q.db").execute("create table t(a)")
+    torch.jit.save(torch.jit.script(torch.nn.Linear(3, 3)), f"{folder}/model.pt")
+with tempfile.TemporaryFile() as file:
+    file.write(b"x")
+    file.truncate(0)
+sqlite3.connect(":memory:").execute("create table t(a)")
+with open(os.devnull, "w") as nowhere, open(__file__) as itself:
+    nowhere.write(itself.read())
+multiprocessing.get_context("spawn").Lock()
+memory = shared_memory.SharedMemory(create=True, size=10)
+memory.close()
+memory.unlink()
+left, right = socket.socketpair()
+left.sendmsg([b"x"])
+(ctypes.c_float * 3)()
+torch.ops.load_library(torch._C.__file__)
+"""
+# What `transformers` brings along starts a thread when it is imported; read by the stand-ins.
+THREADS = """
+import sys, transformers
+torch.ones(3, requires_grad=True).cuda().sum().backward()
+states = [open(f"/proc/self/task/{task}/status").read() for task in os.listdir("/proc/self/task")]
+bound = ["NoNewPrivs:\\t1" in state for state in states]
+sys.exit(f"{len(bound) > 2} {all(bound)}")
+"""
+OLD_KERNEL = "from stand_ins import landlock\nlandlock.CREATE_RULESET = 9999\n"
+
+
+def predict(folder, codes: dict[str, str], **environment) -> subprocess.CompletedProcess:
+    """Predict scripts, whose working directory is the folder, in one run of the command."""
+    scripts = [folder / f"{name}.py" for name in codes]
+    for script, code in zip(scripts, codes.values()):
+        script.write_text(f"import os, torch; os.chdir({str(folder)!r})\n{code}\n")
+    process = run("predict_memory.py", *map(str, scripts), timeout=900, **environment)
+    assert "Traceback" not in process.stdout + process.stderr
+    return process
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory) -> str:
+    """What the command says of scripts that it refuses."""
+    folder = tmp_path_factory.mktemp("refused")
+    codes = {name: code for name, (code, _) in (TOLD | DENIED).items()}
+    process = predict(folder, codes)
+    assert process.returncode == 2
+    if landlock.version():
+        assert sorted(path.stem for path in folder.iterdir()) == sorted(codes)
+    return process.stdout + process.stderr
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_what_python_tells_is_refused(refused, name):
+    assert f"/{name}.py: {TOLD[name][1]}" in refused
+
+
+@kernel
+@pytest.mark.parametrize("name", DENIED)
+def test_what_python_does_not_tell_is_refused_by_the_kernel(refused, name):
+    assert f"/{name}.py: {DENIED[name][1]}" in refused
+
+
+def test_without_landlock_the_events_alone_refuse(tmp_path):
+    """On a kernel that does not know the system call. Pipes are made then, as the page says."""
+    (tmp_path / "sitecustomize.py").write_text(OLD_KERNEL)
+    path = f"{tmp_path}:{landlock.__file__.rpartition('/stand_ins')[0]}"
+    codes = {name: TOLD[name][0] for name in ("sqlite", "thread")}
+    codes["fifo"] = f"os.mkfifo('x')\n{STEP}"
+    process = predict(tmp_path, codes, PYTHONPATH=path)
+    assert process.returncode == 2
+    for name in ("sqlite", "thread"):
+        assert f"/{name}.py: {TOLD[name][1]}" in process.stdout + process.stderr
+    assert "/fifo.py: " not in process.stdout + process.stderr
+    assert (tmp_path / "x").is_fifo()
+
+
+def test_reading_and_scratch_files_are_allowed(tmp_path):
+    process = predict(tmp_path, {"allowed": ALLOWED + STEP})
+    assert process.returncode == 0, process.stderr
+
+
+@kernel
+def test_no_thread_is_left_out(tmp_path):
+    process = predict(tmp_path, {"threads": THREADS})
+    assert process.stderr.endswith("it stopped by itself: True True\n")
+
+
+KERNEL = """
+import os, socket, sys
+from pathlib import Path
+from stand_ins import landlock
+
+folder = Path(sys.argv[1])
+inside = folder / "inside"
+inside.mkdir()
+(folder / "old").write_text("old")
+assert landlock.restrict(inside)
+
+def denied(act, *arguments):
+    try:
+        act(*arguments)
+    except PermissionError:
+        return True
+
+(inside / "folder").mkdir()
+(inside / "file").write_text((folder / "old").read_text())
+if landlock.version() >= 2:
+    os.rename(inside / "file", inside / "folder/file")
+assert denied((folder / "new").write_text, "new")
+assert denied((folder / "new").mkdir)
+assert denied((folder / "old").write_text, "new")
+assert denied((folder / "old").unlink)
+assert denied((folder / "link").symlink_to, "old")
+assert denied(os.rename, folder / "old", folder / "new")
+assert denied(os.truncate, folder / "old", 0) or landlock.version() < 3
+assert denied(os.posix_spawn, sys.executable, [sys.executable, "-c", ""], {})
+server = ("127.0.0.1", int(sys.argv[2]))
+assert denied(socket.socket().connect, server) or landlock.version() < 4
+assert denied(socket.socket().bind, ("127.0.0.1", 0)) or landlock.version() < 4
+child = os.fork()
+if not child:
+    os._exit(0 if denied((folder / "new").mkdir) else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@kernel
+def test_the_kernels_rules(tmp_path):
+    """Each right by itself, in a process without the events."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        process = run("-c", KERNEL, str(tmp_path), str(server.getsockname()[1]))
+    assert process.returncode == 0, process.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["inside", "old"]
+    assert (tmp_path / "old").read_text() == "old"
