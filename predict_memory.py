@@ -10,6 +10,11 @@ docs/how-prediction-works.md). GB are 1e9 bytes. Exit status: 0, 1 if it does no
 can be said.
 """
 
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing to tell or to tidy up yet
+
 import argparse
 import importlib.util
 import json
@@ -326,9 +331,9 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
 
 def main() -> int:
     asked, options = read_options(sys.argv[1:])
-    end_as_after_ctrl_c()
     name = display_name(asked.scripts[0])
     try:
+        end_as_after_ctrl_c()
         start_forkserver("stand_ins.predict")
         if len(asked.scripts) == 1:
             return predict_one(asked.scripts[0], asked, options)

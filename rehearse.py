@@ -213,11 +213,11 @@ def main() -> int:
     except ValueError as error:
         parser.error(str(error))
 
-    end_as_after_ctrl_c()
     on_terminal = sys.stdout.isatty() and not options.show
     start, ran, stand_ins, stopped, status = time.monotonic(), [], {}, "", 0
     print(table_line(heading for _, heading, _, _ in COLUMNS), flush=True)
     try:
+        end_as_after_ctrl_c()
         start_forkserver("stand_ins.run")
         for place, script in enumerate(scripts, 1):
             if on_terminal:

@@ -15,7 +15,7 @@ from torch import nn
 from predict_memory import predict
 from stand_ins.ladder import ROOT
 from stand_ins.options import Options
-from stand_ins.processes import end_forkserver, write_json
+from stand_ins.processes import end_forkserver, start_forkserver, write_json
 
 RESULTS = ROOT / "results" / "without_effect.json"
 HEADS = {  # what stands before the loss: rows, width, classes
@@ -51,6 +51,7 @@ CHUNKS = {"in one piece": 1, "in 16 chunks": 16}
 def losses() -> dict[str, dict[str, float]]:
     """Predicted GB (allocated, on the GPU) of head, loss and gradients alone, by head."""
     found = {}
+    start_forkserver("stand_ins.predict")
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "head.py"
         for title, (rows, width, classes) in HEADS.items():

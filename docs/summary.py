@@ -14,12 +14,13 @@ def lines(local: Path = LOCAL) -> list[str]:
     published = rows_by_script(ROOT / "results" / "published.json")
     found = {name: rows_by_script(local / f"{name}.json") for name in MADE_BY}
     table = [
-        f"{'':28s}  {'GPU memory, reserved':>27s}   {'test accuracy':>31s}",
-        f"{'script':28s}  {'predicted':>16s}  {'published':>9s}   {'rehearsed':>20s}  "
+        f"{'':28s}  {'GPU memory, reserved':>27s}   {'test accuracy':>41s}",
+        f"{'script':28s}  {'predicted':>16s}  {'published':>9s}   {'rehearsed':>30s}  "
         f"{'published':>9s}",
     ]
-    failed, absent = [], {name: [] for name in MADE_BY}
-    for rung in read_ladder():
+    missing, absent = [], {name: [] for name in MADE_BY}
+    ladder = read_ladder()
+    for rung in ladder:
         known = published.get(rung.script, {})
         whole = "gb" in known and "what" not in known
         memory = f"{known['gb']:.2f} GB" if whole else ""
@@ -30,19 +31,20 @@ def lines(local: Path = LOCAL) -> list[str]:
             if row is None:
                 absent[name].append(rung.script)
             elif "error" in row:
-                failed.append(f"{rung.script} could not be {name}: {row['error']}")
+                missing.append(f"{rung.script} could not be {name}: {row['error']}")
             else:
                 good[name] = row
         predicted = memory_of(good.get("predicted"))
         rehearsed = rehearsed_cells(good["rehearsed"])[1] if "rehearsed" in good else ""
         table.append(
             f"{rung.script.rpartition('/')[2]:28s}  {predicted:>16s}  {memory:>9s}   "
-            f"{rehearsed:>20s}  {accuracy:>9s}"
+            f"{rehearsed:>30s}  {accuracy:>9s}"
         )
     for name, scripts in absent.items():
         if scripts:
-            failed.append(f"Not {name} yet (python {MADE_BY[name]}): {', '.join(scripts)}")
-    return table + failed
+            names = ", ".join(scripts) if len(scripts) < len(ladder) else "all scripts"
+            missing.append(f"Not {name} yet (python {MADE_BY[name]}): {names}")
+    return [*table, "", *missing] if missing else table
 
 
 if __name__ == "__main__":
