@@ -14,7 +14,7 @@ READY := .venv/installed
 
 ladder: $(READY)
 	@failed=0; \
-	for command in rehearse.py predict_memory.py '-m docs.summary'; do \
+	for command in rehearse.py predict_memory.py '-m ladder.summary'; do \
 		echo "$(PYTHON) $$command"; \
 		$(PYTHON) $$command || { [ $$? != 130 ] || exit 130; failed=1; }; \
 	done; \
@@ -28,9 +28,9 @@ lint: $(READY)
 	$(PYTHON) -m ruff format --check .
 
 results: $(READY)
-	$(PYTHON) -m docs.record
-	$(PYTHON) -m docs.figures
-	$(PYTHON) -m docs.generate
+	$(PYTHON) -m ladder.record
+	$(PYTHON) -m ladder.figures
+	$(PYTHON) -m ladder.pages
 
 $(READY): $(wildcard requirements*.txt)
 	@$(BASE_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

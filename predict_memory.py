@@ -25,11 +25,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from stand_ins import answers, batches, gpus, rows
-from stand_ins.ladder import ROOT, LadderError, family, needs_bfloat16, read_ladder
-from stand_ins.options import Options
-from stand_ins.predicted import NoPrediction, predict
-from stand_ins.processes import (
+from ladder import rows
+from ladder.processes import (
     Ended,
     UnknownScript,
     display_name,
@@ -39,6 +36,10 @@ from stand_ins.processes import (
     find_scripts,
     start_forkserver,
 )
+from ladder.rungs import ROOT, LadderError, family, needs_bfloat16, read_ladder
+from prediction import answers, batches, gpus
+from prediction.options import Options
+from prediction.process import NoPrediction, predict
 
 RESULTS = rows.LOCAL / "predicted.json"
 NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "tqdm", "watermark", "matplotlib")
@@ -174,7 +175,7 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
     else:
         row = one(script, options, asked.show)
     if asked.timeline:
-        from docs import figures
+        from ladder import figures
 
         drawn = f"one step's memory is drawn in {asked.timeline}"
         try:
@@ -315,7 +316,7 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         model = gpus.find(asked.gpu if gpu else asked.fits) if gpu or fits else gpus.DEFAULT
         asked.scripts = find_scripts(asked.script)
         if asked.timeline:
-            from docs import figures
+            from ladder import figures
 
             figures.check(asked.timeline)
         if len(asked.scripts) > 1:
@@ -334,7 +335,7 @@ def main() -> int:
     name = display_name(asked.scripts[0])
     try:
         end_as_after_ctrl_c()
-        start_forkserver("stand_ins.predict")
+        start_forkserver("prediction.predict")
         if len(asked.scripts) == 1:
             return predict_one(asked.scripts[0], asked, options)
         return predict_ladder(asked.scripts, options, asked.results)

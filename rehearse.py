@@ -4,7 +4,7 @@
     python rehearse.py 03_bfloat16.py           one script, or several
     python rehearse.py --show 03_bfloat16.py    with the script's own output
 
-Stand-ins take the place of GPUs, data and pretrained models (see stand_ins/); a script for several
+Stand-ins take the place of GPUs, data and pretrained models (see rehearsal/); a script for several
 GPUs runs in several processes. The rows of the table are kept in results/local/rehearsed.json.
 Exit status: 0, also of a training that learned nothing; 1 if a script failed; 2 if nothing can be
 done; 130 after Ctrl-C.
@@ -28,9 +28,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from stand_ins import rows
-from stand_ins.ladder import LadderError, read_ladder
-from stand_ins.processes import (
+from ladder import rows
+from ladder.processes import (
     Ended,
     UnknownScript,
     display_name,
@@ -41,6 +40,7 @@ from stand_ins.processes import (
     scratch_folder,
     start_forkserver,
 )
+from ladder.rungs import LadderError, read_ladder
 
 RESULTS = rows.LOCAL / "rehearsed.json"
 NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "tqdm", "watermark")
@@ -101,7 +101,7 @@ def run_script(folder: Path, send: Callable, script: Path, output: Path | None) 
     """In a process of its own: run the script, with its output in a file or as it is."""
     from tqdm import tqdm
 
-    from stand_ins.run import main
+    from rehearsal.run import main
 
     target = os.open(output or os.devnull, os.O_CREAT | os.O_RDWR)
     for stream in (1, 2) if output else (0,):
@@ -218,7 +218,7 @@ def main() -> int:
     print(table_line(heading for _, heading, _, _ in COLUMNS), flush=True)
     try:
         end_as_after_ctrl_c()
-        start_forkserver("stand_ins.run")
+        start_forkserver("rehearsal.run")
         for place, script in enumerate(scripts, 1):
             if on_terminal:
                 print(f"{place} of {len(scripts)}: {script.name} …", end="", flush=True)

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from stand_ins.ladder import ROOT
+from ladder.rungs import ROOT
 
 HANG = 900  # seconds after which a test takes something for hanging: no limit on what is slow
 ASLEEP = 4 * HANG  # seconds that a process sleeps which a test expects to be ended

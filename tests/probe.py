@@ -16,7 +16,7 @@ from lightning import Fabric
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torchvision.models.vision_transformer import VisionTransformer
 
-from stand_ins import data, hardware, weights
+from rehearsal import data, hardware, weights
 
 script, images, precision, out = sys.argv[1:]
 hardware.install()

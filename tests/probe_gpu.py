@@ -7,8 +7,8 @@ import sys
 import torch
 import torch.nn.functional as F
 
-from stand_ins import gpu, gpus
-from stand_ins.tracker import Tracker
+from prediction import gpu, gpus
+from prediction.tracker import Tracker
 
 (precision,) = sys.argv[1:]
 alive, peak = {}, [0, {}]

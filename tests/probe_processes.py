@@ -7,7 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from stand_ins.processes import Ended, end_all, run, scratch_folder, start_forkserver
+from ladder.processes import Ended, end_all, run, scratch_folder, start_forkserver
 from tests.helpers import ASLEEP
 
 

@@ -38,8 +38,8 @@ from torch.utils.data import DataLoader, DistributedSampler
 from torchvision.models import vision_transformer
 from torchvision.models.vision_transformer import EncoderBlock
 
-from stand_ins import data, hardware, language, weights
-from stand_ins.observer import _held
+from rehearsal import data, hardware, language, weights
+from rehearsal.observer import _held
 
 script, out, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 hardware.install(2)
@@ -222,4 +222,4 @@ torch.save(seen, f"{out}/rank-{os.environ.get('RANK', '0')}.pt")
 if dist.is_initialized():
     dist.destroy_process_group()
 sys.stdout.flush()
-os._exit(0)  # as stand_ins/run.py does: a thread of gloo's can abort Python's shutdown
+os._exit(0)  # as rehearsal/run.py does: a thread of gloo's can abort Python's shutdown

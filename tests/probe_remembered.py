@@ -5,8 +5,8 @@ import json
 import torch
 import torch.nn.functional as F
 
-from stand_ins import gpu, gpus
-from stand_ins.tracker import Tracker
+from prediction import gpu, gpus
+from prediction.tracker import Tracker
 
 mode = gpu.install(Tracker(), gpus.DEFAULT, 1)
 

@@ -11,8 +11,8 @@ import sys
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stand_ins import gpu, gpus, peaks
-from stand_ins.tracker import Tracker
+from prediction import gpu, gpus, peaks
+from prediction.tracker import Tracker
 
 (how,) = sys.argv[1:]
 

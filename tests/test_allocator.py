@@ -7,7 +7,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from stand_ins.allocator import CachingAllocator, OutOfMemory
+from prediction.allocator import CachingAllocator, OutOfMemory
 
 MIB = 2**20
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from benchmarks import without_effect
-from docs.combining import NOTES
-from stand_ins.ladder import ROOT
+from ladder.combining import NOTES
+from ladder.rungs import ROOT
 from tests import combining
 from tests.helpers import run
 
@@ -18,7 +18,7 @@ CELLS = {tuple(cell["pair"]): cell for cell in TRIED["pairs"]}
 def again(tmp_path_factory) -> dict[tuple, dict]:
     """All pairs, tried anew in processes of their own."""
     path = tmp_path_factory.mktemp("combining") / "combining.json"
-    process = run("-m", "tests.combining", str(path))
+    process = run("-m", "benchmarks.pairs", str(path))
     assert process.returncode == 0, process.stderr
     return {tuple(cell["pair"]): cell for cell in json.loads(path.read_text())["pairs"]}
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from stand_ins.ladder import ROOT
+from ladder.rungs import ROOT
 from tests.helpers import ASLEEP, HANG, alive, run, wait_until
 
 SHARDED = ROOT / "08-10-vit-h14" / "08a_fsdp-defaults.py"
@@ -75,7 +75,7 @@ def test_when_a_rank_dies_all_end(tmp_path, case):
     line = f"            print('now', flush=True)\n            {CASES[case]}\n"
     script, log = broken(tmp_path, TRAINING, line), tmp_path / "output.txt"
     folder = {"DATA_DIR": str(tmp_path), "RESULTS_DIR": str(tmp_path)}
-    command = ["-m", "stand_ins.run", script, str(tmp_path)]
+    command = ["-m", "rehearsal.run", script, str(tmp_path)]
     with log.open("w") as file, started(*command, output=file, **folder) as process:
         process.wait(timeout=HANG)
         wait_until(lambda: not members(process.pid))
@@ -114,7 +114,7 @@ def busy_port():
 
 def test_a_port_in_use_is_told_and_nothing_starts(tmp_path, busy_port):
     with started(
-        "-m", "stand_ins.run", str(SHARDED), str(tmp_path),
+        "-m", "rehearsal.run", str(SHARDED), str(tmp_path),
         MASTER_PORT=str(busy_port), DATA_DIR=str(tmp_path), RESULTS_DIR=str(tmp_path),
     ) as process:  # fmt: skip
         output, _ = process.communicate(timeout=HANG)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from stand_ins.ladder import ROOT, LadderError, changed, code, diff, read_ladder
+from ladder.rungs import ROOT, LadderError, changed, code, diff, read_ladder
 
 LADDER = read_ladder()
 # The most lines a rung may add and remove, docstring aside.
@@ -158,7 +158,7 @@ def copy_ladder(tmp_path, monkeypatch):
     for rung in LADDER:
         (tmp_path / rung.script).parent.mkdir(exist_ok=True)
         (tmp_path / rung.script).write_text((ROOT / rung.script).read_text())
-    monkeypatch.setattr("stand_ins.ladder.ROOT", tmp_path)
+    monkeypatch.setattr("ladder.rungs.ROOT", tmp_path)
 
 
 @pytest.mark.parametrize(

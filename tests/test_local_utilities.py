@@ -29,6 +29,7 @@ from torchvision.models import ViT_H_14_Weights, ViT_L_16_Weights
 from torchvision.transforms import InterpolationMode, v2
 
 import local_utilities
+from ladder.rungs import ROOT, read_ladder
 from local_utilities import (
     ImageBatches,
     Progress,
@@ -37,8 +38,7 @@ from local_utilities import (
     load_cifar10,
     load_imdb,
 )
-from stand_ins.data import Digits
-from stand_ins.ladder import ROOT, read_ladder
+from rehearsal.data import Digits
 from tests.helpers import HANG, run
 
 # torchvision asks for a redirection first, and then for the archive

@@ -11,8 +11,8 @@ import threading
 
 import pytest
 
-from stand_ins import gpus
-from stand_ins.ladder import ROOT
+from ladder.rungs import ROOT
+from prediction import gpus
 from tests.helpers import HANG, predict, predicted
 
 TRAINING = """

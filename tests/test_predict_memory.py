@@ -5,8 +5,8 @@ import statistics
 
 import pytest
 
+from ladder.rungs import ROOT, read_ladder
 from predict_memory import KEPT
-from stand_ins.ladder import ROOT, read_ladder
 from tests.helpers import HANG, predict, predicted, run
 
 PUBLISHED = {

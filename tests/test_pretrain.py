@@ -3,9 +3,9 @@
 import torch
 from safetensors.torch import load_file
 
-from stand_ins import pretrain
-from stand_ins.glyphs import load_glyphs, sample
-from stand_ins.weights import small_vit
+from rehearsal import pretrain
+from rehearsal.glyphs import load_glyphs, sample
+from rehearsal.weights import small_vit
 
 
 def test_glyphs_look_like_counted_bitmaps():

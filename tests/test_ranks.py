@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch.distributed.fsdp.wrap import _recursive_wrap, size_based_auto_wrap_policy
 from torchvision.models import vit_h_14
 
-from stand_ins import language
-from stand_ins.ladder import ROOT
+from ladder.rungs import ROOT
+from rehearsal import language
 from tests.helpers import run
 
 FOLDER = "08-10-vit-h14/"

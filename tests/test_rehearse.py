@@ -13,9 +13,9 @@ from collections import Counter
 
 import pytest
 
+from ladder.rows import LOCAL
+from ladder.rungs import ROOT, read_ladder
 from rehearse import RESULTS, learned, summary
-from stand_ins.ladder import ROOT, read_ladder
-from stand_ins.rows import LOCAL
 from tests.helpers import ASLEEP, HANG, alive, run, wait_until
 
 SCRIPTS = [rung.script for rung in read_ladder()]
@@ -202,7 +202,14 @@ def test_scripts_that_fail_cost_the_others_nothing(mishaps):
 def test_nothing_of_ours_and_no_library_s_warning_is_shown(mishaps):
     _, process = mishaps
     output = process.stdout + process.stderr
-    for ours in ("stand_ins", "runpy", "multiprocessing", "KernelPreference", "Process Fork"):
+    for ours in (
+        "rehearsal/",
+        "ladder/",
+        "runpy",
+        "multiprocessing",
+        "KernelPreference",
+        "Process Fork",
+    ):
         assert ours not in output, output
 
 
@@ -244,7 +251,7 @@ def test_a_training_that_learns_nothing_is_said(tmp_path):
 ACCURACY = """
 import torch
 from torchmetrics import Accuracy
-from stand_ins.observer import Observer
+from rehearsal.observer import Observer
 
 observer = Observer()
 observer.install()

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torchvision.models import vit_h_14
 
-from docs import generate, markers, record, summary
-from stand_ins.ladder import ROOT
+from ladder import markers, pages, record, summary
+from ladder.rungs import ROOT
 from tests.helpers import run
 
 README = (ROOT / "README.md").read_text()
@@ -19,7 +19,7 @@ COMMANDS = "\n".join(re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTI
 
 
 def test_generated_pages_are_up_to_date():
-    for path, text in generate.pages().items():
+    for path, text in pages.pages().items():
         assert path.read_text() == text, f"{path.name} is out of date: run make results"
 
 
@@ -127,9 +127,9 @@ def test_the_summary_says_what_is_missing_and_why(tmp_path):
 @pytest.mark.parametrize(
     ("statuses", "called", "status"),
     [
-        ("0 0 0", ["rehearse.py", "predict_memory.py", "-m docs.summary"], 0),
-        ("1 0 0", ["rehearse.py", "predict_memory.py", "-m docs.summary"], 2),
-        ("0 2 0", ["rehearse.py", "predict_memory.py", "-m docs.summary"], 2),
+        ("0 0 0", ["rehearse.py", "predict_memory.py", "-m ladder.summary"], 0),
+        ("1 0 0", ["rehearse.py", "predict_memory.py", "-m ladder.summary"], 2),
+        ("0 2 0", ["rehearse.py", "predict_memory.py", "-m ladder.summary"], 2),
         ("130 0 0", ["rehearse.py"], 2),  # Ctrl-C
     ],
 )

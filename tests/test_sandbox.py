@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from stand_ins import landlock
+from prediction import landlock
 from tests.helpers import run
 
 kernel = pytest.mark.skipif(not landlock.version(), reason="this kernel has no Landlock")
@@ -96,7 +96,7 @@ states = [open(f"/proc/self/task/{task}/status").read() for task in os.listdir("
 bound = ["NoNewPrivs:\\t1" in state for state in states]
 sys.exit(f"{len(bound) > 2} {all(bound)}")
 """
-OLD_KERNEL = "from stand_ins import landlock\nlandlock.CREATE_RULESET = 9999\n"
+OLD_KERNEL = "from prediction import landlock\nlandlock.CREATE_RULESET = 9999\n"
 
 
 def predict(folder, codes: dict[str, str], **environment) -> subprocess.CompletedProcess:
@@ -135,7 +135,7 @@ def test_what_python_does_not_tell_is_refused_by_the_kernel(refused, name):
 def test_without_landlock_the_events_alone_refuse(tmp_path):
     """On a kernel that does not know the system call. Pipes are made then, as the page says."""
     (tmp_path / "sitecustomize.py").write_text(OLD_KERNEL)
-    path = f"{tmp_path}:{landlock.__file__.rpartition('/stand_ins')[0]}"
+    path = f"{tmp_path}:{landlock.__file__.rpartition('/prediction')[0]}"
     codes = {name: TOLD[name][0] for name in ("sqlite", "thread")}
     codes["fifo"] = f"os.mkfifo('x')\n{STEP}"
     process = predict(tmp_path, codes, PYTHONPATH=path)
@@ -160,7 +160,7 @@ def test_no_thread_is_left_out(tmp_path):
 KERNEL = """
 import os, socket, sys
 from pathlib import Path
-from stand_ins import landlock
+from prediction import landlock
 
 folder = Path(sys.argv[1])
 inside = folder / "inside"

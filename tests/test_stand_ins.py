@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from stand_ins import hardware
-from stand_ins.data import Digits
-from stand_ins.ladder import ROOT
-from stand_ins.weights import CHECKPOINT, small_vit
+from ladder.rungs import ROOT
+from rehearsal import hardware
+from rehearsal.data import Digits
+from rehearsal.weights import CHECKPOINT, small_vit
 from tests.helpers import run
 
 README = (ROOT / "README.md").read_text()

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from stand_ins.weights import FEATURES
+from rehearsal.weights import FEATURES
 from tests.helpers import run
 
 FEW, MANY = 11, 114  # of which 10 and 103 are for training: 103 = 6 batches of 16, and one of 7

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from stand_ins import own_number
-from stand_ins.options import Options
-from stand_ins.predicted import NoPrediction, first_batch_size, predict
+from prediction import own_number
+from prediction.options import Options
+from prediction.process import NoPrediction, first_batch_size, predict
 
 TRIES = 24  # predictions at most in a search
 UNMOVED = "what the peak consists of does not depend on the loader's batches"

@@ -24,9 +24,9 @@ from torch.distributed.tensor import DTensor
 from torch.utils import _foreach_utils
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from stand_ins.gpus import Model
-from stand_ins.remembered import NOTHING, Results
-from stand_ins.tracker import Tracker
+from prediction.gpus import Model
+from prediction.remembered import NOTHING, Results
+from prediction.tracker import Tracker
 
 aten = torch.ops.aten
 CUDA = torch.device("cuda:0")

@@ -1,4 +1,4 @@
-"""Pretrain the stand-in model on digit glyphs: `python -m stand_ins.pretrain`.
+"""Pretrain the stand-in model on digit glyphs: `python -m rehearsal.pretrain`.
 
 Writes vit_digits.safetensors and its log, vit_digits.log, beside this file. Takes about a quarter
 of an hour on two cores. Of the UCI digits, on which the model is later finetuned, none is used for
@@ -14,9 +14,9 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from local_utilities import PIXEL_MEAN, PIXEL_STD
-from stand_ins.data import as_rgb
-from stand_ins.glyphs import load_glyphs, sample
-from stand_ins.weights import CHECKPOINT, FEATURES, WIDTH, small_vit
+from rehearsal.data import as_rgb
+from rehearsal.glyphs import load_glyphs, sample
+from rehearsal.weights import CHECKPOINT, FEATURES, WIDTH, small_vit
 
 STEPS, BATCH, RATE = 1600, 128, 1e-3
 GAIN = 6.0  # see `adapt_to_small_steps`

@@ -1,6 +1,6 @@
 """Language models, tokenizers and reviews by their shapes: nothing from a model hub is needed."""
 
-from stand_ins import language
+from rehearsal import language
 
 # Models whose sizes are the defaults of their configuration class in transformers, by the last part
 # of their names on the hub: model_type, what differs from the defaults, and the longest input.

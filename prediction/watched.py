@@ -7,8 +7,8 @@ from one optimizer step to the next.
 import time
 from collections.abc import Callable
 
-from stand_ins import peaks
-from stand_ins.allocator import CachingAllocator
+from prediction import peaks
+from prediction.allocator import CachingAllocator
 
 NUMBERS = (
     4096  # bytes by which a peak may rise from step to step: so much take a few logged numbers

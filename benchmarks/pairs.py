@@ -1,6 +1,6 @@
 """Train a small network on the CPU with two techniques at once, and compare with plain training.
 
-    python -m tests.combining [FILE]      all pairs, kept in results/combining.json
+    python -m benchmarks.pairs [FILE]      all pairs, kept in results/combining.json
 
 A pair is tried as one would write it down, technique by technique, and where that goes wrong once
 more with the care that helps, if any does. What "plain" gives is computed without any of the
@@ -34,9 +34,9 @@ from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 from torch.utils.checkpoint import checkpoint
 from torchao.optim import AdamW8bit
 
-from stand_ins import hardware
-from stand_ins.ladder import ROOT
-from stand_ins.processes import write_json
+from ladder.processes import write_json
+from ladder.rungs import ROOT
+from rehearsal import hardware
 
 RESULTS = ROOT / "results" / "combining.json"
 TECHNIQUES = {

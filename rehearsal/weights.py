@@ -12,7 +12,7 @@ from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy
 from torchvision.models import WeightsEnum
 from torchvision.models.vision_transformer import VisionTransformer
 
-from stand_ins import used
+from rehearsal import used
 
 CHECKPOINT = Path(__file__).with_name("vit_digits.safetensors")
 WIDTH = 96

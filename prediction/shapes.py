@@ -12,9 +12,9 @@ from torch.utils.data import dataloader as torch_dataloader
 from torchvision.datasets import VisionDataset
 from torchvision.models import WeightsEnum
 
-from stand_ins.gpu import Gpu
-from stand_ins.options import Options
-from stand_ins.watched import QUIET, Watched, rose
+from prediction.gpu import Gpu
+from prediction.options import Options
+from prediction.watched import QUIET, Watched, rose
 
 PASSES = 4  # backward passes of accumulation, with which a step without a new peak counts as two
 DATASETS = {  # name in torchvision: images for training, for testing, shape of one, classes

@@ -1,7 +1,7 @@
 """Rows of results: one for each script, in a JSON file. A row with an "error" is a failed script's.
 
 What a user's commands find is kept in results/local/, which git ignores; `make results` takes it
-over into results/ (docs/record.py).
+over into results/ (ladder/record.py).
 """
 
 import json
@@ -9,8 +9,8 @@ import math
 import tempfile
 from pathlib import Path
 
-from stand_ins.ladder import ROOT, LadderError, read_ladder
-from stand_ins.processes import write_json
+from ladder.processes import write_json
+from ladder.rungs import ROOT, LadderError, read_ladder
 
 LOCAL = ROOT / "results" / "local"
 

@@ -1,7 +1,7 @@
 """What a predicted script may not do: write outside of its scratch folder, connect, start programs.
 
 Python's audit hooks see it before it happens (PEP 578), and say what it is and where. What C code
-does by itself they do not see; that the kernel refuses, where it can (`stand_ins/landlock.py`).
+does by itself they do not see; that the kernel refuses, where it can (`prediction/landlock.py`).
 Neither is a protection against malice.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 
-from stand_ins import landlock
+from prediction import landlock
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGES = {  # event: which of its arguments are a path and the folder's descriptor it starts from

@@ -1,6 +1,6 @@
 """Make the README's result tables and the pages in docs/ from results/ and from the scripts.
 
-    python -m docs.generate        (or: make results)
+    python -m ladder.pages        (or: make results)
 
 Published, predicted and rehearsed figures stand in columns of their own, and so that they cannot be
 mistaken for each other each column says what it holds.
@@ -11,8 +11,8 @@ import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
-from docs import combining, markers
-from stand_ins.ladder import ROOT, Rung, changed, diff, family, read_ladder
+from ladder import combining, markers
+from ladder.rungs import ROOT, Rung, changed, diff, family, read_ladder
 
 
 def rows_by_script(path: Path) -> dict[str, dict]:
@@ -197,7 +197,7 @@ def error_tables(ladder: list[Rung], results: Path) -> str:
 def ladder_page(ladder: list[Rung]) -> str:
     """docs/ladder.md: each rung's lesson, and how its code differs from its parent's."""
     parts = [
-        "# The ladder, rung by rung\n\nMade from the scripts' docstrings by `docs/generate.py`; "
+        "# The ladder, rung by rung\n\nMade from the scripts' docstrings by `ladder/pages.py`; "
         "the differences leave the docstrings out.\n"
     ]
     for rung in ladder:

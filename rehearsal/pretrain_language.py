@@ -1,4 +1,4 @@
-"""Pretrain the small language models: `python -m stand_ins.pretrain_language`.
+"""Pretrain the small language models: `python -m rehearsal.pretrain_language`.
 
 Writes tokenizer.json, distilbert.safetensors, big_bird.safetensors and pretrain_language.log beside
 this file. The models learn to tell opinions apart, from reviews other than those that the scripts
@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 
-from stand_ins import reviews
-from stand_ins.language import (
+from rehearsal import reviews
+from rehearsal.language import (
     GAIN,
     SPECIAL,
     TOKENIZER,
@@ -74,7 +74,7 @@ def train(kind: str, log) -> nn.Module:
 
 @torch.no_grad()
 def adapt_to_small_steps(model: nn.Module) -> None:
-    """Let the classifier see features GAIN times as large: see stand_ins/pretrain.py."""
+    """Let the classifier see features GAIN times as large: see rehearsal/pretrain.py."""
     norms = [module for module in model.base_model.modules() if isinstance(module, nn.LayerNorm)]
     norms[-1].weight *= GAIN
     norms[-1].bias *= GAIN

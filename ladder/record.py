@@ -1,11 +1,11 @@
-"""Take over into results/ what this machine found: python -m docs.record    (or: make results)"""
+"""Take over into results/ what this machine found: python -m ladder.record    (or: make results)"""
 
 import sys
 from pathlib import Path
 
-from stand_ins import rows
-from stand_ins.ladder import ROOT, read_ladder
-from stand_ins.processes import write_json
+from ladder import rows
+from ladder.processes import write_json
+from ladder.rungs import ROOT, read_ladder
 
 FILES = ("rehearsed.json", "predicted.json")
 

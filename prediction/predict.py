@@ -20,20 +20,20 @@ import torchmetrics
 import torchvision  # noqa: F401
 from torch._subclasses import fake_tensor
 
-from stand_ins import (
+from prediction import (
     adam_2023,
     gpu,
     gpus,
-    language_shapes,
     own_number,
     peaks,
     ranks_of_many,
     sandbox,
     shapes,
+    transformers_shapes,
 )
-from stand_ins.options import Options
-from stand_ins.tracker import Tracker
-from stand_ins.watched import Growing, Steady, Watched
+from prediction.options import Options
+from prediction.tracker import Tracker
+from prediction.watched import Growing, Steady, Watched
 
 
 class Unpredictable(Exception):
@@ -142,7 +142,7 @@ def _prepare(
     loaders = shapes.install(mode, watched, options)
     source = script.read_bytes()
     if b"transformers" in source or b"datasets" in source:  # importing them takes seconds
-        language_shapes.install()
+        transformers_shapes.install()
     ranks_of_many.install(tracker, options.gpus)
     allocator = watched.allocator
     for name in ("max_allocated", "max_reserved", "allocated", "reserved"):

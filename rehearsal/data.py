@@ -12,7 +12,7 @@ import torchvision
 from sklearn.datasets import load_digits
 from torchvision.datasets import VisionDataset
 
-from stand_ins import used
+from rehearsal import used
 
 RANKS_SHARE = 3
 CLASSES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

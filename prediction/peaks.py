@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from stand_ins.allocator import CachingAllocator, OutOfMemory, rounded
-from stand_ins.tracker import KINDS, Storage, Tracker
+from prediction.allocator import CachingAllocator, OutOfMemory, rounded
+from prediction.tracker import KINDS, Storage, Tracker
 
 
 def feed(allocator: CachingAllocator, what: str, storage: Storage | None, other: object) -> None:

@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from stand_ins.options import Options
-from stand_ins.processes import display_name, run, scratch_folder, write_json
+from ladder.processes import display_name, run, scratch_folder, write_json
+from prediction.options import Options
 
 
 class NoPrediction(Exception):
@@ -71,10 +71,10 @@ def _answer(
     sys.dont_write_bytecode = True
     from tqdm import tqdm
 
-    from stand_ins import predict as answers
+    from prediction import predict as script_run
 
     tqdm.set_lock(threading.RLock())  # by default a semaphore, which outlives a killed process
     more = (send,) if question == "predict" else ()
-    answer = getattr(answers, question)(script, folder, options, *more)
+    answer = getattr(script_run, question)(script, folder, options, *more)
     write_json(answer, folder / "result.json")
     os._exit(0)

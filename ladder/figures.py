@@ -7,9 +7,9 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 
-from docs.generate import anchor, floor_of, memory_of, rows_by_script
-from stand_ins.ladder import ROOT, family
-from stand_ins.tracker import KINDS
+from ladder.pages import anchor, floor_of, memory_of, rows_by_script
+from ladder.rungs import ROOT, family
+from prediction.tracker import KINDS
 
 matplotlib.use("Agg")
 matplotlib.rcParams["svg.hashsalt"] = "ladder"  # the same figure twice is the same file

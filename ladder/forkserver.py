@@ -5,7 +5,7 @@ Without this, a command that is killed while that process imports would leave it
 
 import os
 
-from stand_ins.keeper import end_with_parent
+from ladder.keeper import end_with_parent
 
 end_with_parent()
 if os.getppid() != int(os.environ.pop("FORKSERVER_OF")):  # it was killed before that held

@@ -1,8 +1,8 @@
-"""Run one unmodified script on stand-ins: `python -m stand_ins.run SCRIPT FOLDER`.
+"""Run one unmodified script on stand-ins: `python -m rehearsal.run SCRIPT FOLDER`.
 
 Meant for `rehearse.py`, in a process of its own, because the stand-ins replace parts of PyTorch
 for good. The script's output is its own. Each of its processes writes what was observed in it to
-FOLDER/rank-N.json. `torchrun -m stand_ins.run SCRIPT FOLDER` works as well.
+FOLDER/rank-N.json. `torchrun -m rehearsal.run SCRIPT FOLDER` works as well.
 """
 
 import contextlib
@@ -20,8 +20,8 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""  # also on a machine with a GPU, the CPU
 
 import torch.distributed as dist
 
-from stand_ins import data, hardware, language, ranks, used, weights
-from stand_ins.observer import Observer
+from rehearsal import data, hardware, language, ranks, used, weights
+from rehearsal.observer import Observer
 
 # torchao, which transformers imports, lets PyTorch warn of torchao's own code
 logging.getLogger("torch.utils._pytree").addFilter(lambda record: "is an Enum" not in record.msg)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from stand_ins import reviews, used
+from rehearsal import reviews, used
 
 TOKENIZER = Path(__file__).with_name("tokenizer.json")
 WIDTH = 128

@@ -1,10 +1,10 @@
-"""Print what this machine found, beside what is published: python -m docs.summary"""
+"""Print what this machine found, beside what is published: python -m ladder.summary"""
 
 from pathlib import Path
 
-from docs.generate import memory_of, rehearsed_cells, rows_by_script
-from stand_ins.ladder import ROOT, read_ladder
-from stand_ins.rows import LOCAL
+from ladder.pages import memory_of, rehearsed_cells, rows_by_script
+from ladder.rows import LOCAL
+from ladder.rungs import ROOT, read_ladder
 
 MADE_BY = {"predicted": "predict_memory.py", "rehearsed": "rehearse.py"}
 

@@ -16,7 +16,7 @@ from torch.distributed import device_mesh
 from torch.distributed.tensor._sharding_prop import ShardingPropagator
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from stand_ins.tracker import Tracker
+from prediction.tracker import Tracker
 
 
 def install(tracker: Tracker, ranks: int) -> None:

@@ -1,7 +1,7 @@
 """Predictions in words: one script's, and the ladder's as a table."""
 
-from stand_ins import gpus
-from stand_ins.options import Options
+from prediction import gpus
+from prediction.options import Options
 
 HEADING = f"{'script':28s}  reserved    behind  Adam 2023  allocated  published    error"
 LEGEND = (

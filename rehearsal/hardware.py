@@ -23,7 +23,7 @@ from torch.distributed.fsdp import _init_utils, fully_sharded_data_parallel
 from torch.distributed.fsdp._flat_param import FlatParamHandle
 from torch.overrides import TorchFunctionMode
 
-from stand_ins import used
+from rehearsal import used
 
 HALF = (torch.float16, torch.bfloat16)
 CPU = torch.device("cpu")

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from stand_ins import keeper
-from stand_ins.ladder import ROOT, read_ladder
+from ladder import keeper
+from ladder.rungs import ROOT, read_ladder
 
 PROCESSES = multiprocessing.get_context("forkserver")
 POLL = 0.3  # seconds; without it, a Ctrl-C just before a wait would be seen after it only
@@ -78,7 +78,7 @@ def start_forkserver(preload: str) -> None:
     Call it in the main thread: on Linux, that process is killed when the thread that started it
     ends. Ctrl-C does not reach it.
     """
-    PROCESSES.set_forkserver_preload(["stand_ins.forkserver", preload])
+    PROCESSES.set_forkserver_preload(["ladder.forkserver", preload])
     multiprocessing.resource_tracker.ensure_running()  # which below would unblock the signal
     place, longest = tempfile.gettempdir(), "/forkserver-1234567-12345678/listener-12345678"
     if len(place + longest) > SOCKET_PATH:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stand_ins import gpus
+from prediction import gpus
 
 
 @dataclass(frozen=True)

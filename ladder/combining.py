@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from docs import markers
+from ladder import markers
 
 SIGNS = {"works": "✓", "works with care": "care", "silently wrong": "**✗**", "refused": "–"}
 TITLES = {

@@ -1,0 +1,1 @@
+"""The scripts as data, and what both commands share."""

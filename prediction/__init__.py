@@ -1,0 +1,1 @@
+"""The GPU without data, on which `predict_memory.py` runs a script."""
