@@ -1,0 +1,85 @@
+"""Autocast's casts on "cuda"."""
+
+import re
+from pathlib import Path
+
+import torch
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+aten = torch.ops.aten
+HALF = (torch.float16, torch.bfloat16)
+
+
+def autocast_lists() -> dict[str, list[tuple[str, str]]]:
+    """The operators that autocast handles, by rule, as this PyTorch's own header lists them."""
+    header = Path(torch.__file__).parent / "include" / "ATen" / "autocast_mode.h"
+    lists = {}
+    for rule in ("LOWER_PRECISION_FP", "FP32", "FP32_SET_OPT_DTYPE", "PROMOTE"):
+        macro = re.search(
+            rf"#define AT_FORALL_{rule}\(_\)((?:.*\\\n)+.*\n)", header.read_text()
+        ).group(1)
+        lists[rule] = re.findall(r"_\((\w+)(?:, (\w+))?\)", macro)
+    return lists
+
+
+def install() -> None:
+    """Autocast's casts for "cuda": by the same lists as PyTorch's C++ code, which asks the device.
+
+    As there, a float32 parameter is cast once for as long as the outermost autocast lasts.
+    """
+    key = torch._C.DispatchKey.AutocastCUDA
+    below = torch._C.DispatchKeySet(key)
+    cache: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+    clear = torch.clear_autocast_cache
+
+    def clear_both():
+        cache.clear()
+        clear()
+
+    torch.clear_autocast_cache = clear_both
+
+    def cast(tensor, dtype):
+        if not (tensor.is_cuda and tensor.is_floating_point()) or tensor.dtype == torch.float64:
+            return tensor
+        if tensor.dtype == dtype:
+            return tensor
+        once = (
+            tensor.dtype == torch.float32 and dtype in HALF and tensor.requires_grad
+            and tensor.is_leaf and tensor._base is None and torch.is_autocast_cache_enabled()
+        )  # fmt: skip
+        if not once:
+            return tensor.to(dtype)
+        if id(tensor) not in cache:
+            cache[id(tensor)] = tensor, tensor.to(dtype)
+        return cache[id(tensor)][1]
+
+    def wider(tensors):
+        kinds = {t.dtype for t in tensors if t.is_cuda and t.is_floating_point()}
+        return torch.float32 if torch.float32 in kinds else torch.get_autocast_dtype("cuda")
+
+    def kernel(op, rule):
+        def run(*args, **kwargs):
+            with torch._C._ExcludeDispatchKeyGuard(below):
+                leaves = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+                dtype = torch.float32
+                if rule == "LOWER_PRECISION_FP":
+                    dtype = torch.get_autocast_dtype("cuda")
+                elif rule == "PROMOTE":
+                    dtype = wider(leaves)
+                elif rule == "FP32_SET_OPT_DTYPE" and kwargs.get("dtype") is not None:
+                    return op(*args, **kwargs)
+                args, kwargs = tree_map_only(
+                    torch.Tensor, lambda tensor: cast(tensor, dtype), (args, kwargs)
+                )
+                return op(*args, **kwargs)
+
+        return run
+
+    library = torch.library.Library("aten", "IMPL")
+    for rule, names in autocast_lists().items():
+        for name, overload in names:
+            packet = getattr(aten, name, None)
+            op = getattr(packet, overload or "default", None) if packet else None
+            if op is not None:
+                library.impl(op, kernel(op, rule), "AutocastCUDA", allow_override=True)
+    install.library = library  # its kernels last as long as it does

@@ -1,0 +1,112 @@
+"""`torch.cuda` as a script finds it: the GPU's properties, streams and events."""
+
+import contextlib
+import functools
+from types import SimpleNamespace
+
+import torch
+
+from prediction.devices import CUDA
+from prediction.gpus import Model
+from prediction.tracker import Tracker
+
+
+class Stream:
+    """A stream by its number; 0 is the default one."""
+
+    tracker: Tracker
+    count = 0
+
+    def __init__(self, *args, **kwargs) -> None:
+        Stream.count += 1
+        self.number = Stream.count
+        self.device = CUDA
+
+    def synchronize(self) -> None:
+        self.tracker.wait(self.number)
+
+    def record_event(self, event=None):
+        event = event or Event()
+        event.record(self)
+        return event
+
+    def wait_stream(self, stream) -> None:
+        pass
+
+    wait_event = wait_stream
+
+    def query(self) -> bool:
+        return True
+
+
+class Event:
+    """A point in a stream."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        self.stream = 0
+
+    def record(self, stream=None) -> None:
+        self.stream = Stream.tracker.stream if stream is None else stream.number
+
+    def synchronize(self) -> None:
+        Stream.tracker.wait(self.stream)
+
+    def wait(self, stream=None) -> None:
+        pass
+
+    def query(self) -> bool:
+        return True
+
+    def elapsed_time(self, end) -> float:
+        return 1.0  # milliseconds; nothing is timed
+
+
+@contextlib.contextmanager
+def _in_stream(stream):
+    if stream is None:
+        yield
+        return
+    outer, Stream.tracker.stream = Stream.tracker.stream, stream.number
+    try:
+        yield
+    finally:
+        Stream.tracker.stream = outer
+
+
+def _current_stream(*args):
+    stream = Stream.__new__(Stream)
+    stream.number, stream.device = Stream.tracker.stream, CUDA
+    return stream
+
+
+def install(tracker: Tracker, model: Model, gpus: int) -> None:
+    Stream.tracker = tracker
+    name, total, capability = model.name, model.memory, model.capability
+    properties = SimpleNamespace(
+        name=name, total_memory=total, major=capability[0], minor=capability[1],
+        multi_processor_count=model.multiprocessors, gcnArchName="",
+    )  # fmt: skip
+    fixed = {
+        "is_available": True, "device_count": gpus, "current_device": 0, "is_initialized": False,
+        "get_device_name": name, "get_device_properties": properties,
+        "get_device_capability": capability, "is_bf16_supported": model.bfloat16,
+        "_lazy_init": None, "init": None, "set_device": None,
+        "reset_peak_memory_stats": None, "manual_seed": None, "manual_seed_all": None,
+        "set_rng_state": None, "is_current_stream_capturing": False, "ipc_collect": None,
+        "mem_get_info": (total, total), "reset_max_memory_allocated": None,
+    }  # fmt: skip
+    for key, value in fixed.items():
+        setattr(torch.cuda, key, functools.partial(_answer, value))
+    torch.cuda.get_rng_state = lambda *args: torch.empty(16, dtype=torch.uint8, device="cpu")
+    torch.cuda.Stream, torch.cuda.Event = Stream, Event
+    torch.cuda.stream = _in_stream
+    torch.cuda.current_stream = torch.cuda.default_stream = _current_stream
+    torch.cuda.synchronize = lambda *args: tracker.wait(None)
+    torch.cuda.empty_cache = tracker.empty
+    torch.cuda.device = lambda device: contextlib.nullcontext()
+    torch.accelerator.is_available = functools.partial(_answer, True)
+    torch.accelerator.current_accelerator = functools.partial(_answer, torch.device("cuda"))
+
+
+def _answer(value, *args, **kwargs):
+    return value

@@ -1,0 +1,128 @@
+"""Where tensors without data are: "cuda" for a script, the host, or a label for PyTorch's C++ code.
+
+That code sees `LABEL` where it asks a tensor on "cuda" for its device, because its autograd engine
+insists on a driver for "cuda" devices, and has none of that for others.
+"""
+
+import torch
+from torch._subclasses import fake_tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.distributed.tensor import DTensor
+
+from prediction.tracker import Tracker
+
+CUDA = torch.device("cuda:0")
+META = torch.device("meta")
+LABEL = torch.device("meta:1")
+
+
+def install(mode_type: type[FakeTensorMode], tracker: Tracker) -> None:
+    """Let tensors without data say that they are on "cuda", and be moved and copied there."""
+    _relabel(mode_type)
+    _move_parameters()
+    FakeTensor.__deepcopy__ = _copy
+    resize = torch.UntypedStorage.resize_
+
+    def resize_and_book(storage, size):
+        result = resize(storage, size)
+        tracker.resized(storage, storage.nbytes())
+        return result
+
+    torch.UntypedStorage.resize_ = resize_and_book
+    data = torch._C.TensorBase.data
+
+    def set_data(tensor, other):
+        data.__set__(tensor, other)
+        if isinstance(other, FakeTensor):
+            tensor.fake_device = other.fake_device
+
+    FakeTensor.data = property(data.__get__, set_data)
+    FakeTensor.record_stream = lambda tensor, stream: tracker.use(tensor, stream.number)
+
+
+def _relabel(mode_type: type[FakeTensorMode]) -> None:
+    """Answer C++ code that asks for a device, and Python code that compares devices."""
+
+    def device(args):
+        tensor = args[0]
+        if tensor.fake_mode.in_kernel_invocation:
+            return META
+        return LABEL if tensor._fake_device.type == "cuda" else tensor._fake_device
+
+    query = torch.ops.prim.device.default
+    fake_tensor._DISPATCH_META_HANDLERS[query] = device
+    dispatch = FakeTensor.__torch_dispatch__
+
+    def torch_dispatch(cls, func, types, args=(), kwargs={}):  # noqa: B006
+        return device(args) if func is query else dispatch(func, types, args, kwargs)
+
+    FakeTensor.__torch_dispatch__ = classmethod(torch_dispatch)
+
+    def mode_dispatch(mode, func, types, args=(), kwargs={}):  # noqa: B006
+        return device(args) if func is query else mode.dispatch(func, types, args, kwargs)
+
+    # set here, since a class's own would be wrapped for the compiler: seven of ten calls ask this
+    mode_type.__torch_dispatch__ = mode_dispatch
+    FakeTensor.is_cuda = property(lambda tensor: tensor.fake_device.type == "cuda")
+    FakeTensor.is_meta = property(lambda tensor: device([tensor]) == META)
+    for name in ("device", "is_cuda", "is_meta"):  # a sharded tensor is where its part is
+        setattr(
+            DTensor, name, property(lambda tensor, name=name: getattr(tensor._local_tensor, name))
+        )
+    FakeTensorMode.avoid_device_init = property(lambda mode: True)
+    fake_tensor.init_gpu_context = lambda device: None
+    to, cpu = torch.Tensor.to, torch.device("cpu")
+
+    def relabelled(device):
+        if isinstance(device, str) and device.startswith("cuda"):
+            return LABEL
+        if type(device) is int or (isinstance(device, torch.device) and device.type == "cuda"):
+            return LABEL
+        return device
+
+    def to_labelled(tensor, *args, **kwargs):
+        if isinstance(tensor, FakeTensor):
+            args = tuple(map(relabelled, args))
+            kwargs = {
+                key: relabelled(value) if key == "device" else value
+                for key, value in kwargs.items()
+            }
+        return to(tensor, *args, **kwargs)
+
+    torch.Tensor.to = to_labelled
+    torch.Tensor.cuda = lambda tensor, device=None, non_blocking=False, **_: tensor.to(CUDA)
+    torch.Tensor.cpu = lambda tensor, **_: tensor.to(cpu)
+    FakeTensor.pin_memory = lambda tensor, device=None: tensor.clone()
+    FakeTensor.is_pinned = lambda tensor, device=None: True
+    new = torch.Generator
+
+    class Generator(new):
+        def __new__(cls, device="cpu"):
+            return new.__new__(cls)
+
+    torch.Generator = Generator
+
+
+def _move_parameters() -> None:
+    """Let `Module.to` swap fake parameters, which no weak reference may watch meanwhile."""
+    swap = torch.utils.swap_tensors
+
+    def swap_unwatched(one, other):
+        for tensor in (one, other):
+            if isinstance(tensor, FakeTensor):
+                tensor.fake_mode.fake_tensor_converter.meta_converter.tensor_memo.clear()
+        swap(one, other)
+
+    torch.utils.swap_tensors = swap_unwatched
+
+
+def _copy(tensor: torch.Tensor, memo: dict) -> torch.Tensor:
+    """A deep copy, as of any other tensor. By itself, it would copy the mode as well, which ends in
+    a corrupted heap.
+    """
+    if id(tensor) not in memo:
+        copy = tensor.detach().clone()
+        if isinstance(tensor, torch.nn.Parameter):
+            copy = torch.nn.Parameter(copy, tensor.requires_grad)
+        memo[id(tensor)] = copy.requires_grad_(tensor.requires_grad)
+    return memo[id(tensor)]

@@ -1,0 +1,26 @@
+"""What is read from tensors without data: 0, and False for a truth value."""
+
+import numpy as np
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+
+
+def number(tensor: torch.Tensor, value: int = 0):
+    if tensor.dtype == torch.bool:
+        return False
+    return float(value) if tensor.dtype.is_floating_point else value
+
+
+def install() -> None:
+    """Let tensors without numbers be printed and handed to NumPy."""
+
+    def zeros(tensor):
+        kind = torch.float32 if tensor.dtype == torch.bfloat16 else tensor.dtype
+        return np.zeros(tuple(tensor.shape), str(kind).removeprefix("torch."))
+
+    FakeTensor.__format__ = lambda tensor, spec: (
+        format(number(tensor), spec) if tensor.dim() == 0 else repr(tensor)
+    )
+    FakeTensor.tolist = lambda tensor: zeros(tensor).tolist()
+    FakeTensor.numpy = lambda tensor, **_: zeros(tensor)
+    FakeTensor.__array__ = lambda tensor, dtype=None, **_: zeros(tensor)
