@@ -32,6 +32,9 @@ CPU = torch.device("cpu")
 def install(gpus: int = 1) -> None:
     """Let scripts find `gpus` GPUs with bfloat16, all of them this CPU. Cannot be undone."""
     used["the GPU"] = "this CPU"
+    # threads that wait for each other do so by spinning: on a busy machine, two are not a bit
+    # faster than one, but ten times as slow
+    torch.set_num_threads(1)
     _replace_cuda_module(gpus)
     _CudaMeansCpu().__enter__()
     _replace_amp()
