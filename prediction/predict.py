@@ -24,11 +24,12 @@ from prediction import (
     adam_2023,
     gpu,
     gpus,
+    loaders,
     own_number,
     peaks,
     ranks_of_many,
     sandbox,
-    shapes,
+    torchvision_shapes,
     transformers_shapes,
 )
 from prediction.options import Options
@@ -59,7 +60,7 @@ def predict(
     guard = sandbox.Sandbox(script, scratch)  # before there are threads, which it would not hold
     watched = Watched(send)
     tracker = Tracker(watched.sees)
-    mode, loaders = _prepare(tracker, watched, script, options)
+    mode, found = _prepare(tracker, watched, script, options)
     error = None
     guard.watch()
     try:
@@ -93,7 +94,7 @@ def predict(
         error = "it never trained: no optimizer took a step"
     if error is not None:
         return {"error": error}
-    return _result(tracker, watched, loaders, options) | {"seconds": time.perf_counter() - start}
+    return _result(tracker, watched, found, options) | {"seconds": time.perf_counter() - start}
 
 
 def first_batch_size(script: Path, scratch: Path, options: Options) -> dict:
@@ -132,14 +133,15 @@ def _run(code: CodeType, name: str) -> None:
 
 def _prepare(
     tracker: Tracker, watched: Watched, script: Path, options: Options
-) -> tuple[gpu.Gpu, shapes.Loaders]:
+) -> tuple[gpu.Gpu, loaders.Loaders]:
     """Replace what a script finds; the mode that it has to run in, and what is known of loaders."""
     sys.argv, sys.path[0] = [str(script)], str(script.parent)
     tracker.install()
     if options.adam_2023:
         adam_2023.install()
     mode = gpu.install(tracker, options.gpu, options.gpus)
-    loaders = shapes.install(mode, watched, options)
+    torchvision_shapes.install()
+    found = loaders.install(tracker, watched, options)
     source = script.read_bytes()
     if b"transformers" in source or b"datasets" in source:  # importing them takes seconds
         transformers_shapes.install()
@@ -156,7 +158,7 @@ def _prepare(
     for name in ("load", "load_inline"):
         message = "a CUDA extension of its own: what it allocates is not known"
         setattr(cpp_extension, name, _cannot(message))
-    return mode, loaders
+    return mode, found
 
 
 def _compile(notes: list[str], function=None, **options):
@@ -205,7 +207,7 @@ def _explain(script: Path, failure: BaseException) -> str:
     return f"{where}{type(failure).__name__}: {text}"
 
 
-def _result(tracker: Tracker, watched: Watched, loaders: shapes.Loaders, options: Options) -> dict:
+def _result(tracker: Tracker, watched: Watched, found: loaders.Loaders, options: Options) -> dict:
     allocated, alive, last = peaks.peak(tracker.events, "cuda")
     host, _, _ = peaks.peak(tracker.events, "cpu")
     sums = peaks.breakdown(tracker, alive)
@@ -218,8 +220,8 @@ def _result(tracker: Tracker, watched: Watched, loaders: shapes.Loaders, options
         "peak_phase": last.phase if last else "",
         "peak_module": last.module if last else "",
         "created_gb": watched.created / 1e9,
-        "batch_size": loaders.batch_size,
-        "samples": loaders.samples,
+        "batch_size": found.batch_size,
+        "samples": found.samples,
         "adam_lists": any(
             what == "allocate" and storage.op == "aten._foreach_sqrt.default"
             for what, storage, _ in tracker.events

@@ -1,7 +1,5 @@
 """Language models, tokenizers and reviews by their shapes: nothing from a model hub is needed."""
 
-from rehearsal import language
-
 # Models whose sizes are the defaults of their configuration class in transformers, by the last part
 # of their names on the hub: model_type, what differs from the defaults, and the longest input.
 MODELS = {
@@ -12,6 +10,7 @@ MODELS = {
     "gpt2": ("gpt2", {}, 1024),
     "vit-base-patch16-224": ("vit", {}, 197),
 }
+SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 REVIEW = "a film " * 4096  # at least as long as any of them reads
 
 
@@ -40,8 +39,20 @@ def config(name: str, **options):
 
 def tokenizer(name: str, *args, **options):
     """In the place of `AutoTokenizer.from_pretrained`. What it knows of words does not matter."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(
+        models.WordLevel({word: n for n, word in enumerate(SPECIAL.values())}, "[UNK]")
+    )
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     kept = {key: options[key] for key in ("model_max_length", "padding_side") if key in options}
-    return language.new_tokenizer(**{"model_max_length": known(name)[2]} | kept)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        model_input_names=["input_ids", "attention_mask"],
+        **{"model_max_length": known(name)[2]} | SPECIAL | kept,
+    )
 
 
 def model(cls, name: str, *args, dtype=None, torch_dtype=None, **options):

@@ -1,4 +1,4 @@
-"""The CPU in the GPU's place: `cuda` devices, `torch.cuda`, autocast, Fabric and 16-bit arithmetic.
+"""The CPU in the GPU's place: "cuda" devices, `torch.cuda` and autocast.
 
 What is real: every operator, with inputs and results in the precision that the script asks for.
 What is not: speed and GPU memory, so `torch.cuda`'s memory counters stay at zero; and a tensor that
@@ -14,18 +14,10 @@ import warnings
 from types import SimpleNamespace
 
 import torch
-import torch.distributed as dist
-import torch.nn.functional as F
-from lightning import Fabric
-from lightning.fabric.plugins import MixedPrecision
-from lightning.fabric.strategies import FSDPStrategy, ModelParallelStrategy
-from torch.distributed.fsdp import _init_utils, fully_sharded_data_parallel
-from torch.distributed.fsdp._flat_param import FlatParamHandle
 from torch.overrides import TorchFunctionMode
 
-from rehearsal import used
+from rehearsal import arithmetic, fabric, used
 
-HALF = (torch.float16, torch.bfloat16)
 CPU = torch.device("cpu")
 
 
@@ -38,12 +30,8 @@ def install(gpus: int = 1) -> None:
     _replace_cuda_module(gpus)
     _CudaMeansCpu().__enter__()
     _replace_amp()
-    _replace_fabric(gpus)
-    F.conv2d = _patches_as_matrix_product(F.conv2d)
-    for name in ("linear", "conv2d", "scaled_dot_product_attention"):
-        setattr(F, name, _accumulate_in_float32(getattr(F, name)))
-    for name in ("matmul", "einsum"):
-        setattr(torch, name, _accumulate_in_float32(getattr(torch, name)))
+    fabric.install(gpus)
+    arithmetic.install()
     torch.autograd.graph.save_on_cpu = _CopyOfSaved
     # a compiler takes minutes, and not every machine has one
     torch.compiler.set_stance("force_eager")
@@ -152,128 +140,8 @@ def _replace_amp() -> None:
     torch.autocast.__init__ = on_cpu(torch.autocast.__init__)
 
 
-def _replace_fabric(gpus: int) -> None:
-    """Fabric on the CPU: one process a GPU where the script asks for several, with gloo.
-
-    And with the precision asked for: by itself, Fabric turns 16-mixed on a CPU into bf16-mixed.
-    """
-    original = Fabric.__init__
-
-    @functools.wraps(original)
-    def init(self, *args, **kwargs):
-        bound = inspect.signature(original).bind(self, *args, **kwargs)
-        arguments = bound.arguments
-        if arguments.get("accelerator", "auto") in ("auto", "cuda", "gpu"):
-            arguments["accelerator"] = "cpu"
-        strategy = arguments.get("strategy", "auto")
-        if strategy in ("fsdp", "fsdp_cpu_offload"):
-            strategy = FSDPStrategy(cpu_offload=strategy == "fsdp_cpu_offload")
-        if isinstance(strategy, FSDPStrategy):
-            strategy.__class__ = _FSDPStrategyOnCpu  # Fabric refuses the very class on a CPU
-            arguments["strategy"] = strategy
-        devices = arguments.get("devices", "auto")
-        if isinstance(devices, list):
-            arguments["devices"] = len(devices)
-        elif devices in ("auto", -1, "-1"):
-            arguments["devices"] = 1 if strategy == "auto" else gpus
-        sharded = isinstance(strategy, (FSDPStrategy, ModelParallelStrategy))
-        if arguments.get("precision") in ("16-mixed", 16, "16") and not sharded:
-            del arguments["precision"]
-            plugins = arguments.get("plugins") or []
-            plugins = list(plugins) if isinstance(plugins, (list, tuple)) else [plugins]
-            scaler = torch.amp.GradScaler("cpu")
-            arguments["plugins"] = [*plugins, MixedPrecision("16-mixed", "cpu", scaler)]
-        original(*bound.args, **bound.kwargs)
-
-    Fabric.__init__ = init
-    launch = Fabric.launch
-
-    @functools.wraps(launch)
-    def noted(self, *args, **kwargs):
-        result = launch(self, *args, **kwargs)
-        if dist.is_initialized():
-            ranks = f"{dist.get_world_size()} processes on this CPU, joined by {dist.get_backend()}"
-            used["several GPUs"] = ranks
-        return result
-
-    Fabric.launch = noted
-    # FSDP looks for an accelerator, and works without one only if its caller names the CPU
-    init_handle = _init_utils._init_device_handle
-    fully_sharded_data_parallel._init_device_handle = lambda state, module, ignored, device: (
-        init_handle(state, module, ignored, CPU)
-    )
-    torch.cpu.Stream.synchronize = torch.cpu.synchronize
-    prepare = FlatParamHandle.prepare_gradient_for_backward
-
-    @functools.wraps(prepare)
-    def prepare_as_on_gpu(handle):
-        flat = handle.flat_param
-        sharded = flat.grad is not None and flat.grad.size() == flat._local_shard.size()
-        if handle._offload_params and sharded:
-            flat.grad = None  # it would be on the host, and FSDP adds nothing to such a gradient
-        prepare(handle)
-
-    FlatParamHandle.prepare_gradient_for_backward = prepare_as_on_gpu
-
-
-class _FSDPStrategyOnCpu(FSDPStrategy):
-    pass
-
-
 class _CopyOfSaved(torch.autograd.graph.saved_tensors_hooks):
     """`save_on_cpu` where all is on the CPU: what is saved is a copy, as on the host of a GPU."""
 
     def __init__(self, pin_memory: bool = False, device_type: str = "cuda") -> None:
         super().__init__(lambda tensor: tensor.clone(), lambda copy: copy)
-
-
-def _patches_as_matrix_product(conv2d):
-    """A convolution whose patches lie side by side, computed as the matrix product that it is.
-
-    On a CPU, that takes a quarter of the time that the general convolution's backward pass takes.
-    """
-
-    @functools.wraps(conv2d)
-    def wrapped(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-        height, width = weight.shape[2:]
-        side_by_side = stride in (height, (height, width)) and height == width
-        rows, rest_below = divmod(input.shape[-2], height)
-        columns, rest_beside = divmod(input.shape[-1], width)
-        plain = padding in (0, (0, 0)) and dilation in (1, (1, 1)) and groups == 1
-        if not (side_by_side and plain and input.dim() == 4) or rest_below or rest_beside:
-            return conv2d(input, weight, bias, stride, padding, dilation, groups)
-        patches = input.reshape(len(input), -1, rows, height, columns, width)
-        patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3)  # [B, rows, columns, C * P * P]
-        return torch.nn.functional.linear(patches, weight.flatten(1), bias).permute(0, 3, 1, 2)
-
-    return wrapped
-
-
-def _accumulate_in_float32(function):
-    """A matrix product of 16-bit numbers, computed as tensor cores do.
-
-    They multiply the 16-bit inputs exactly, add in float32 and round the result to 16 bits
-    (NVIDIA, "Tensor Core GPU architecture" white papers). Many CPUs have no 16-bit arithmetic, and
-    PyTorch's way without it is up to thirty times slower than float32.
-    """
-
-    @functools.wraps(function)
-    def wrapped(*args, **kwargs):
-        half = next(arg.dtype for arg in args if isinstance(arg, torch.Tensor))
-        if torch.is_autocast_enabled("cpu"):
-            half = torch.get_autocast_dtype("cpu")
-        if half not in HALF:
-            return function(*args, **kwargs)
-
-        def widen(value):
-            if isinstance(value, torch.Tensor) and value.is_floating_point():
-                return value.to(half).float()
-            return value
-
-        with torch.autocast("cpu", enabled=False):
-            result = function(
-                *(widen(arg) for arg in args), **{key: widen(arg) for key, arg in kwargs.items()}
-            )
-        return result.to(half)
-
-    return wrapped

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from ladder.rungs import ROOT
-from rehearsal import hardware
+from rehearsal import arithmetic
 from rehearsal.data import Digits
 from rehearsal.weights import CHECKPOINT, small_vit
 from tests.helpers import run
@@ -36,9 +36,9 @@ def test_checkpoint_is_small_and_holds_all_but_the_head():
 
 def test_16_bit_products_are_rounded_once_as_on_tensor_cores():
     torch.manual_seed(0)
-    for dtype in hardware.HALF:
+    for dtype in arithmetic.HALF:
         a, b = torch.randn(8, 64).to(dtype), torch.randn(5, 64).to(dtype)
-        result = hardware._accumulate_in_float32(F.linear)(a, b)
+        result = arithmetic._accumulate_in_float32(F.linear)(a, b)
         exact = a.double() @ b.double().T
         assert result.dtype == dtype
         assert torch.equal(result, exact.float().to(dtype))

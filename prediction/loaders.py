@@ -1,49 +1,17 @@
-"""Data sets and pretrained weights by their shapes alone: nothing is downloaded or read."""
+"""Loaders that give one batch again and again, for as long as there is something new to see."""
 
 import functools
-import sys
 import weakref
 
-import numpy as np
 import torch
-import torchvision
 from torch.utils.data import DataLoader
 from torch.utils.data import dataloader as torch_dataloader
-from torchvision.datasets import VisionDataset
-from torchvision.models import WeightsEnum
 
-from prediction.gpu import Gpu
 from prediction.options import Options
+from prediction.tracker import Tracker
 from prediction.watched import QUIET, Watched, rose
 
 PASSES = 4  # backward passes of accumulation, with which a step without a new peak counts as two
-DATASETS = {  # name in torchvision: images for training, for testing, shape of one, classes
-    "CIFAR10": (50_000, 10_000, (32, 32, 3), 10),
-    "CIFAR100": (50_000, 10_000, (32, 32, 3), 100),
-    "MNIST": (60_000, 10_000, (28, 28), 10),
-    "FashionMNIST": (60_000, 10_000, (28, 28), 10),
-}
-
-
-class Blank:
-    """As many images as a data set has, all black and of class 0 (zeros take no memory)."""
-
-    def __init__(
-        self, root=None, train=True, transform=None, target_transform=None, download=False
-    ) -> None:
-        VisionDataset.__init__(
-            self, root or "", transform=transform, target_transform=target_transform
-        )
-        for_training, for_testing, shape, classes = DATASETS[self.name]
-        count = for_training if train else for_testing
-        self.train = train
-        self.data = np.zeros((count, *shape), np.uint8)
-        self.targets = [0] * count
-        if len(shape) == 2:  # MNIST's are tensors, and know their classes
-            self.data, self.targets = torch.from_numpy(self.data), torch.zeros(count).long()
-        else:
-            self.classes = [str(number) for number in range(classes)]
-            self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
 
 
 class Loaders:
@@ -53,23 +21,17 @@ class Loaders:
     samples: int | None = None  # in its data set, where that says so
 
 
-def install(mode: Gpu, watched: Watched, options: Options) -> Loaders:
-    """Hand out shapes from now on. Cannot be undone.
+def install(tracker: Tracker, watched: Watched, options: Options) -> Loaders:
+    """Let all loaders do so from now on. Cannot be undone.
 
     A loader gives its first batch again and again, and ends once the peak has stayed the same: in
     training for two cycles from one optimizer step to the next, in evaluation for one batch, and so
     when it is used again. The batch size asked for takes the place of the first loader's, and of
     the others' that have the same, unless the script's own number is replaced.
     """
-    for name in DATASETS:
-        original = getattr(torchvision.datasets, name)
-        blank = type(name, (Blank, original), {"name": name})
-        setattr(torchvision.datasets, name, blank)
-        setattr(sys.modules[original.__module__], name, blank)
-    _replace_weights()
     loaders = Loaders()
     _replace_batch_size(loaders, None if options.number else options.batch_size, watched.notes)
-    iterate, tracker = DataLoader.__iter__, mode.tracker
+    iterate = DataLoader.__iter__
     steady = weakref.WeakSet()
 
     def batches(loader):
@@ -103,24 +65,6 @@ def install(mode: Gpu, watched: Watched, options: Options) -> Loaders:
     DataLoader.__iter__ = batches
     torch_dataloader.DataLoader.__iter__ = batches
     return loaders
-
-
-def _replace_weights() -> None:
-    """Pretrained weights have the shapes of the model that they are loaded into, in float32."""
-    WeightsEnum.get_state_dict = lambda weights, *args, **kwargs: weights
-    load = torch.nn.Module.load_state_dict
-
-    def load_state_dict(module, state_dict, *args, **kwargs):
-        if not isinstance(state_dict, WeightsEnum):
-            return load(module, state_dict, *args, **kwargs)
-        file = [
-            torch.empty(value.shape, dtype=torch.float32, device="cpu")
-            for value in module.state_dict().values()
-        ]
-        del file  # on the host meanwhile
-        return torch.nn.modules.module._IncompatibleKeys([], [])
-
-    torch.nn.Module.load_state_dict = load_state_dict
 
 
 def _replace_batch_size(loaders: Loaders, batch_size: int | None, notes: list[str]) -> None:

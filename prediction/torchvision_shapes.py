@@ -1,0 +1,65 @@
+"""torchvision's data sets and pretrained weights by their shapes: nothing is downloaded or read."""
+
+import sys
+
+import numpy as np
+import torch
+import torchvision
+from torchvision.datasets import VisionDataset
+from torchvision.models import WeightsEnum
+
+DATASETS = {  # name in torchvision: images for training, for testing, shape of one, classes
+    "CIFAR10": (50_000, 10_000, (32, 32, 3), 10),
+    "CIFAR100": (50_000, 10_000, (32, 32, 3), 100),
+    "MNIST": (60_000, 10_000, (28, 28), 10),
+    "FashionMNIST": (60_000, 10_000, (28, 28), 10),
+}
+
+
+class Blank:
+    """As many images as a data set has, all black and of class 0 (zeros take no memory)."""
+
+    def __init__(
+        self, root=None, train=True, transform=None, target_transform=None, download=False
+    ) -> None:
+        VisionDataset.__init__(
+            self, root or "", transform=transform, target_transform=target_transform
+        )
+        for_training, for_testing, shape, classes = DATASETS[self.name]
+        count = for_training if train else for_testing
+        self.train = train
+        self.data = np.zeros((count, *shape), np.uint8)
+        self.targets = [0] * count
+        if len(shape) == 2:  # MNIST's are tensors, and know their classes
+            self.data, self.targets = torch.from_numpy(self.data), torch.zeros(count).long()
+        else:
+            self.classes = [str(number) for number in range(classes)]
+            self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
+
+
+def install() -> None:
+    """Hand them out from now on. Cannot be undone."""
+    for name in DATASETS:
+        original = getattr(torchvision.datasets, name)
+        blank = type(name, (Blank, original), {"name": name})
+        setattr(torchvision.datasets, name, blank)
+        setattr(sys.modules[original.__module__], name, blank)
+    _replace_weights()
+
+
+def _replace_weights() -> None:
+    """Pretrained weights have the shapes of the model that they are loaded into, in float32."""
+    WeightsEnum.get_state_dict = lambda weights, *args, **kwargs: weights
+    load = torch.nn.Module.load_state_dict
+
+    def load_state_dict(module, state_dict, *args, **kwargs):
+        if not isinstance(state_dict, WeightsEnum):
+            return load(module, state_dict, *args, **kwargs)
+        file = [
+            torch.empty(value.shape, dtype=torch.float32, device="cpu")
+            for value in module.state_dict().values()
+        ]
+        del file  # on the host meanwhile
+        return torch.nn.modules.module._IncompatibleKeys([], [])
+
+    torch.nn.Module.load_state_dict = load_state_dict
