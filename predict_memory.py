@@ -18,6 +18,7 @@ if __name__ == "__main__":
 import argparse
 import importlib.util
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -90,9 +91,10 @@ running = Running()
 def one(script: Path, options: Options, show: bool = False) -> dict:
     """Predict one script, with the batch size asked for; NoPrediction."""
     ask = batches.with_batch_size if options.batch_size else predict
-    row = ask(script, options, running.told(script), show)
-    running.done(script)
-    return row
+    try:
+        return ask(script, options, running.told(script), show)
+    finally:
+        running.done(script)
 
 
 def largest(script: Path, options: Options, say: Callable[[str], None]) -> tuple[int, dict] | None:
@@ -262,11 +264,11 @@ def predict_ladder(scripts: list[Path], options: Options, results: Path) -> int:
 class Parser(argparse.ArgumentParser):
     """One that also answers in JSON where that was asked for."""
 
-    json = False
+    json, script = False, None
 
     def error(self, message: str) -> None:
         if self.json:
-            print(json.dumps({"script": None, "error": message}))
+            print(json.dumps({"script": self.script, "error": message}))
         super().error(message)
 
 
@@ -285,6 +287,7 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         epilog="No script: all of the ladder. Exit status 1: it does not fit; 2: no prediction.",
     )
     parser.json = "--json" in arguments
+    parser.script = next((word for word in arguments if not word.startswith("-")), None)
     parser.add_argument("script", nargs="*", help="a script; none means the whole ladder")
     parser.add_argument("--gpu", metavar="GPU", help="GB, or one of " + ", ".join(gpus.KNOWN))
     parser.add_argument("--fits", metavar="GPU", help="find the largest batch size that fits")
@@ -339,12 +342,15 @@ def main() -> int:
         if len(asked.scripts) == 1:
             return predict_one(asked.scripts[0], asked, options)
         return predict_ladder(asked.scripts, options, asked.results)
-    except (NoPrediction, Ended) as failure:
+    except BrokenPipeError:
+        raise
+    except (NoPrediction, Ended, LadderError, OSError) as failure:
         running.done(asked.scripts[0])
         reason = getattr(failure, "reason", str(failure))
         if asked.json:
             print(json.dumps({"script": name, "error": reason}))
-        print(f"No prediction. {name}: {reason}", file=sys.stderr)
+        whose = f"{name}: " if len(asked.scripts) == 1 else ""
+        print(f"No prediction. {whose}{reason}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         known = "".join(f"\n  {report}" for report in running.reports.values())
@@ -357,4 +363,10 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # what it prints is not read any more, as by `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        status = 1
+    sys.exit(status)

@@ -40,7 +40,7 @@ from ladder.processes import (
     scratch_folder,
     start_forkserver,
 )
-from ladder.rungs import LadderError, read_ladder
+from ladder.rungs import ROOT, LadderError, read_rung
 
 RESULTS = rows.LOCAL / "rehearsed.json"
 NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "tqdm", "watermark")
@@ -163,7 +163,7 @@ def why_failed(status: int, ranks: list[dict]) -> str | None:
     if broken:  # the others may have failed because of the first
         return min(broken, key=lambda rank: rank["ended"])["error"]
     if status < 0:
-        return f"it was ended by signal {-status} ({signal.Signals(-status).name})"
+        return f"it was ended by signal {-status} ({signal.strsignal(-status)})"
     if status > 0:
         return f"it ended itself with status {status}"
     if not ranks:
@@ -178,14 +178,20 @@ def summary(ran: list[dict], seconds: float) -> str:
     failed = [row for row in ran if "error" in row]
     lines = [f"{len(ran) - len(failed)} of {len(ran)} scripts ran to the end, in {seconds:.0f} s."]
     lines += [f"Failed: {row['script']}: {row['error']}" for row in failed]
-    if any(row["learned"] is False for row in ran):
-        lessons = {rung.script: rung.title for rung in read_ladder()}
     for row in ran:
         if row["learned"] is False and "error" not in row:
-            lesson = lessons.get(row["script"], "")
+            lesson = first_line(row["script"])
             meant = f", as is its lesson: {lesson}" if "negative result" in lesson else ""
             lines.append(f"Did not learn: {row['script']}{meant}")
     return "\n".join(lines)
+
+
+def first_line(script: str) -> str:
+    """What a script of the ladder says of itself; nothing for other scripts."""
+    try:
+        return read_rung(ROOT / script).title
+    except (LadderError, ValueError):
+        return ""
 
 
 def main() -> int:
@@ -206,11 +212,8 @@ def main() -> int:
         )
     try:
         scripts = find_scripts(options.script)
-    except (UnknownScript, LadderError) as error:
-        parser.error(str(error))
-    try:
         rows.check(options.results)
-    except ValueError as error:
+    except (UnknownScript, LadderError, ValueError) as error:
         parser.error(str(error))
 
     on_terminal = sys.stdout.isatty() and not options.show
@@ -252,4 +255,10 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # what it prints is not read any more, as by `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        status = 1
+    sys.exit(status)

@@ -8,8 +8,8 @@ import matplotlib
 import matplotlib.pyplot as plt
 
 from ladder.pages import anchor, floor_of, memory_of, rows_by_script
+from ladder.rows import KINDS
 from ladder.rungs import ROOT, family
-from prediction.tracker import KINDS
 
 matplotlib.use("Agg")
 matplotlib.rcParams["svg.hashsalt"] = "ladder"  # the same figure twice is the same file

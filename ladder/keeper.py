@@ -43,7 +43,10 @@ def keep(
     status (negative: the signal that ended it) goes to `status`, once nothing of it is left. If the
     command is dead by then, its folder is removed.
     """
-    asked = []
+    command, asked = multiprocessing.parent_process().sentinel, []
+    if wait([command], 0):  # dead before its script could begin
+        shutil.rmtree(folder, ignore_errors=True)
+        return
     signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
     os.setsid()  # out of the terminal's reach
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
@@ -59,7 +62,6 @@ def keep(
         target(folder, _sender(messages), *args)
         return
     messages.close()
-    command = multiprocessing.parent_process().sentinel
     ended = None
     while ended is None and not asked and not wait([command], LOOK):
         ended = _bury(script)

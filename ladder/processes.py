@@ -26,7 +26,9 @@ from ladder.rungs import ROOT, read_ladder
 PROCESSES = multiprocessing.get_context("forkserver")
 POLL = 0.3  # seconds; without it, a Ctrl-C just before a wait would be seen after it only
 SOCKET_PATH = 103  # characters that a socket's path may have, on macOS; 107 on Linux
+OURS = "vit-ladder-"  # how the names of temporary folders begin
 _keepers: set[int] = set()
+_making = threading.Lock()  # a folder that is made has its lock before another thread looks
 _ending = threading.Event()
 _until_end = contextlib.ExitStack()
 
@@ -199,24 +201,29 @@ def scratch_folder(prefix: str, place: str | None = None) -> Iterator[Path]:
     Its name has the command's process ID, and the command holds a lock on it: a folder whose owner
     is alive, be it in another container, is not touched.
     """
-    place = place or tempfile.gettempdir()
-    _remove_left(prefix, place)
-    with tempfile.TemporaryDirectory(
-        prefix=f"{prefix}{os.getpid()}-", dir=place, ignore_cleanup_errors=True
-    ) as folder:
-        lock = os.open(folder, os.O_RDONLY)
-        try:
+    place, prefix = place or tempfile.gettempdir(), f"{OURS}{prefix}"
+    with contextlib.ExitStack() as stack:
+        with _making:
+            _remove_left(prefix, place)
+            folder = stack.enter_context(
+                tempfile.TemporaryDirectory(
+                    prefix=f"{prefix}{os.getpid()}-", dir=place, ignore_cleanup_errors=True
+                )
+            )
+            lock = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, lock)
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield Path(folder)
-        finally:
-            os.close(lock)
+        yield Path(folder)
 
 
 def _remove_left(prefix: str, place: str) -> None:
-    """Remove this user's folders with this prefix whose commands are dead."""
+    """Remove this user's folders with this prefix whose commands are dead.
+
+    One with this command's own ID and no lock is another's, which had the ID before.
+    """
     for entry in os.scandir(place):
-        match = re.fullmatch(rf"{prefix}(\d+)-\w+", entry.name)
-        if match is None or _alive(int(match[1])):
+        match = re.fullmatch(rf"{prefix}(\d+)-[a-z0-9_]{{8}}", entry.name)
+        if match is None or (int(match[1]) != os.getpid() and _alive(int(match[1]))):
             continue
         with contextlib.suppress(OSError):  # somebody holds its lock, or it has just been removed
             lock = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)

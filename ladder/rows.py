@@ -13,6 +13,8 @@ from ladder.processes import write_json
 from ladder.rungs import ROOT, LadderError, read_ladder
 
 LOCAL = ROOT / "results" / "local"
+# Into which a prediction's allocated peak is split.
+KINDS = ("parameters", "gradients", "optimizer", "activations", "inputs", "temporaries")
 
 
 def read(path: Path) -> list[dict]:

@@ -1,10 +1,12 @@
 """Print what this machine found, beside what is published: python -m ladder.summary"""
 
+import sys
 from pathlib import Path
 
+from ladder import rows
 from ladder.pages import memory_of, rehearsed_cells, rows_by_script
 from ladder.rows import LOCAL
-from ladder.rungs import ROOT, read_ladder
+from ladder.rungs import ROOT, LadderError, read_ladder
 
 MADE_BY = {"predicted": "predict_memory.py", "rehearsed": "rehearse.py"}
 
@@ -12,7 +14,13 @@ MADE_BY = {"predicted": "predict_memory.py", "rehearsed": "rehearse.py"}
 def lines(local: Path = LOCAL) -> list[str]:
     """A table of memory and accuracy, and what is missing in it, with the reason."""
     published = rows_by_script(ROOT / "results" / "published.json")
-    found = {name: rows_by_script(local / f"{name}.json") for name in MADE_BY}
+    found = {}
+    for name in MADE_BY:
+        path = local / f"{name}.json"
+        try:
+            found[name] = {row["script"]: row for row in rows.read(path)}
+        except ValueError as error:
+            raise ValueError(f"{path} is no file of rows ({error}); move it away") from None
     table = [
         f"{'':28s}  {'GPU memory, reserved':>27s}   {'test accuracy':>41s}",
         f"{'script':28s}  {'predicted':>16s}  {'published':>9s}   {'rehearsed':>30s}  "
@@ -26,8 +34,8 @@ def lines(local: Path = LOCAL) -> list[str]:
         memory = f"{known['gb']:.2f} GB" if whole else ""
         accuracy = f"{known['accuracy']:.1f} %" if "accuracy" in known else ""
         good = {}
-        for name, rows in found.items():
-            row = rows.get(rung.script)
+        for name, known_rows in found.items():
+            row = known_rows.get(rung.script)
             if row is None:
                 absent[name].append(rung.script)
             elif "error" in row:
@@ -48,4 +56,7 @@ def lines(local: Path = LOCAL) -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(lines()))
+    try:
+        print("\n".join(lines()))
+    except (ValueError, LadderError) as error:
+        sys.exit(f"There is no summary: {error}")

@@ -22,7 +22,7 @@ def with_batch_size(script: Path, options: Options, told=None, show: bool = Fals
     own = _own(script, options, told)
     options = _with_number(script, options, own["batch_size"])
     row = _note(predict(script, options, told, show), options)
-    if own["batch_size"] != options.batch_size and _alike(own, row):
+    if options.number and own["batch_size"] != options.batch_size and _alike(own, row):
         row["notes"].append(f"its own batches of {own['batch_size']} allocate as much: {UNMOVED}")
     return row
 
@@ -50,7 +50,7 @@ def largest_batch(script: Path, options: Options, told=None) -> Iterator[tuple[i
         high = options.batch_size
         fits(high)
     yield high, tried[high]
-    most = row["samples"] or high
+    most = row["samples"] or float("inf")
     while tried[high]["fits"] and len(tried) < TRIES:
         if high >= most:
             tried[high]["notes"].append(f"that is the whole data set, {most} samples, in a batch")
@@ -93,9 +93,10 @@ def _with_number(script: Path, options: Options, own: int) -> Options:
     option's default, a constant, or an argument.
     """
     for place in own_number.places(script.read_bytes(), own)[:NUMBERS]:
-        other = replace(options, number=place, batch_size=own + 1)
-        if first_batch_size(script, other) == own + 1:
-            return replace(options, number=place)
+        for trial in (2 * own, own + 1):  # by which the script may have to divide it
+            other = replace(options, number=place, batch_size=trial)
+            if first_batch_size(script, other) == trial:
+                return replace(options, number=place)
     return options
 
 

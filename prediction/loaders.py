@@ -38,7 +38,8 @@ def install(tracker: Tracker, watched: Watched, options: Options) -> Loaders:
         loader.num_workers, loader.pin_memory = 0, False
         with torch._subclasses.fake_tensor.unset_fake_temporarily():
             first = next(iterate(loader), None)
-        if first is None:  # fewer samples than one batch, and drop_last
+        if first is None:
+            watched.notes.append("a loader has no batch: fewer samples than one, and drop_last?")
             return
         seen, quiet, steps = watched.peak(), 0, tracker.steps
         before = backwards = tracker.backwards

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
+from ladder.rows import KINDS
 from prediction.allocator import CachingAllocator, OutOfMemory, rounded
-from prediction.tracker import KINDS, Storage, Tracker
+from prediction.tracker import Storage, Tracker
 
 
 def feed(allocator: CachingAllocator, what: str, storage: Storage | None, other: object) -> None:

@@ -66,7 +66,8 @@ def predict(
     try:
         code = _code(script, options)
         signal.signal(signal.SIGALRM, _ring)
-        signal.setitimer(signal.ITIMER_REAL, options.time_limit or 0)
+        # again and again: Python swallows what is raised while an object is released
+        signal.setitimer(signal.ITIMER_REAL, options.time_limit or 0, 1)
         with mode:
             _run(code, str(script))
     except Steady:
@@ -91,7 +92,7 @@ def predict(
     if guard.refusals:  # whatever became of it
         error = guard.refusals[0]
     if error is None and tracker.steps == 0:
-        error = "it never trained: no optimizer took a step"
+        error = "; ".join(["it never trained: no optimizer took a step", *watched.notes])
     if error is not None:
         return {"error": error}
     return _result(tracker, watched, found, options) | {"seconds": time.perf_counter() - start}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -47,10 +48,12 @@ def _ask(script: Path, question: str, options: Options, told, show: bool) -> dic
             output = folder / "output.txt"
             last = output.read_text(errors="replace").splitlines()[-5:] if output.exists() else []
             lines = "".join(f"\n    {line}" for line in last)
-            ending = f"signal {-status}" if status < 0 else f"status {status}"
-            raise NoPrediction(
-                display_name(script), f"it ended its own process, with {ending}{lines}"
+            ending = (
+                f"it was ended by signal {-status} ({signal.Signals(-status).name})"
+                if status < 0
+                else f"it ended its own process, with status {status}"
             )
+            raise NoPrediction(display_name(script), f"{ending}{lines}")
         answer = json.loads(result.read_text())
     if "error" in answer:
         raise NoPrediction(display_name(script), answer["error"])

@@ -18,7 +18,6 @@ from torch.optim.optimizer import (
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 
-KINDS = ("parameters", "gradients", "optimizer", "activations", "inputs", "temporaries")
 WRAPPERS = (
     "_forward_module.",
     "_orig_mod.",
@@ -233,6 +232,7 @@ class Tracker:
 
     def _enter(self, module, args) -> None:
         if not self.calls:
+            self.mark("pass")
             if self.phase == "setup":
                 self.mark("created")
                 self.phase = "forward"

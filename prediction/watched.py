@@ -16,6 +16,7 @@ NUMBERS = (
 QUIET = 2  # optimizer steps without a new peak, after which one is not expected any more
 STEPS = 20  # and after which a script that uses no loader ends
 REPEATED = 500  # and after which any script ends: it repeats itself
+PASSES = 2000  # through the model without an optimizer step or a new peak, after which any ends
 MOST = 100  # optimizer steps within which a peak has to come to rest
 SECONDS = 0.2  # between two reports of how far the script is
 
@@ -46,7 +47,8 @@ class Watched:
         self.notes: list[str] = []
         self._send, self._sent = send, time.monotonic()
         self._allocated = self._most = 0
-        self._last = (0, 0)
+        self._last = self._before = (0, 0)  # the peaks at the last step, and at the last pass
+        self._passes = 0
         self._quiet = self._unsettled = 0  # steps without a new peak; steps until there were QUIET
 
     def sees(self, what: str, storage, other) -> None:
@@ -62,12 +64,15 @@ class Watched:
             self.created = self.allocator.max_reserved
         elif what == "mark" and other == "step":
             self._step()
+        elif what == "mark" and other == "pass":
+            self._pass()
         if time.monotonic() - self._sent > SECONDS:
             self._sent = time.monotonic()
             self._send(self.report())
 
     def _step(self) -> None:
         self.steps += 1
+        self._passes = 0
         peak, last = self.peak(), self._last
         self._quiet = 0 if rose(last, peak) else self._quiet + 1
         self._unsettled = 0 if self._quiet >= QUIET else self._unsettled + 1
@@ -85,6 +90,18 @@ class Watched:
                 f"{(peak[0] - last[0]) / 1e6:.3f} MB in the last one, to {peak[1] / 1e9:.2f} GB "
                 "reserved: it seems to keep something of each step"
             )
+
+    def _pass(self) -> None:
+        """The model is called. Steady, if it has been so without end."""
+        peak = self.peak()
+        self._passes = 0 if rose(self._before, peak) else self._passes + 1
+        self._before = peak
+        if self._passes >= PASSES:
+            self.notes.append(
+                f"ended after {PASSES} passes through the model without an optimizer step or a new "
+                "peak: what would come later is not counted"
+            )
+            raise Steady
 
     def peak(self) -> tuple[int, int]:
         """Bytes of tensors, rounded to blocks, and bytes reserved, at most so far."""

@@ -1,6 +1,10 @@
 """One rehearsal of the whole ladder, which several tests look at."""
 
 import json
+import os
+
+# before PyTorch is imported: see `rehearsal/hardware.py` on threads of a busy machine
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 

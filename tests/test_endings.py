@@ -93,12 +93,12 @@ def started(folder: Path, *command: str):
         running.process.wait()
 
 
-IMPORTING = {"rehearse.py": "rehearsal-*", "predict_memory.py": "prediction-*"}
+IMPORTING = {"rehearse.py": "*rehearsal-*", "predict_memory.py": "*prediction-*"}
 MOMENTS = {  # in the life of each command: a script, none for the ladder, and what to wait for
     "rehearse.py": [(STEP, IMPORTING["rehearse.py"]), (ENDLESS, "running"), (RANKS, "running"),
         (STUBBORN, "running")],
     "predict_memory.py": [(STEP, IMPORTING["predict_memory.py"]), (ENDLESS, "running"),
-        (None, "prediction-*/output.txt")],
+        (None, "*prediction-*/output.txt")],
 }  # fmt: skip
 
 

@@ -159,7 +159,7 @@ MISHAPS = {  # what a script does, why it failed, and what its output shows
     "killed": (
         "import os, sys\nsys.stdout.buffer.write(b'seen \\xff\\n')\nsys.stdout.flush()\n"
         "os.kill(os.getpid(), 9)",
-        "it was ended by signal 9 (SIGKILL)",
+        "it was ended by signal 9 (Killed",
         "seen",
     ),
 }
