@@ -4,26 +4,25 @@ import json
 
 import pytest
 
-from benchmarks import without_effect
+from benchmarks import pairs, without_effect
 from ladder.combining import NOTES
 from ladder.rungs import ROOT
-from tests import combining
 from tests.helpers import run
 
-TRIED = json.loads(combining.RESULTS.read_text())
+TRIED = json.loads(pairs.RESULTS.read_text())
 CELLS = {tuple(cell["pair"]): cell for cell in TRIED["pairs"]}
 
 
 @pytest.fixture(scope="module")
 def again(tmp_path_factory) -> dict[tuple, dict]:
     """All pairs, tried anew in processes of their own."""
-    path = tmp_path_factory.mktemp("combining") / "combining.json"
+    path = tmp_path_factory.mktemp("combining") / "pairs.json"
     process = run("-m", "benchmarks.pairs", str(path))
     assert process.returncode == 0, process.stderr
     return {tuple(cell["pair"]): cell for cell in json.loads(path.read_text())["pairs"]}
 
 
-@pytest.mark.parametrize("pair", combining.PAIRS, ids=" × ".join)
+@pytest.mark.parametrize("pair", pairs.PAIRS, ids=" × ".join)
 def test_the_matrix_says_what_happens(again, pair):
     assert again[pair]["verdict"] == CELLS[pair]["verdict"]
 
