@@ -311,37 +311,6 @@ def cifar10_loaders(batch_size: int) -> tuple[DataLoader, DataLoader, DataLoader
     return loaders(*map(ImageBatches, load_cifar10()), batch_size, default_convert)
 
 
-def load_imdb() -> tuple[Dataset, Dataset]:
-    """IMDb's 25,000 reviews for training and 25,000 for testing, downloaded where missing.
-
-    They lie where CIFAR-10 does. Only one of several processes downloads. Without a network or a
-    place for them the script ends with a message (exit status 1).
-    """
-    from datasets import load_dataset  # the scripts about images do without this package
-    from datasets.exceptions import DatasetGenerationError
-
-    try:
-        reviews = load_dataset("stanfordnlp/imdb", cache_dir=str(data_folder()))
-    except (OSError, DatasetGenerationError) as error:
-        cause = error.__cause__ or error
-        leave_without("IMDb", cause, "Run the script again to retry: what is complete is kept.")
-    return reviews["train"], reviews["test"]
-
-
-def review_batch(reviews: list[dict]) -> tuple[list[str], torch.Tensor]:
-    """A batch of B reviews: their texts, and labels [B] int64, 1 for a positive one."""
-    texts, labels = zip(*((review["text"], review["label"]) for review in reviews))
-    return list(texts), torch.tensor(labels)
-
-
-def imdb_loaders(batch_size: int) -> tuple[DataLoader, DataLoader, DataLoader]:
-    """Loaders of training, validation (a tenth of the training set) and test reviews, as text.
-
-    Scripts turn them into tokens batch by batch, padded to no more than the batch's longest.
-    """
-    return loaders(*load_imdb(), batch_size, review_batch)
-
-
 def loaders(train_part: Dataset, test_part: Dataset, batch_size: int, collate) -> tuple:
     """The three loaders that all scripts use, over a set for training and one for testing.
 

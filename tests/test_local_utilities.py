@@ -29,13 +29,13 @@ from torchvision.models import ViT_H_14_Weights, ViT_L_16_Weights
 from torchvision.transforms import InterpolationMode, v2
 
 import local_utilities
+from imdb import load_imdb
 from local_utilities import (
     ImageBatches,
     Progress,
     Report,
     cifar10_loaders,
     load_cifar10,
-    load_imdb,
 )
 from stand_ins.data import Digits
 from stand_ins.ladder import ROOT, read_ladder
