@@ -4,7 +4,8 @@ import datasets
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from local_utilities import data_folder, leave_without, loaders
+from local_utilities import loaders
+from missing import data_folder, leave_without
 
 
 def load_imdb() -> tuple[Dataset, Dataset]:
