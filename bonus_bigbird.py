@@ -21,11 +21,13 @@ from lightning import Fabric
 from lightning.fabric.strategies import FSDPStrategy
 from torchmetrics import Accuracy
 
-from local_utilities import Progress, Report, check_gpus, check_packages, imdb_loaders
+from local_utilities import Progress, Report, check_gpus, check_packages
 
 check_packages("transformers", "datasets")
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.models.big_bird.modeling_big_bird import BigBirdLayer
+
+from imdb import imdb_loaders
 
 
 @torch.no_grad()

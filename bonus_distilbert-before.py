@@ -15,10 +15,12 @@ import torch.nn.functional as F
 from lightning import Fabric
 from torchmetrics import Accuracy
 
-from local_utilities import Progress, Report, check_gpus, check_packages, imdb_loaders
+from local_utilities import Progress, Report, check_gpus, check_packages
 
 check_packages("transformers", "datasets")
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from imdb import imdb_loaders
 
 
 @torch.no_grad()

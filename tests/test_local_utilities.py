@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 import pty
+import resource
 import runpy
 import subprocess
 import sys
@@ -29,15 +30,12 @@ from torchvision.models import ViT_H_14_Weights, ViT_L_16_Weights
 from torchvision.transforms import InterpolationMode, v2
 
 import local_utilities
+import missing
+import several_gpus
+from imdb import load_imdb
 from ladder.rungs import ROOT, read_ladder
-from local_utilities import (
-    ImageBatches,
-    Progress,
-    Report,
-    cifar10_loaders,
-    load_cifar10,
-    load_imdb,
-)
+from local_utilities import ImageBatches, Progress, Report, cifar10_loaders
+from missing import load_cifar10
 from rehearsal.data import Digits
 from tests.helpers import HANG, run
 
@@ -126,14 +124,14 @@ def test_a_missing_list_of_names_is_unpacked_again(server, tmp_path):
 
 
 def test_processes_that_start_together_download_and_unpack_once(server, tmp_path, monkeypatch):
-    fetch, fetched = local_utilities.download_and_extract_archive, tmp_path / "fetched"
+    fetch, fetched = missing.download_and_extract_archive, tmp_path / "fetched"
 
     def noted(*args, **options):
         with fetched.open("a") as file:
             file.write("once\n")
         fetch(*args, **options)
 
-    monkeypatch.setattr(local_utilities, "download_and_extract_archive", noted)
+    monkeypatch.setattr(missing, "download_and_extract_archive", noted)
     fork = multiprocessing.get_context("fork")  # the children see the patched CIFAR10
     processes = [fork.Process(target=load_cifar10) for _ in range(4)]
     for process in processes:
@@ -160,7 +158,7 @@ def test_no_network_ends_with_one_clear_message(server, tmp_path, monkeypatch):
 
 def test_intact_data_need_no_lock_and_so_no_folder_to_write_to(server, monkeypatch):
     load_cifar10()
-    monkeypatch.setattr(local_utilities, "FileLock", None)
+    monkeypatch.setattr(missing, "FileLock", None)
     train, _ = load_cifar10()
     assert len(train) == 20
 
@@ -246,9 +244,9 @@ def test_errors_of_writing_and_what_helps():
     refused = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
     for numbers, advice in [(full, ROOM), (refused, OTHER_FOLDER), ([errno.ECONNRESET], "")]:
         for number in numbers:
-            said = local_utilities.remedy(OSError(number, ""), "DATA_DIR")
+            said = missing.remedy(OSError(number, ""), "DATA_DIR")
             assert said == advice.format("DATA_DIR"), errno.errorcode[number]
-    assert local_utilities.remedy(RuntimeError("File not found or corrupted."), "DATA_DIR") == ""
+    assert missing.remedy(RuntimeError("File not found or corrupted."), "DATA_DIR") == ""
 
 
 @pytest.fixture
@@ -347,8 +345,8 @@ def test_without_a_gpu_every_script_stops(monkeypatch):
 def test_too_few_gpus_are_told(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    for name in ("share_cores", "prepare_processes"):  # which would change this process
-        monkeypatch.setattr(local_utilities, name, lambda *args: None)
+    for name in ("leave_at_once_on_error", "share_cores", "end_with_first_process"):
+        monkeypatch.setattr(several_gpus, name, lambda *args: None)  # they change this process
     assert local_utilities.check_gpus(2) == 2
     with pytest.raises(SystemExit, match="needs 4 CUDA GPUs, and PyTorch finds 2"):
         local_utilities.check_gpus(4)
@@ -360,7 +358,7 @@ def test_processes_share_the_cores(monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     for processes in (3, 16):
-        local_utilities.share_cores(processes)
+        several_gpus.share_cores(processes)
     assert threads == [2, 1]
     assert os.environ["OMP_NUM_THREADS"] == "1"
 
@@ -368,9 +366,9 @@ def test_processes_share_the_cores(monkeypatch):
 def test_what_can_be_done_is_named_from_the_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT / "08-10-vit-h14")
     monkeypatch.setattr(sys, "argv", ["08_baseline.py"])
-    assert local_utilities.rehearsal() == "python ../rehearse.py 08-10-vit-h14/08_baseline.py"
+    assert missing.rehearsal() == "python ../rehearse.py 08-10-vit-h14/08_baseline.py"
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "own.py")])
-    assert local_utilities.rehearsal() == f"python ../rehearse.py {tmp_path / 'own.py'}"
+    assert missing.rehearsal() == f"python ../rehearse.py {tmp_path / 'own.py'}"
 
 
 @pytest.fixture
@@ -401,11 +399,12 @@ def test_without_bfloat16_a_script_that_needs_it_stops(old_gpu):
     Report()
 
 
-def test_processes_that_did_not_start_are_told(old_gpu):
-    alone = fabric("16-mixed")
-    alone.strategy.num_processes = 4
-    with pytest.raises(SystemExit, match="train with 4 processes, and only 1 of them started"):
-        Report(alone)
+def test_processes_that_slurm_did_not_start_are_told(monkeypatch):
+    """Fabric takes SLURM's number for the one that is meant, and would train on one of the GPUs."""
+    monkeypatch.setenv("SLURM_JOB_NAME", "training")
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    with pytest.raises(SystemExit, match="at least 2 processes, and SLURM started 1"):
+        several_gpus.prepare(2, found=4)
 
 
 @pytest.fixture
@@ -546,12 +545,12 @@ def test_a_report_of_three_gpus(old_gpu, clock, tmp_path, monkeypatch, capfd):
 
 def test_the_hosts_peak_is_in_bytes_on_a_mac_and_unknown_on_windows(old_gpu, monkeypatch, capsys):
     usage = SimpleNamespace(ru_maxrss=2_000_000)
-    monkeypatch.setattr(local_utilities.resource, "getrusage", lambda who: usage)
+    monkeypatch.setattr(resource, "getrusage", lambda who: usage)
     monkeypatch.setattr(sys, "platform", "linux")
     assert local_utilities.host_peak() == 2.048
     monkeypatch.setattr(sys, "platform", "darwin")
     assert local_utilities.host_peak() == 0.002
-    monkeypatch.setattr(local_utilities, "resource", None)
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
     report = Report()
     report.model_created()
     assert report.record["model_host_gb"] is None
@@ -594,10 +593,11 @@ def test_a_record_that_cannot_be_written_is_printed(
     assert json.loads(line)["test_accuracy"] == 0.75
 
 
-def test_progress_prints_lines_in_a_log_file(old_gpu, capsys):
-    progress = Progress([(None, torch.zeros(4))] * 3, "Epoch 1/1", log_interval=0)
+def test_progress_prints_lines_in_a_log_file(old_gpu, clock, capsys):
+    progress = Progress([(None, torch.zeros(4))] * 3, "Epoch 1/1")
     for _ in progress:
         progress.show(torch.tensor(1.25))
+        clock.seconds += 30
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("Epoch 1/1: batch 1/3, loss 1.2500, ")
     assert lines[-1].startswith("Epoch 1/1: batch 3/3, loss 1.2500, ")
