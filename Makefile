@@ -1,5 +1,6 @@
 # make ladder    rehearse every script on this CPU, and predict its GPU memory
-# make test      all checks, style included
+# make check     style and the quick tests, while you work
+# make test      all checks, style included, on all cores
 # make lint      style alone
 # make results   take over what this machine found (results/local/) into results/, and make figures,
 #                the README's tables and the pages in docs/ anew from it and from the scripts
@@ -9,8 +10,10 @@
 BASE_PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PYTHON := .venv/bin/python
 READY := .venv/installed
+QUICK := tests/test_allocator.py tests/test_gpu.py tests/test_ladder.py tests/test_repository.py \
+	tests/test_stand_ins.py
 
-.PHONY: ladder test lint results
+.PHONY: ladder check test lint results
 
 ladder: $(READY)
 	@failed=0; \
@@ -20,8 +23,11 @@ ladder: $(READY)
 	done; \
 	exit $$failed  # 130 is Ctrl-C; all else costs the others nothing
 
+check: lint
+	$(PYTHON) -m pytest -q $(QUICK)
+
 test: $(READY)
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(READY)
 	$(PYTHON) -m ruff check .

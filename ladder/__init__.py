@@ -1,1 +1,11 @@
-"""The scripts as data, and what both commands share."""
+"""The scripts as data, their results and pages, and what both commands share.
+
+rungs              the scripts: docstrings, order, differences and their budgets
+processes, keeper, forkserver    a script's processes, all of which end with the command
+rows               results files: one row for each script
+record             takes over what a machine found into results/
+figures            drawn from predictions
+pages, markers     the README's tables and the pages in docs/
+combining          the matrix in docs/combining.md
+summary            what this machine found, beside what is published
+"""

@@ -1,1 +1,25 @@
-"""The GPU without data, on which `predict_memory.py` runs a script."""
+"""The GPU without data, on which `predict_memory.py` runs a script.
+
+As a prediction passes through it:
+
+options, gpus      what is asked, and of which GPU
+process            one prediction in a process of its own
+sandbox, landlock  what the script may not do there
+predict            runs the script and says what it would need
+batches            other batch sizes, and the largest that fits
+own_number         the number in a script that becomes its batch size
+torchvision_shapes, transformers_shapes    data sets, weights and models by their shapes
+loaders            one batch again and again
+gpu                runs operators on shapes alone
+devices            where tensors are: "cuda" or the host
+cuda               `torch.cuda`: properties, streams, events
+autocast, attention, optimizers, readings    what a GPU's own rules decide, and numbers that are read
+remembered         what operators returned, under a short key
+adam_2023          Adam as the published figures had it
+ranks_of_many      one rank of many in one process
+tracker            when each storage is allocated and released, and what for
+allocator          PyTorch's caching allocator: reserved bytes from allocated ones
+peaks              what the tracker's log amounts to
+watched            how far it is, and when it has seen enough
+answers            predictions in words
+"""

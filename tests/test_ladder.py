@@ -6,37 +6,10 @@ import re
 
 import pytest
 
-from ladder.rungs import ROOT, LadderError, changed, code, diff, read_ladder
+from ladder.rungs import BUDGETS, ROOT, LadderError, changed, code, diff, read_ladder
 
 LADDER = read_ladder()
 # The most lines a rung may add and remove, docstring aside.
-BUDGETS = {
-    "01-2_pytorch-fabric.py": (20, 22),
-    "02_mixed-precision.py": (1, 1),
-    "02-2_bf16-mixed.py": (1, 1),
-    "03_bfloat16.py": (1, 1),
-    "03-2_float16-nan.py": (10, 2),
-    "04_lower-batchsize.py": (1, 1),
-    "04-2_free-gradients.py": (1, 1),
-    "05_gradient-accum.py": (8, 4),
-    "06_sgd-with-scheduler.py": (7, 3),
-    "07_init-module.py": (3, 2),
-    "08-10-vit-h14/08_baseline.py": (6, 6),
-    "08-10-vit-h14/08a_fsdp-defaults.py": (2, 2),
-    "08-10-vit-h14/08b_fsdp-custom.py": (6, 2),
-    "08-10-vit-h14/08c_fsdp-size-wrap.py": (3, 3),
-    "08-10-vit-h14/09_fsdp-act-checkp.py": (3, 1),
-    "08-10-vit-h14/09-2_fsdp2-act-checkp.py": (18, 8),
-    "08-10-vit-h14/10_fsdp-with-cpu-offload.py": (3, 2),
-    "11-14-under-1gb/11_act-checkp.py": (7, 8),
-    "11-14-under-1gb/12_optimizer-in-backward.py": (7, 2),
-    "11-14-under-1gb/13_batch-64.py": (1, 1),
-    "11-14-under-1gb/14_adamw-8bit.py": (5, 2),
-    "11-14-under-1gb/14-2_adamw-4bit.py": (2, 2),
-    "11-14-under-1gb/14-3_activation-offload.py": (2, 1),
-    "bonus_distilbert-after.py": (15, 7),
-    "bonus_bigbird.py": (22, 18),
-}
 each_script = pytest.mark.parametrize("rung", LADDER, ids=lambda rung: rung.script)
 
 
