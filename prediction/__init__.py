@@ -13,7 +13,8 @@ loaders            one batch again and again
 gpu                runs operators on shapes alone
 devices            where tensors are: "cuda" or the host
 cuda               `torch.cuda`: properties, streams, events
-autocast, attention, optimizers, readings    what a GPU's own rules decide, and numbers that are read
+autocast, attention, optimizers    what a GPU's own rules decide
+readings           what is read from tensors without numbers
 remembered         what operators returned, under a short key
 adam_2023          Adam as the published figures had it
 ranks_of_many      one rank of many in one process

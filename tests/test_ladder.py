@@ -9,7 +9,6 @@ import pytest
 from ladder.rungs import BUDGETS, ROOT, LadderError, changed, code, diff, read_ladder
 
 LADDER = read_ladder()
-# The most lines a rung may add and remove, docstring aside.
 each_script = pytest.mark.parametrize("rung", LADDER, ids=lambda rung: rung.script)
 
 
