@@ -19,10 +19,8 @@ import argparse
 import importlib.util
 import json
 import os
-import shutil
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,16 +29,16 @@ from ladder.processes import (
     Ended,
     UnknownScript,
     display_name,
-    end_all,
     end_as_after_ctrl_c,
     end_forkserver,
     find_scripts,
     start_forkserver,
 )
 from ladder.rungs import ROOT, LadderError, family, needs_bfloat16, read_ladder
-from prediction import answers, batches, gpus
+from prediction import answers, batches, gpus, table
 from prediction.options import Options
 from prediction.process import NoPrediction, predict
+from prediction.progress import Running
 
 RESULTS = rows.LOCAL / "predicted.json"
 NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "tqdm", "watermark", "matplotlib")
@@ -48,38 +46,6 @@ KEYS = (
     "script", "reserved_gb", "allocated_gb", "host_gb", "breakdown_gb", "peak_phase", "peak_module",
     "seconds", "host_training_gb", "created_gb", "reserved_late_gb", "fits", "reserved_within_gb",
 )  # fmt: skip
-KEPT = (
-    *KEYS[:7], "batch_size", "host_training_gb", "created_gb", "reserved_late_gb",
-    "reserved_2023_gb",
-)  # fmt: skip
-JOBS = 2  # scripts of the ladder at a time
-
-
-class Running:
-    """The predictions that run: how far each is, in a line that is renewed on a terminal."""
-
-    def __init__(self) -> None:
-        self.reports: dict[str, str] = {}
-        self.terminal = sys.stderr.isatty()
-
-    def told(self, script: Path) -> Callable[[dict], None]:
-        """What a prediction of this script tells how far it is."""
-        name = script.name
-
-        def show(report: dict) -> None:
-            self.reports[name] = answers.progress(name, report)
-            if self.terminal:
-                width = shutil.get_terminal_size().columns - 1
-                line = " | ".join(self.reports.values())[:width]
-                print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)
-
-        return show
-
-    def done(self, script: Path) -> None:
-        """This one has ended: its line makes room for its result."""
-        self.reports.pop(script.name, None)
-        if self.terminal:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 running = Running()
@@ -200,64 +166,6 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
     return 1
 
 
-# ------------------------------------------------------------------------------------- the ladder
-
-
-def published() -> dict[str, dict]:
-    """The published rows by script."""
-    content = json.loads((ROOT / "results" / "published.json").read_text())
-    return {row["script"]: row for row in content["rows"]}
-
-
-def predict_rung(script: Path, options: Options, known: dict | None) -> dict:
-    """A rung's row; where it is published and Adam works on lists, also with Adam as it was."""
-    row = one(script, options)
-    if known and "what" not in known and row["adam_lists"]:
-        then = one(script, replace(options, adam_2023=True))
-        row["reserved_2023_gb"] = then["reserved_gb"]
-    return row
-
-
-def predict_ladder(scripts: list[Path], options: Options, results: Path) -> int:
-    """Predict all, print the table, keep the rows; the exit status.
-
-    A script that cannot be predicted costs its own row only, which then says why.
-    """
-    known, found = published(), []
-    print(answers.HEADING, flush=True)
-    with ThreadPoolExecutor(JOBS) as pool:
-        waiting = [
-            (script, pool.submit(predict_rung, script, options, known.get(display_name(script))))
-            for script in scripts
-        ]
-        try:
-            for script, future in waiting:
-                try:
-                    row = future.result()
-                except NoPrediction as failure:
-                    running.done(script)
-                    found.append({"script": failure.script, "error": failure.reason})
-                    print(f"{script.name:28s}  no prediction: {failure.reason}", flush=True)
-                    continue
-                found.append({key: row[key] for key in KEPT if key in row})
-                print(answers.ladder_line(row, known.get(row["script"])), flush=True)
-        except BaseException:  # Ctrl-C, say
-            pool.shutdown(wait=False, cancel_futures=True)
-            end_all()  # which the pool's threads wait for
-            raise
-        finally:
-            if found:
-                rows.keep(found, results)
-                print(f"{answers.LEGEND}\nRows kept in {results}")
-    failed = [row for row in found if "error" in row]
-    if not failed:
-        return 0
-    print(f"{len(failed)} of {len(scripts)} could not be predicted:")
-    for row in failed:
-        print(f"  {row['script']}: {row['error']}")
-    return 2
-
-
 # ---------------------------------------------------------------------------------------- command
 
 
@@ -341,7 +249,7 @@ def main() -> int:
         start_forkserver("prediction.predict")
         if len(asked.scripts) == 1:
             return predict_one(asked.scripts[0], asked, options)
-        return predict_ladder(asked.scripts, options, asked.results)
+        return table.predict_all(asked.scripts, options, asked.results, one)
     except BrokenPipeError:
         raise
     except (NoPrediction, Ended, LadderError, OSError) as failure:

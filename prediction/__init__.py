@@ -22,5 +22,5 @@ tracker            when each storage is allocated and released, and what for
 allocator          PyTorch's caching allocator: reserved bytes from allocated ones
 peaks              what the tracker's log amounts to
 watched            how far it is, and when it has seen enough
-answers            predictions in words
+answers, table, progress    predictions in words, many beside published ones, and how far they are
 """

@@ -6,7 +6,7 @@ import statistics
 import pytest
 
 from ladder.rungs import ROOT, read_ladder
-from predict_memory import KEPT
+from prediction.table import KEPT
 from tests.helpers import HANG, predict, predicted, run
 
 PUBLISHED = {

@@ -1,0 +1,76 @@
+"""Several scripts' predictions beside published figures, and kept."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from ladder import rows
+from ladder.processes import display_name, end_all
+from ladder.rungs import ROOT
+from prediction import answers
+from prediction.options import Options
+from prediction.process import NoPrediction
+
+JOBS = 2  # scripts at a time
+KEPT = (
+    "script", "reserved_gb", "allocated_gb", "host_gb", "breakdown_gb", "peak_phase", "peak_module",
+    "batch_size", "host_training_gb", "created_gb", "reserved_late_gb", "reserved_2023_gb",
+)  # fmt: skip
+Ask = Callable[[Path, Options], dict]
+
+
+def published() -> dict[str, dict]:
+    """The published rows by script."""
+    content = json.loads((ROOT / "results" / "published.json").read_text())
+    return {row["script"]: row for row in content["rows"]}
+
+
+def _rung(script: Path, options: Options, known: dict | None, one: Ask) -> dict:
+    """A rung's row; where it is published and Adam works on lists, also with Adam as it was."""
+    row = one(script, options)
+    if known and "what" not in known and row["adam_lists"]:
+        then = one(script, replace(options, adam_2023=True))
+        row["reserved_2023_gb"] = then["reserved_gb"]
+    return row
+
+
+def predict_all(scripts: list[Path], options: Options, results: Path, one: Ask) -> int:
+    """Predict all, print the table, keep the rows; the exit status.
+
+    `one` predicts one script. One that cannot be predicted costs its own row only, which then says
+    why.
+    """
+    known, found = published(), []
+    print(answers.HEADING, flush=True)
+    with ThreadPoolExecutor(JOBS) as pool:
+        waiting = [
+            (script, pool.submit(_rung, script, options, known.get(display_name(script)), one))
+            for script in scripts
+        ]
+        try:
+            for script, future in waiting:
+                try:
+                    row = future.result()
+                except NoPrediction as failure:
+                    found.append({"script": failure.script, "error": failure.reason})
+                    print(f"{script.name:28s}  no prediction: {failure.reason}", flush=True)
+                    continue
+                found.append({key: row[key] for key in KEPT if key in row})
+                print(answers.ladder_line(row, known.get(row["script"])), flush=True)
+        except BaseException:  # Ctrl-C, say
+            pool.shutdown(wait=False, cancel_futures=True)
+            end_all()  # which the pool's threads wait for
+            raise
+        finally:
+            if found:
+                rows.keep(found, results)
+                print(f"{answers.LEGEND}\nRows kept in {results}")
+    failed = [row for row in found if "error" in row]
+    if not failed:
+        return 0
+    print(f"{len(failed)} of {len(scripts)} could not be predicted:")
+    for row in failed:
+        print(f"  {row['script']}: {row['error']}")
+    return 2
