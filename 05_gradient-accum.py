@@ -1,13 +1,13 @@
 """Gradient accumulation: the batch of 16 in micro-batches of 4, and one step for all of them.
 
-Builds on: 04_lower-batchsize.py
+Builds on: 04-2_free-gradients.py
 
 Each micro-batch runs forward and backward by itself, so only a quarter of the activations exists
 at a time, and its gradients are added to those already there. Weighted by its share of the batch,
 the sum is the gradient of the whole batch, also for the shorter batch at the end of an epoch: the
 training is that of the parent up to rounding (a model with batch norm would differ). The gradients
-now have to stay through the later micro-batches' forward passes. Four small passes use the GPU
-less well than one larger one, and that costs a lot of time.
+have to stay through the later micro-batches' forward passes, which takes back what the parent
+saved. Four small passes use the GPU less well than one larger one, and that costs a lot of time.
 
 Run: python 05_gradient-accum.py
 """
@@ -65,7 +65,6 @@ if __name__ == "__main__":
         model.train()
         progress = Progress(train_loader, f"Epoch {epoch}/{num_epochs}")
         for images, labels in progress:
-            optimizer.zero_grad()
             batch_loss = 0.0
             for micro_images, micro_labels in zip(images.split(4), labels.split(4)):
                 micro_images = F.interpolate(micro_images, size=224, mode="bilinear")
@@ -75,6 +74,7 @@ if __name__ == "__main__":
                 batch_loss += share * loss.detach()
             progress.show(batch_loss)
             optimizer.step()
+            optimizer.zero_grad()
         val_accuracy = evaluate(model, Progress(val_loader, "Validation"), fabric.device)
         report.end_epoch(progress, val_accuracy)
 

@@ -67,7 +67,6 @@ if __name__ == "__main__":
         model.train()
         progress = Progress(train_loader, f"Epoch {epoch}/{num_epochs}")
         for images, labels in progress:
-            optimizer.zero_grad()
             batch_loss = 0.0
             for micro_images, micro_labels in zip(images.split(4), labels.split(4)):
                 micro_images = F.interpolate(micro_images, size=224, mode="bilinear")
@@ -77,6 +76,7 @@ if __name__ == "__main__":
                 batch_loss += share * loss.detach()
             progress.show(batch_loss)
             optimizer.step()
+            optimizer.zero_grad()
             scheduler.step()
         val_accuracy = evaluate(model, Progress(val_loader, "Validation"), fabric.device)
         report.end_epoch(progress, val_accuracy)

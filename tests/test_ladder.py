@@ -17,7 +17,8 @@ BUDGETS = {
     "03_bfloat16.py": (1, 1),
     "03-2_float16-nan.py": (10, 2),
     "04_lower-batchsize.py": (1, 1),
-    "05_gradient-accum.py": (10, 6),
+    "04-2_free-gradients.py": (1, 1),
+    "05_gradient-accum.py": (8, 4),
     "06_sgd-with-scheduler.py": (7, 3),
     "07_init-module.py": (3, 2),
     "08-10-vit-h14/08_baseline.py": (6, 6),
@@ -52,6 +53,7 @@ def test_ladder_holds_every_script_in_order():
         "03_bfloat16.py",
         "03-2_float16-nan.py",
         "04_lower-batchsize.py",
+        "04-2_free-gradients.py",
         "05_gradient-accum.py",
         "06_sgd-with-scheduler.py",
         "07_init-module.py",
@@ -77,6 +79,8 @@ def test_ladder_holds_every_script_in_order():
 
 def test_the_parents_are_those_of_the_map():
     parents = {rung.script.rpartition("/")[2]: rung.parent for rung in LADDER}
+    assert parents["04-2_free-gradients.py"] == "04_lower-batchsize.py"
+    assert parents["05_gradient-accum.py"] == "04-2_free-gradients.py"
     folder = "08-10-vit-h14/"
     assert parents["08_baseline.py"] == "02_mixed-precision.py"
     assert parents["08a_fsdp-defaults.py"] == f"{folder}08_baseline.py"

@@ -45,15 +45,25 @@ def test_bfloat16_parameters_are_bfloat16(probe):
     assert true["dtypes"] == [{torch.bfloat16}]
 
 
+def test_gradients_freed_at_once_change_no_number(probe):
+    parent = probe("04_lower-batchsize.py", MANY, "32-true")
+    own = probe("04-2_free-gradients.py", MANY, "32-true")
+    assert len(own["gradients"]) == 7
+    for ours, theirs in zip(own["gradients"], parent["gradients"], strict=True):
+        assert torch.equal(ours, theirs)
+    assert torch.equal(own["final"], parent["final"])
+
+
 @pytest.mark.parametrize("images", [FEW, MANY])
 def test_accumulated_gradient_is_that_of_the_whole_batch(probe, images):
-    """The first step's gradient: with FEW that of a partial window, with MANY of a full one."""
-    whole = probe("04_lower-batchsize.py", images, "32-true")
+    """In every step: a full window's, and that of the partial one, which is all there is of FEW."""
+    whole = probe("04-2_free-gradients.py", images, "32-true")
     parts = probe("05_gradient-accum.py", images, "32-true")
     micro_batches = [4, 4, 2] if images == FEW else [4, 4, 4, 4]
     assert whole["batches"][0] == sum(micro_batches)
     assert parts["batches"][: len(micro_batches)] == micro_batches
-    torch.testing.assert_close(parts["gradients"][0], whole["gradients"][0], rtol=1e-3, atol=1e-6)
+    for ours, theirs in zip(parts["gradients"], whole["gradients"], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
 
 
 def test_every_window_is_stepped_also_the_last_partial_one(probe):
