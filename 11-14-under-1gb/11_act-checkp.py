@@ -6,15 +6,12 @@ Accumulation made the activations small by making the batches small, which a GPU
 the batch of 16 goes through in one piece, and of each block only its input is kept: the backward
 pass runs the block's forward pass once more to have the rest. That costs about a third more
 computing, far less than four small passes in the place of a large one, and the gradient, so the
-accuracy, stays the same; the enlarged images are given no name, because a name would keep them
-until the next batch. It combines with everything here, also with FSDP (09). Do without it where
+accuracy, stays the same. It combines with everything here, also with FSDP (09). Do without it where
 the activations are not what fills the memory, and where a block computes something else the second
 time (random numbers that are not PyTorch's, running averages).
 
 Run: python 11-14-under-1gb/11_act-checkp.py
 """
-
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +57,7 @@ if __name__ == "__main__":
         model = vit_l_16(weights=ViT_L_16_Weights.IMAGENET1K_V1)
         model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     for block in model.encoder.layers:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        block.forward = checkpoint(use_reentrant=False)(block.forward)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     steps = num_epochs * len(train_loader)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
@@ -75,11 +72,12 @@ if __name__ == "__main__":
         model.train()
         progress = Progress(train_loader, f"Epoch {epoch}/{num_epochs}")
         for images, labels in progress:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(model(F.interpolate(images, size=224, mode="bilinear")), labels)
+            images = F.interpolate(images, size=224, mode="bilinear")
+            loss = F.cross_entropy(model(images), labels)
             progress.show(loss)
             fabric.backward(loss)
             optimizer.step()
+            optimizer.zero_grad()
             scheduler.step()
         val_accuracy = evaluate(model, Progress(val_loader, "Validation"), fabric.device)
         report.end_epoch(progress, val_accuracy)

@@ -12,8 +12,6 @@ than time, or the memory is not there.
 Run: python 11-14-under-1gb/13_batch-64.py
 """
 
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from lightning import Fabric
@@ -58,7 +56,7 @@ if __name__ == "__main__":
         model = vit_l_16(weights=ViT_L_16_Weights.IMAGENET1K_V1)
         model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     for block in model.encoder.layers:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        block.forward = checkpoint(use_reentrant=False)(block.forward)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     steps = num_epochs * len(train_loader)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
@@ -80,7 +78,8 @@ if __name__ == "__main__":
         model.train()
         progress = Progress(train_loader, f"Epoch {epoch}/{num_epochs}")
         for images, labels in progress:
-            loss = F.cross_entropy(model(F.interpolate(images, size=224, mode="bilinear")), labels)
+            images = F.interpolate(images, size=224, mode="bilinear")
+            loss = F.cross_entropy(model(images), labels)
             progress.show(loss)
             fabric.backward(loss)
             scheduler.step()

@@ -10,8 +10,6 @@ where 8 bits fit: less is known about how large models learn with it.
 Run: python 11-14-under-1gb/14-2_adamw-4bit.py
 """
 
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from lightning import Fabric
@@ -59,7 +57,7 @@ if __name__ == "__main__":
         model = vit_l_16(weights=ViT_L_16_Weights.IMAGENET1K_V1)
         model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     for block in model.encoder.layers:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        block.forward = checkpoint(use_reentrant=False)(block.forward)
     optimizer = AdamW4bit(model.parameters(), lr=5e-5, bf16_stochastic_round=True)
     steps = num_epochs * len(train_loader)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
@@ -81,7 +79,8 @@ if __name__ == "__main__":
         model.train()
         progress = Progress(train_loader, f"Epoch {epoch}/{num_epochs}")
         for images, labels in progress:
-            loss = F.cross_entropy(model(F.interpolate(images, size=224, mode="bilinear")), labels)
+            images = F.interpolate(images, size=224, mode="bilinear")
+            loss = F.cross_entropy(model(images), labels)
             progress.show(loss)
             fabric.backward(loss)
             scheduler.step()

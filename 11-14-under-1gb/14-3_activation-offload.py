@@ -14,8 +14,6 @@ small.
 Run: python 11-14-under-1gb/14-3_activation-offload.py
 """
 
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from lightning import Fabric
@@ -60,7 +58,7 @@ if __name__ == "__main__":
         model = vit_l_16(weights=ViT_L_16_Weights.IMAGENET1K_V1)
         model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     for block in model.encoder.layers:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        block.forward = checkpoint(use_reentrant=False)(block.forward)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     steps = num_epochs * len(train_loader)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
@@ -82,9 +80,9 @@ if __name__ == "__main__":
         model.train()
         progress = Progress(train_loader, f"Epoch {epoch}/{num_epochs}")
         for images, labels in progress:
+            images = F.interpolate(images, size=224, mode="bilinear")
             with torch.autograd.graph.save_on_cpu(pin_memory=True):
-                logits = model(F.interpolate(images, size=224, mode="bilinear"))
-            loss = F.cross_entropy(logits, labels)
+                loss = F.cross_entropy(model(images), labels)
             progress.show(loss)
             fabric.backward(loss)
             scheduler.step()
