@@ -18,22 +18,18 @@ import torch.nn.functional as F
 from lightning import Fabric
 from lightning.fabric.plugins import MixedPrecision
 from lightning.fabric.strategies import ModelParallelStrategy
-from torch.distributed.algorithms._checkpoint import checkpoint_wrapper
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.utils.checkpoint import checkpoint
 from torchmetrics import Accuracy
 from torchvision.models import ViT_H_14_Weights, vit_h_14
-from torchvision.models.vision_transformer import EncoderBlock
 
 from local_utilities import Progress, Report, check_gpus, cifar10_loaders
 
 
 def shard(model, mesh):
-    checkpoint_wrapper.apply_activation_checkpointing(
-        model, check_fn=lambda module: isinstance(module, EncoderBlock)
-    )
-    policy = MixedPrecisionPolicy(param_dtype=torch.float16)
-    options = {"mesh": mesh["data_parallel"], "mp_policy": policy}
+    options = {"mesh": mesh["data_parallel"], "mp_policy": MixedPrecisionPolicy(torch.float16)}
     for block in model.encoder.layers:
+        block.forward = checkpoint(use_reentrant=False)(block.forward)
         fully_shard(block, **options)
     return fully_shard(model, **options)
 

@@ -36,7 +36,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, DistributedSampler
 from torchvision.models import vision_transformer
-from torchvision.models.vision_transformer import EncoderBlock
+from torchvision.models.vision_transformer import MLPBlock
 
 from stand_ins import data, hardware, language, weights
 from stand_ins.observer import _held
@@ -142,7 +142,7 @@ def watch_loss(show):
 
 
 def count_forwards(module, args):
-    if isinstance(module, EncoderBlock) and module.training and not seen.get("parameters"):
+    if isinstance(module, MLPBlock) and module.training and not seen.get("parameters"):
         seen["forwards"] += 1
 
 

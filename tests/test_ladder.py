@@ -26,7 +26,7 @@ BUDGETS = {
     "08-10-vit-h14/08b_fsdp-custom.py": (6, 2),
     "08-10-vit-h14/08c_fsdp-size-wrap.py": (3, 3),
     "08-10-vit-h14/09_fsdp-act-checkp.py": (3, 1),
-    "08-10-vit-h14/09-2_fsdp2-act-checkp.py": (21, 7),
+    "08-10-vit-h14/09-2_fsdp2-act-checkp.py": (18, 8),
     "08-10-vit-h14/10_fsdp-with-cpu-offload.py": (3, 2),
     "11-14-under-1gb/11_act-checkp.py": (7, 8),
     "11-14-under-1gb/12_optimizer-in-backward.py": (7, 2),
