@@ -135,7 +135,9 @@ def test_a_command_that_is_killed_takes_an_endless_import_with_it(tmp_path):
 @pytest.mark.parametrize("command", IMPORTING)
 def test_ctrl_c_while_modules_are_imported_shows_no_traceback(tmp_path, command, seconds):
     """It reaches all processes of the terminal's foreground group."""
-    with started(tmp_path, command, "05_gradient-accum", "--results", str(tmp_path / "rows")) as it:
+    script = tmp_path / "script.py"
+    script.write_text(ENDLESS)
+    with started(tmp_path, command, str(script), "--results", str(tmp_path / "rows")) as it:
         it.wait_for(IMPORTING[command])
         time.sleep(seconds)
         os.killpg(it.process.pid, signal.SIGINT)
@@ -167,21 +169,22 @@ def test_folders_of_dead_commands_are_removed(tmp_path, monkeypatch):
     dead, other, alive, elsewhere = (
         tmp_path / name
         for name in (
-            f"probe-{child.pid}-abcd_123", f"other-{child.pid}-abcd_123",
-            f"probe-{os.getpid()}-abcd_123", f"probe-{child.pid}-elsewhere",
+            f"vit-ladder-probe-{child.pid}-abcd_123", f"other-{child.pid}-abcd_123",
+            f"vit-ladder-probe-{os.getppid()}-abcd_123", f"vit-ladder-probe-{child.pid}-elsewher",
         )
     )  # fmt: skip
-    for folder in (dead, other, alive, elsewhere):
+    mine = tmp_path / f"vit-ladder-probe-{child.pid}-results"  # which somebody gave this name
+    for folder in (dead, other, alive, elsewhere, mine):
         folder.mkdir()
         folder.joinpath("file").write_text("")
     lock = os.open(elsewhere, os.O_RDONLY)
     processes.fcntl.flock(lock, processes.fcntl.LOCK_EX)  # as by a command in another container
     with processes.scratch_folder("probe-") as own:
         assert own.is_relative_to(tmp_path)
-        assert sorted(tmp_path.iterdir()) == sorted([other, alive, elsewhere, own])
+        assert sorted(tmp_path.iterdir()) == sorted([other, alive, elsewhere, mine, own])
         with processes.scratch_folder("probe-"):
             assert own.exists()
-    assert sorted(tmp_path.iterdir()) == sorted([other, alive, elsewhere])
+    assert sorted(tmp_path.iterdir()) == sorted([other, alive, elsewhere, mine])
     os.close(lock)
 
 

@@ -179,6 +179,14 @@ def test_a_scripts_own_number_is_what_another_batch_size_changes(script):
     assert "(the number in line 8)" in predict(file, "--batch-size", "512").stdout
 
 
+def test_a_script_that_checks_its_number_has_it_found_too(script):
+    """`own + 1` would end it before the loader is there."""
+    check = "assert number % 4 == 0\nmicro ="
+    text = BATCHES.format(micro="number // 4", size="number").replace("micro =", check, 1)
+    assert "batch_size_line" not in predicted(script(text))
+    assert "(the number in line 8)" in predict(script(text), "--batch-size", "512").stdout
+
+
 def test_what_another_batch_size_does_not_reach_is_said(script):
     computed = script(BATCHES.format(micro="number // 4", size="number * 1 + 1"))
     notes = predicted(computed, "--batch-size", "512")["notes"]
@@ -217,6 +225,22 @@ def test_a_peak_that_rises_for_ever_is_told(script):
     assert "its peak still rises after 100 optimizer steps" in process.stderr
 
 
+def test_work_without_an_optimizer_step_is_bounded(script):
+    """By passes through the model: a loop that only evaluates, and one that steps by hand."""
+    for body in ("    model(torch.ones(8, 64).cuda())", "    model(model.weight).sum().backward()"):
+        process = predict(script(TRAINING + "while True:\n" + body))
+        assert process.returncode == 2
+        assert "it never trained: no optimizer took a step; ended after 2000" in process.stderr
+
+
+def test_a_loader_without_a_batch_is_told(script):
+    text = BATCHES.format(micro="number", size="number, drop_last=True")
+    process = predict(script(text), "--batch-size", "2000")
+    assert process.returncode == 2
+    assert "the data set has only 1000 samples" in process.stderr
+    assert "a loader has no batch: fewer samples than one, and drop_last?" in process.stderr
+
+
 def test_a_few_numbers_kept_of_each_step_are_no_growth(script):
     kept = "kept = []\nwhile True:\n    step()\n    kept.append(model.weight.sum().detach())"
     assert predicted(script(TRAINING + kept))["reserved_gb"] > 0
@@ -227,6 +251,15 @@ def test_a_time_limit_is_an_option_and_says_what_was_known(script):
     process = predict(file, "--time-limit", "10")
     assert process.returncode == 2
     assert "it was not done after 10 s (--time-limit): 1 optimizer step" in process.stderr
+
+
+@pytest.mark.parametrize("limit", ["0.5", "0.53", "0.56", "0.59"])
+def test_a_time_limit_holds_wherever_it_finds_the_script(script, limit):
+    """Python swallows what is raised while an object is released."""
+    endless = "while True: model(torch.ones(8, 64).cuda()).sum()"
+    process = predict(script(TRAINING + endless), "--time-limit", limit)
+    assert process.returncode == 2
+    assert "--time-limit" in process.stderr or "ended after 2000 passes" in process.stderr
 
 
 def test_one_script_that_fails_costs_its_own_row_only(script, tmp_path):

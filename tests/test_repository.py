@@ -110,6 +110,12 @@ def test_only_good_rows_of_the_ladder_are_taken_over(tmp_path):
     assert json.loads(recorded.read_text()) == [found[3], found[0], old[1]]
 
 
+def test_a_local_file_that_holds_something_else_is_told(tmp_path):
+    (tmp_path / "predicted.json").write_text("[1, 2]")
+    with pytest.raises(ValueError, match=r"predicted.json is no file of rows .* move it away"):
+        summary.lines(tmp_path)
+
+
 def test_the_summary_says_what_is_missing_and_why(tmp_path):
     row = json.loads((ROOT / "results" / "rehearsed.json").read_text())[0]
     failed = {"script": "bonus_bigbird.py", "error": "line 3: ValueError: too hot"}
