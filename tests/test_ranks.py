@@ -74,7 +74,9 @@ def test_by_default_the_model_is_one_unit(sharded):
     assert unit[2] == sharded("08a_fsdp-defaults")[0]["whole"]
 
 
-@pytest.mark.parametrize("script", set(SHARDED) - {"08a_fsdp-defaults", "08c_fsdp-size-wrap"})
+@pytest.mark.parametrize(
+    "script", sorted(set(SHARDED) - {"08a_fsdp-defaults", "08c_fsdp-size-wrap"})
+)
 def test_each_block_is_a_unit(sharded, script):
     root, *blocks = sharded(script)[0]["units"]
     assert len(blocks) == 4
