@@ -79,6 +79,7 @@ if __name__ == "__main__":
         model.train()
         progress = Progress(train_loader, f"Epoch {epoch}/{num_epochs}")
         for texts, labels in progress:
+            optimizer.zero_grad()
             batch_loss = 0.0
             for number, (text, label) in enumerate(zip(texts, labels.split(1)), 1):
                 tokens = tokenizer([text]).to(fabric.device)
@@ -88,7 +89,6 @@ if __name__ == "__main__":
                 batch_loss += loss.detach() / len(texts)
             progress.show(batch_loss)
             optimizer.step()
-            optimizer.zero_grad()
         val_batches = Progress(val_loader, "Validation")
         val_accuracy = evaluate(model, tokenizer, val_batches, fabric.device)
         report.end_epoch(progress, val_accuracy)

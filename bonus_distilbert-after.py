@@ -71,6 +71,7 @@ if __name__ == "__main__":
         model.train()
         progress = Progress(train_loader, f"Epoch {epoch}/{num_epochs}")
         for texts, labels in progress:
+            optimizer.zero_grad()
             batch_loss = 0.0
             for start in range(0, len(texts), 4):
                 micro_texts, micro_labels = texts[start : start + 4], labels[start : start + 4]
@@ -81,7 +82,6 @@ if __name__ == "__main__":
                 batch_loss += share * loss.detach()
             progress.show(batch_loss)
             optimizer.step()
-            optimizer.zero_grad()
             scheduler.step()
         val_batches = Progress(val_loader, "Validation")
         val_accuracy = evaluate(model, tokenizer, val_batches, fabric.device)

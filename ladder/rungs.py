@@ -36,7 +36,7 @@ BUDGETS = {
     "11-14-under-1gb/14_adamw-8bit.py": (5, 2),
     "11-14-under-1gb/14-2_adamw-4bit.py": (2, 2),
     "11-14-under-1gb/14-3_activation-offload.py": (2, 1),
-    "bonus_distilbert-after.py": (15, 7),
+    "bonus_distilbert-after.py": (14, 6),
     "bonus_bigbird.py": (22, 18),
 }
 
