@@ -59,7 +59,7 @@ class Gpu(FakeTensorMode):
         if traits is None:
             traits = self.traits[id(func)] = _Traits(func)
         kwargs = kwargs or {}
-        if kwargs and kwargs.get("device") == LABEL:
+        if kwargs.get("device") == LABEL:
             kwargs = kwargs | {"device": CUDA}
         if traits.reads:
             return self.read(args[0])

@@ -1,12 +1,12 @@
 """Several scripts' predictions beside published figures, and kept."""
 
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from ladder import rows
+from ladder.pages import rows_by_script
 from ladder.processes import display_name, end_all
 from ladder.rungs import ROOT
 from prediction import answers
@@ -19,12 +19,6 @@ KEPT = (
     "batch_size", "host_training_gb", "created_gb", "reserved_late_gb", "reserved_2023_gb",
 )  # fmt: skip
 Ask = Callable[[Path, Options], dict]
-
-
-def published() -> dict[str, dict]:
-    """The published rows by script."""
-    content = json.loads((ROOT / "results" / "published.json").read_text())
-    return {row["script"]: row for row in content["rows"]}
 
 
 def _rung(script: Path, options: Options, known: dict | None, one: Ask) -> dict:
@@ -42,7 +36,7 @@ def predict_all(scripts: list[Path], options: Options, results: Path, one: Ask) 
     `one` predicts one script. One that cannot be predicted costs its own row only, which then says
     why.
     """
-    known, found = published(), []
+    known, found = rows_by_script(ROOT / "results" / "published.json"), []
     print(answers.HEADING, flush=True)
     with ThreadPoolExecutor(JOBS) as pool:
         waiting = [
