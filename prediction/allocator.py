@@ -8,6 +8,8 @@ import bisect
 import itertools
 from collections import defaultdict
 
+from prediction.order import Order
+
 MIN_BLOCK = 512  # bytes; kMinBlockSize: every size is rounded up to a multiple
 SMALL_SIZE = 2**20  # kSmallSize: the largest that goes to the pool of small blocks
 SMALL_SEGMENT = 2 * 2**20  # kSmallBuffer: what that pool asks the driver for
@@ -63,21 +65,24 @@ class CachingAllocator:
     `capacity`: what the driver can hand out. `expandable`: as `expandable_segments:True` in
     PYTORCH_ALLOC_CONF; the pages inside of such a segment are kept until its end is free.
     `prompt`: whether the GPU has done all work at once that the CPU hands to it. If not, a block
-    that another stream used (`record_stream`) stays taken until something waits for that stream.
+    that another stream used (`record_stream`) stays taken until the CPU knows that stream to have
+    come to where it was when the block was freed: the latest that CUDA's order of events allows.
     Real GPUs are between these two.
     """
 
     def __init__(
         self, capacity: float = float("inf"), expandable: bool = False, prompt: bool = True
     ) -> None:
-        self.capacity, self.expandable, self.prompt = capacity, expandable, prompt
+        self.capacity, self.expandable = capacity, expandable
+        self.order = None if prompt else Order()
         self.allocated = self.reserved = 0
         self.max_allocated = self.max_reserved = 0
         self.blocks: dict[object, Block] = {}
         self.segments: set[Segment] = set()
         self._free: dict[tuple[bool, int], list[tuple[int, int, Block]]] = defaultdict(list)
         self._growing: dict[tuple[bool, int], Segment] = {}
-        self._waiting: list[Block] = []  # freed, and still in use by another stream
+        # freed, and maybe still in use by other streams, up to a point of each
+        self._waiting: list[tuple[Block, dict[int, int]]] = []
         self._addresses = itertools.count(0, 2**48)  # each segment has a range of its own
 
     def allocate(self, key: object, size: int, stream: int = 0) -> None:
@@ -101,8 +106,9 @@ class CachingAllocator:
         if block is None:  # of no bytes
             return
         self.allocated -= block.size
-        if block.streams and not self.prompt:
-            self._waiting.append(block)
+        if block.streams and self.order:
+            points = {stream: self.order.point(stream) for stream in block.streams}
+            self._waiting.append((block, points))
         else:
             self._return(block)
 
@@ -112,15 +118,27 @@ class CachingAllocator:
         if block is not None and stream != block.segment.pool[1]:
             block.streams.add(stream)
 
-    def synchronize(self, stream: int | None = None) -> None:
-        """Have the CPU wait for what was handed to `stream`, or to all streams."""
+    def record(self, event: object, stream: int) -> None:
+        """Note that an event was put into a stream."""
+        if self.order:
+            self.order.record(event, stream)
+
+    def follow(self, stream: int, event: object) -> None:
+        """Note that a stream waits for an event."""
+        if self.order:
+            self.order.follow(stream, event)
+
+    def synchronize(self, event: object | None = None) -> None:
+        """Have the CPU wait for an event, or for all that was handed to the GPU."""
+        if self.order is None:
+            return
+        self.order.wait(event)
         waiting, self._waiting = self._waiting, []
-        for block in waiting:
-            block.streams = block.streams - {stream} if stream is not None else set()
-            if block.streams:
-                self._waiting.append(block)
-            else:
+        for block, points in waiting:
+            if all(self.order.done(stream, point) for stream, point in points.items()):
                 self._return(block)
+            else:
+                self._waiting.append((block, points))
 
     def empty_cache(self) -> None:
         """Give all that is unused back to the driver."""

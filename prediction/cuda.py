@@ -23,17 +23,18 @@ class Stream:
         self.device = CUDA
 
     def synchronize(self) -> None:
-        self.tracker.wait(self.number)
+        self.record_event().synchronize()
 
     def record_event(self, event=None):
         event = event or Event()
         event.record(self)
         return event
 
-    def wait_stream(self, stream) -> None:
-        pass
+    def wait_event(self, event) -> None:
+        self.tracker.follow(self.number, event)
 
-    wait_event = wait_stream
+    def wait_stream(self, stream) -> None:
+        self.wait_event(stream.record_event())
 
     def query(self) -> bool:
         return True
@@ -43,22 +44,26 @@ class Event:
     """A point in a stream."""
 
     def __init__(self, *args, **kwargs) -> None:
-        self.stream = 0
+        pass
 
     def record(self, stream=None) -> None:
-        self.stream = Stream.tracker.stream if stream is None else stream.number
+        Stream.tracker.record(self, _number(stream))
 
     def synchronize(self) -> None:
-        Stream.tracker.wait(self.stream)
+        Stream.tracker.wait(self)
 
     def wait(self, stream=None) -> None:
-        pass
+        Stream.tracker.follow(_number(stream), self)
 
     def query(self) -> bool:
         return True
 
     def elapsed_time(self, end) -> float:
         return 1.0  # milliseconds; nothing is timed
+
+
+def _number(stream: Stream | None) -> int:
+    return Stream.tracker.stream if stream is None else stream.number
 
 
 @contextlib.contextmanager
@@ -73,9 +78,9 @@ def _in_stream(stream):
         Stream.tracker.stream = outer
 
 
-def _current_stream(*args):
+def _stream(number: int) -> Stream:
     stream = Stream.__new__(Stream)
-    stream.number, stream.device = Stream.tracker.stream, CUDA
+    stream.number, stream.device = number, CUDA
     return stream
 
 
@@ -100,7 +105,8 @@ def install(tracker: Tracker, model: Model, gpus: int) -> None:
     torch.cuda.get_rng_state = lambda *args: torch.empty(16, dtype=torch.uint8, device="cpu")
     torch.cuda.Stream, torch.cuda.Event = Stream, Event
     torch.cuda.stream = _in_stream
-    torch.cuda.current_stream = torch.cuda.default_stream = _current_stream
+    torch.cuda.current_stream = lambda *args: _stream(tracker.stream)
+    torch.cuda.default_stream = lambda *args: _stream(0)
     torch.cuda.synchronize = lambda *args: tracker.wait(None)
     torch.cuda.empty_cache = tracker.empty
     torch.cuda.device = lambda device: contextlib.nullcontext()

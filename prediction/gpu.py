@@ -10,6 +10,7 @@ from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from prediction import attention, autocast, cuda, devices, optimizers, readings
+from prediction.collectives import group_of
 from prediction.devices import CUDA, LABEL
 from prediction.gpus import Model
 from prediction.readings import number
@@ -21,6 +22,7 @@ PRODUCTS = {
     getattr(aten, name).default for name in ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv")
 }
 
+COPIES = {aten._to_copy.default, aten.copy_.default}
 SIZED = {aten.slice.Tensor, aten.arange.default, aten.arange.start, aten.zeros.default}
 SIZED |= {aten.ones.default, aten.full.default}
 
@@ -28,11 +30,13 @@ SIZED |= {aten.ones.default, aten.full.default}
 class _Traits:
     """What is asked of an operator each time, which takes long: its hash is computed in Python."""
 
-    __slots__ = ("direct", "product", "reads", "sized")
+    __slots__ = ("collective", "copies", "direct", "product", "reads", "sized")
 
     def __init__(self, func) -> None:
         self.reads = func is aten._local_scalar_dense.default
         self.product = func in PRODUCTS
+        self.copies = func in COPIES
+        self.collective = func.namespace in ("c10d", "_c10d_functional")
         self.sized = func in SIZED
         self.direct = (
             func in fake_tensor._DISPATCH_META_HANDLERS
@@ -74,6 +78,10 @@ class Gpu(FakeTensorMode):
             raise fake_tensor.DynamicOutputShapeException(func)
         if self.depth == 0:
             self.tracker.book(result, func, args)
+            if traits.copies and _waits(result, args, kwargs):
+                self.tracker.wait_here()
+            elif traits.collective and (group := group_of(args)):
+                self.tracker.in_turn(group)
         return result
 
     def result(self, func, types, args, kwargs, traits):
@@ -95,10 +103,17 @@ class Gpu(FakeTensorMode):
         if not (tensor.dtype.is_floating_point or tensor.dtype == torch.bool):
             self.whole_numbers_read = True
         if tensor.device.type == "cuda":
-            self.tracker.wait(self.tracker.stream)
+            self.tracker.wait_here()
             return number(tensor)
         # Adam divides by a number that depends on its count of steps, which is kept on the host
         return number(tensor, 1 if self.tracker.phase == "optimizer step" else 0)
+
+
+def _waits(copy: torch.Tensor, args: tuple, kwargs: dict) -> bool:
+    """Whether the CPU waits for a copy: between host and GPU unless `non_blocking` (Copy.cu)."""
+    source = args[0] if copy is not args[0] else args[1]
+    asynchronous = kwargs.get("non_blocking", args[2] if len(args) > 2 else False)
+    return not asynchronous and copy.device.type != source.device.type
 
 
 def install(tracker: Tracker, model: Model, gpus: int) -> Gpu:

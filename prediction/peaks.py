@@ -17,6 +17,10 @@ def feed(allocator: CachingAllocator, what: str, storage: Storage | None, other:
         allocator.free(storage)
     elif what == "use":
         allocator.record_stream(storage, other)
+    elif what == "record":
+        allocator.record(*other)
+    elif what == "follow":
+        allocator.follow(*other)
     elif what == "wait":
         allocator.synchronize(other)
     elif what == "empty":

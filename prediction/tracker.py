@@ -55,9 +55,10 @@ class _Watched(weakref.ref):
 class Tracker:
     """Books storages of tensors on `device` ("cuda") and on the host ("cpu").
 
-    `events` is the log: ("allocate", storage, stream), ("free", storage), ("use", storage, stream),
-    ("wait", stream or None), ("empty",) and ("mark", what), in the order in which they happened.
-    Each is filled up to three by None.
+    `events` is the log: ("allocate", storage, stream), ("free", storage, None), ("use", storage,
+    stream), ("record", None, (event, stream)), ("follow", None, (stream, event)), ("wait", None,
+    event or None), ("empty", None, None) and ("mark", None, what), in the order in which they
+    happened.
     """
 
     def __init__(self, sees: Callable[[str, Storage, object], None] = lambda *event: None) -> None:
@@ -167,9 +168,28 @@ class Tracker:
         if storage is not None:
             self._log("use", storage, stream)
 
-    def wait(self, stream: int | None) -> None:
-        """Book that the CPU waited for a stream, or for all."""
-        self._log("wait", None, stream)
+    def record(self, event: object, stream: int) -> None:
+        """Book that an event was put into a stream."""
+        self._log("record", None, (event, stream))
+
+    def follow(self, stream: int, event: object) -> None:
+        """Book that a stream waits for an event."""
+        self._log("follow", None, (stream, event))
+
+    def wait(self, event: object | None) -> None:
+        """Book that the CPU waited for an event; None: for all that the GPU was given."""
+        self._log("wait", None, event)
+
+    def wait_here(self) -> None:
+        """Book that the CPU waited for the stream that it gives work to."""
+        here = object()
+        self.record(here, self.stream)
+        self.wait(here)
+
+    def in_turn(self, group: str) -> None:
+        """Book that a process group's collective runs, after the one before it."""
+        self.follow(self.stream, group)
+        self.record(group, self.stream)
 
     def empty(self) -> None:
         """Book `torch.cuda.empty_cache()`."""
