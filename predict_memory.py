@@ -201,6 +201,10 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     parser.add_argument("--fits", metavar="GPU", help="find the largest batch size that fits")
     parser.add_argument("--batch-size", type=int, metavar="N", help="in place of the script's")
     parser.add_argument("--gpus", type=int, default=4, metavar="N", help="GPUs it finds (4)")
+    parser.add_argument(
+        "--as-of", type=int, choices=[2023], metavar="2023",
+        help="by the rules of the PyTorch that the published figures were measured with",
+    )  # fmt: skip
     parser.add_argument("--timeline", type=Path, metavar="FILE", help="draw one step's memory")
     parser.add_argument(
         "--time-limit", type=positive, metavar="SECONDS", help="for each script (none)"
@@ -236,7 +240,7 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         parser.error(str(error))
     options = Options(
         model, asked.gpus, asked.batch_size, capacity=gpu or fits,
-        timeline=asked.timeline is not None, time_limit=asked.time_limit,
+        timeline=asked.timeline is not None, as_of=asked.as_of, time_limit=asked.time_limit,
     )  # fmt: skip
     return asked, options
 

@@ -1,4 +1,4 @@
-"""Which process group an operator belongs to, so that each group's collectives run in turn.
+"""Collectives: those of one process group run one after the other.
 
 NCCL runs what one communicator is given in that order, whatever streams it came from: each launch
 makes its stream wait for the last one (ncclLaunchKernelBefore and ncclLaunchFinish in NCCL's
@@ -9,6 +9,16 @@ the caller's, too.
 
 from torch import ScriptObject
 from torch._C._distributed_c10d import ProcessGroup
+
+from prediction.tracker import Tracker
+
+
+def in_turn(tracker: Tracker, args: tuple) -> None:
+    """Book a collective with these arguments, after the one before it of its group."""
+    group = group_of(args)
+    if group is not None:
+        tracker.follow(tracker.stream, group)
+        tracker.record(group, tracker.stream)
 
 
 def group_of(arguments: tuple) -> str | None:

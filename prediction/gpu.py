@@ -5,12 +5,13 @@ optimizers. Each number that is read from a tensor is 0 (1 where an optimizer re
 steps), each truth value False.
 """
 
+import functools
+
 import torch
 from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from prediction import attention, autocast, cuda, devices, optimizers, readings
-from prediction.collectives import group_of
+from prediction import attention, autocast, collectives, cuda, devices, optimizers, readings
 from prediction.devices import CUDA, LABEL
 from prediction.gpus import Model
 from prediction.readings import number
@@ -57,6 +58,7 @@ class Gpu(FakeTensorMode):
         self.threads: set[bool] = set()  # with a workspace: the backward pass's, all others'
         self.results = Results(self)
         self.traits: dict[int, _Traits] = {}
+        self.collective = functools.partial(collectives.in_turn, tracker)
 
     def dispatch(self, func, types, args=(), kwargs=None):
         traits = self.traits.get(id(func))
@@ -80,8 +82,8 @@ class Gpu(FakeTensorMode):
             self.tracker.book(result, func, args)
             if traits.copies and _waits(result, args, kwargs):
                 self.tracker.wait_here()
-            elif traits.collective and (group := group_of(args)):
-                self.tracker.in_turn(group)
+            elif traits.collective:
+                self.collective(args)
         return result
 
     def result(self, func, types, args, kwargs, traits):

@@ -13,7 +13,7 @@ class Options:
     gpus: int = 4  # that the script finds
     batch_size: int | None = None  # in the place of the script's own
     number: tuple[int, int] | None = None  # the source's number to replace: its line and column
-    adam_2023: bool = False  # Adam as in the PyTorch of the published figures
+    as_of: int | None = None  # 2023: by the rules of the published figures' PyTorch
     capacity: bool = False  # whether the script fits the GPU is asked
     timeline: bool = False
     time_limit: float | None = None  # seconds

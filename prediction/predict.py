@@ -21,7 +21,7 @@ import torchvision  # noqa: F401
 from torch._subclasses import fake_tensor
 
 from prediction import (
-    adam_2023,
+    as_of_2023,
     gpu,
     gpus,
     loaders,
@@ -138,9 +138,9 @@ def _prepare(
     """Replace what a script finds; the mode that it has to run in, and what is known of loaders."""
     sys.argv, sys.path[0] = [str(script)], str(script.parent)
     tracker.install()
-    if options.adam_2023:
-        adam_2023.install()
     mode = gpu.install(tracker, options.gpu, options.gpus)
+    if options.as_of == 2023:
+        as_of_2023.install(mode)
     torchvision_shapes.install()
     found = loaders.install(tracker, watched, options)
     source = script.read_bytes()
@@ -223,11 +223,6 @@ def _result(tracker: Tracker, watched: Watched, found: loaders.Loaders, options:
         "created_gb": watched.created / 1e9,
         "batch_size": found.batch_size,
         "samples": found.samples,
-        "adam_lists": any(
-            what == "allocate" and storage.op == "aten._foreach_sqrt.default"
-            for what, storage, _ in tracker.events
-            if storage is not None and storage.device == "cuda"
-        ),
         "notes": watched.notes,
     }
     if any(what == "use" for what, _, _ in tracker.events):  # several streams share memory

@@ -186,11 +186,6 @@ class Tracker:
         self.record(here, self.stream)
         self.wait(here)
 
-    def in_turn(self, group: str) -> None:
-        """Book that a process group's collective runs, after the one before it."""
-        self.follow(self.stream, group)
-        self.record(group, self.stream)
-
     def empty(self) -> None:
         """Book `torch.cuda.empty_cache()`."""
         self._log("empty", None, None)

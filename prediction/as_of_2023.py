@@ -1,0 +1,105 @@
+"""PyTorch's rules of mid-2023, with which the published figures were measured (2.1.0.dev20230623).
+
+Each is put in the place of today's by `install`. Nothing here is fitted to a figure.
+"""
+
+import functools
+import importlib
+
+import torch
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.utils._pytree import tree_leaves
+
+from prediction.collectives import group_of
+from prediction.cuda import Event, Stream
+from prediction.gpu import Gpu
+from prediction.tracker import Tracker
+
+aten = torch.ops.aten
+
+
+def install(mode: Gpu) -> None:
+    """Let what runs on this GPU go by the rules of 2023 from now on. Cannot be undone."""
+    # torch.optim hides its module of this name
+    importlib.import_module("torch.optim.adam")._multi_tensor_adam = multi_tensor_adam
+    install.library = torch.library.Library("aten", "IMPL")
+    install.library.impl(
+        "_scaled_dot_product_flash_attention", flash_attention, "Meta", allow_override=True
+    )
+    init = FullyShardedDataParallel.__init__
+    FullyShardedDataParallel.__init__ = functools.wraps(init)(
+        functools.partialmethod(unlimited, init)
+    )
+    mode.collective = Communicators(mode.tracker).run
+
+
+def multi_tensor_adam(
+    params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, state_steps, *,
+    beta1, beta2, lr, weight_decay, eps, amsgrad, **others,
+):  # fmt: skip
+    """In the place of `torch.optim.adam._multi_tensor_adam`: as many bytes, no useful numbers.
+
+    torch 2.0 (torch/optim/adam.py) adds epsilon out of place: next to the list of square roots
+    stands one of denominators. Today it is added in place.
+    """
+    if not params:
+        return
+    torch._foreach_add_(state_steps, 1)
+    if weight_decay:
+        grads = torch._foreach_add(grads, params, alpha=weight_decay)
+    torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
+    torch._foreach_mul_(exp_avg_sqs, beta2)
+    torch._foreach_addcmul_(exp_avg_sqs, grads, grads, 1 - beta2)
+    if amsgrad:
+        torch._foreach_maximum_(max_exp_avg_sqs, exp_avg_sqs)
+    roots = torch._foreach_sqrt(max_exp_avg_sqs if amsgrad else exp_avg_sqs)
+    torch._foreach_div_(roots, 1.0)
+    denominators = torch._foreach_add(roots, eps)
+    torch._foreach_addcdiv_(params, exp_avgs, denominators, -lr)
+
+
+def flash_attention(query, key, value, *args, **kwargs):
+    """FlashAttention's results: of [batch, heads, tokens, size], as they lay in memory then.
+
+    Its output lay as [batch, tokens, heads, size] (torch 2.1.0, torch/_meta_registrations.py).
+    Today's lies as its query does, which `nn.MultiheadAttention` makes as [tokens, batch, heads,
+    size], so that what it does with the output was a copy then and is a view now.
+    """
+    output, *others = torch._meta_registrations.meta__scaled_dot_product_flash_attention(
+        query, key, value, *args, **kwargs
+    )
+    batch, heads, tokens, size = output.shape
+    return output.new_empty(batch, tokens, heads, size).transpose(1, 2), *others
+
+
+def unlimited(module, init, *args, **kwargs) -> None:
+    """FSDP without its rate limiter: pull request 104900 made it the default in July 2023."""
+    init(module, *args, **{"limit_all_gathers": False} | kwargs)
+
+
+class Communicators:
+    """NCCL's process groups, each with a stream of its own, on which all of its collectives ran.
+
+    It waited for the caller's stream, recorded itself as a user of input and output, and the caller
+    waited for it (ProcessGroupNCCL::collective and _allgather_base in torch 2.1.0's
+    torch/csrc/distributed/c10d/ProcessGroupNCCL.cpp, until pull request 148590).
+    """
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+        self.streams: dict[str, Stream] = {}
+
+    def run(self, args: tuple) -> None:
+        """Book a collective with these arguments; none if they name no process group."""
+        group = group_of(args)
+        if group is None:
+            return
+        stream = self.streams.get(group) or self.streams.setdefault(group, Stream())
+        begin, end = Event(), Event()
+        begin.record()
+        stream.wait_event(begin)
+        for tensor in tree_leaves(args):
+            if isinstance(tensor, torch.Tensor):
+                self.tracker.use(tensor, stream.number)
+        end.record(stream)
+        end.wait()
