@@ -1,6 +1,5 @@
 """What several tests share."""
 
-import json
 import os
 import subprocess
 import sys
@@ -23,18 +22,6 @@ def run(*command: str, timeout: float = HANG, **environment: str) -> subprocess.
         text=True,
         timeout=timeout,
     )
-
-
-def predict(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
-    """Run predict_memory.py."""
-    return run("predict_memory.py", *map(str, arguments), **environment)
-
-
-def predicted(*arguments: object, **environment: str) -> dict:
-    """The object that predict_memory.py --json prints for a script that fits."""
-    process = predict("--json", *arguments, **environment)
-    assert process.returncode == 0, process.stderr
-    return json.loads(process.stdout)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

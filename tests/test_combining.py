@@ -7,7 +7,7 @@ import pytest
 from benchmarks import pairs, without_effect
 from ladder.combining import NOTES
 from ladder.rungs import ROOT
-from tests.helpers import run
+from tests.warm import run
 
 TRIED = json.loads(pairs.RESULTS.read_text())
 CELLS = {tuple(cell["pair"]): cell for cell in TRIED["pairs"]}

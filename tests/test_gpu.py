@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.helpers import run
+from tests.warm import run
 
 WEIGHTS = 4 * 2 * 256 * 1024  # bytes of the probe's two float32 matrices
 

@@ -13,7 +13,8 @@ import pytest
 
 from ladder.rungs import ROOT
 from prediction import gpus
-from tests.helpers import HANG, predict, predicted
+from tests.helpers import HANG
+from tests.warm import predict, predicted
 
 TRAINING = """
 import torch

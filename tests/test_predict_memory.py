@@ -7,7 +7,9 @@ import pytest
 
 from ladder.rungs import ROOT, read_ladder
 from prediction.table import KEPT
-from tests.helpers import HANG, predict, predicted, run
+from tests import helpers
+from tests.helpers import HANG
+from tests.warm import predict, predicted
 
 PUBLISHED = {
     row["script"]: row
@@ -31,7 +33,7 @@ HELD = [  # the rungs on one GPU whose whole run is published
 def ladder(tmp_path_factory) -> dict[str, dict]:
     """The whole ladder, predicted anew."""
     results = tmp_path_factory.mktemp("predicted") / "predicted.json"
-    process = run("predict_memory.py", "--results", str(results), timeout=4 * HANG)
+    process = helpers.run("predict_memory.py", "--results", str(results), timeout=4 * HANG)
     assert process.returncode == 0, process.stdout + process.stderr
     assert all(rung.script.rpartition("/")[2] in process.stdout for rung in read_ladder())
     return {row["script"]: row for row in json.loads(results.read_text())}

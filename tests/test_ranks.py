@@ -1,6 +1,7 @@
 """What the scripts for several GPUs do, seen by running them unmodified in two processes."""
 
 import json
+import socket
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torchvision.models import vit_h_14
 
 from ladder.rungs import ROOT
 from rehearsal import language
-from tests.helpers import run
+from tests import warm
 
 FOLDER = "08-10-vit-h14/"
 SHARDED = [
@@ -26,6 +27,16 @@ NO_OVERFLOW = {"scale": 256.0}  # so that no float16 step is skipped, by neither
 each_sharded = pytest.mark.parametrize("script", SHARDED)
 
 
+def torchruns(ranks: int) -> list[dict[str, str]]:
+    """What torchrun tells each of its processes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "none"}
+    shared |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "GROUP_RANK": "0"}
+    shared["GROUP_WORLD_SIZE"] = "1"
+    return [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
+
+
 @pytest.fixture(scope="module")
 def probe(tmp_path_factory):
     """What a script's processes saw; each combination of arguments runs once."""
@@ -35,12 +46,11 @@ def probe(tmp_path_factory):
         key = (script, ranks, json.dumps(options))
         if key not in known:
             out = tmp_path_factory.mktemp("ranks")
-            command = ["-m", "tests.probe_ranks", script, str(out), json.dumps(options)]
-            if ranks > 1:
-                launcher = ["-m", "torch.distributed.run", "--standalone"]
-                command = [*launcher, f"--nproc-per-node={ranks}", *command]
-            process = run(*command, DATA_DIR=str(out), RESULTS_DIR=str(out))
-            assert process.returncode == 0, process.stdout + process.stderr
+            command = ("-m", "tests.probe_ranks", script, out, json.dumps(options))
+            folders = {"DATA_DIR": str(out), "RESULTS_DIR": str(out)}
+            places = [folders | place for place in (torchruns(ranks) if ranks > 1 else [{}])]
+            for process in warm.run_all([command] * ranks, places):
+                assert process.returncode == 0, process.stdout + process.stderr
             known[key] = [torch.load(out / f"rank-{rank}.pt") for rank in range(ranks)]
         return known[key]
 
@@ -237,7 +247,7 @@ def test_distilbert_accumulates_the_gradient_of_the_whole_batch(probe, monkeypat
 
 def test_each_script_says_its_lines_once(tmp_path):
     """What a rank reports is printed by one, for all of them."""
-    process = run(
+    process = warm.run(
         "rehearse.py", "--show", f"{FOLDER}08a_fsdp-defaults.py",
         "--results", str(tmp_path / "rows.json"),
     )  # fmt: skip

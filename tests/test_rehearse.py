@@ -16,7 +16,8 @@ import pytest
 from ladder.rows import LOCAL
 from ladder.rungs import ROOT, read_ladder
 from rehearse import RESULTS, learned, summary
-from tests.helpers import ASLEEP, HANG, alive, run, wait_until
+from tests import helpers, warm
+from tests.helpers import ASLEEP, HANG, alive, wait_until
 
 SCRIPTS = [rung.script for rung in read_ladder()]
 RANKS = [script for script in SCRIPTS if "fsdp" in script or "bigbird" in script]
@@ -107,7 +108,7 @@ def test_large_batches_learn_as_well_over_several_seeds(rehearsed, tmp_path):
             script.write_text(text.replace("manual_seed(123)", f"manual_seed({number})"))
             assert script.read_text() != text
         results = tmp_path / "rows.json"
-        process = run("rehearse.py", "--results", str(results), *map(str, scripts))
+        process = warm.run("rehearse.py", "--results", str(results), *map(str, scripts))
         assert process.returncode == 0, process.stdout
         accuracies[name] += [row["accuracy"] for row in json.loads(results.read_text())]
         results.unlink()
@@ -124,7 +125,7 @@ def test_the_precision_asked_for_is_the_one_that_ran(rehearsed, script):
 
 
 def test_the_nan_is_explained(tmp_path):
-    process = run(
+    process = warm.run(
         "rehearse.py", "--show", "03-2_float16-nan.py", "--results", str(tmp_path / "rows.json")
     )
     assert "The loss is NaN" in process.stdout
@@ -134,7 +135,7 @@ def test_the_nan_is_explained(tmp_path):
 
 
 def test_an_unknown_script_is_told(tmp_path):
-    process = run("rehearse.py", "99_nothing.py", "--results", str(tmp_path / "rows.json"))
+    process = warm.run("rehearse.py", "99_nothing.py", "--results", str(tmp_path / "rows.json"))
     assert process.returncode == 2
     assert "there is no script 99_nothing.py" in process.stderr
     assert "03_bfloat16.py" in process.stderr
@@ -174,7 +175,7 @@ def mishaps(tmp_path_factory):
         (folder / f"{name}.py").write_bytes(source + b"\n" if source else b"")
     (folder / "trains.py").write_text(STEP)
     scripts = [str(folder / f"{name}.py") for name in (*MISHAPS, "trains")]
-    process = run("rehearse.py", *scripts, "--results", str(folder / "rows.json"))
+    process = warm.run("rehearse.py", *scripts, "--results", str(folder / "rows.json"))
     assert process.returncode == 1
     rows = json.loads((folder / "rows.json").read_text())
     return {row["script"].rpartition("/")[2].removesuffix(".py"): row for row in rows}, process
@@ -240,7 +241,7 @@ def test_a_training_that_learns_nothing_is_said(tmp_path):
     script, results = tmp_path / "too_fast.py", tmp_path / "rows.json"
     script.write_text(text.replace("lr=5e-5", "lr=5.0"))
     (tmp_path / "local_utilities.py").symlink_to(ROOT / "local_utilities.py")
-    process = run("rehearse.py", str(script), "--results", str(results))
+    process = warm.run("rehearse.py", str(script), "--results", str(results))
     assert process.returncode == 0, process.stdout
     [row] = json.loads(results.read_text())
     assert row["learned"] is False
@@ -268,7 +269,7 @@ print(observer.accuracy, dict(observer.targets))
 
 def test_what_an_accuracy_was_computed_from_is_seen():
     """Of two batches since the last reset: four of six right, all of them of class 2."""
-    process = run("-c", ACCURACY)
+    process = helpers.run("-c", ACCURACY)
     assert process.stdout == "0.6666666865348816 {'2': 6}\n", process.stderr
 
 
@@ -328,7 +329,7 @@ def test_rows_of_other_scripts_stay(tmp_path):
     good.write_text(STEP)
     old = {"script": "07_init-module.py"}
     results.write_text(json.dumps([old]))
-    assert run("rehearse.py", str(good), "--results", str(results)).returncode == 0
+    assert warm.run("rehearse.py", str(good), "--results", str(results)).returncode == 0
     assert json.loads(results.read_text())[0] == old
 
 
@@ -351,7 +352,7 @@ def test_results_that_cannot_be_kept_are_told_before_any_work(tmp_path, name, co
         results.write_text(content)
     else:
         results.parent.write_text("a file, not a folder")
-    process = run("rehearse.py", "03_bfloat16", "--results", str(results))
+    process = warm.run("rehearse.py", "03_bfloat16", "--results", str(results))
     assert process.returncode == 2
     assert f"{results} {why}" in process.stderr
     assert "Traceback" not in process.stderr

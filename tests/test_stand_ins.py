@@ -8,7 +8,7 @@ from ladder.rungs import ROOT
 from rehearsal import arithmetic
 from rehearsal.data import Digits
 from rehearsal.weights import CHECKPOINT, small_vit
-from tests.helpers import run
+from tests.warm import run
 
 README = (ROOT / "README.md").read_text()
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.helpers import run
+from tests.warm import run
 from tests.probe_memtracker import SCRIPT
 
 WEIGHTS = 4 * (2 * 64 + 64 * 256 + 256 + 256 * 64 + 64)  # bytes of the probe's parameters

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rehearsal.weights import FEATURES
-from tests.helpers import run
+from tests.warm import run
 
 FEW, MANY = 11, 114  # of which 10 and 103 are for training: 103 = 6 batches of 16, and one of 7
 

@@ -1,0 +1,88 @@
+"""Commands in processes forked from one that has imported PyTorch, which takes seconds each time.
+
+For tests that look at what a command answers. How commands start and end is for `helpers.run`.
+"""
+
+import json
+import multiprocessing
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from ladder import processes
+from ladder.rungs import ROOT
+from tests.helpers import HANG
+
+SERVER = multiprocessing.get_context("forkserver")
+IMPORTED = (
+    "torch",
+    "torchvision",
+    "lightning",
+    "torchmetrics",
+    "prediction.predict",
+    "rehearsal.run",
+)
+
+
+def run(*command: object, timeout: float = HANG, **environment: str) -> subprocess.CompletedProcess:
+    """`helpers.run`, from there: `-m MODULE …` or `FILE …`; TimeoutExpired."""
+    (result,) = run_all([command], [environment], timeout)
+    return result
+
+
+def predict(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
+    """Run predict_memory.py."""
+    return run("predict_memory.py", *arguments, **environment)
+
+
+def predicted(*arguments: object, **environment: str) -> dict:
+    """The object that predict_memory.py --json prints for a script that fits."""
+    process = predict("--json", *arguments, **environment)
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
+
+
+def run_all(
+    commands: list[tuple], environments: list[dict[str, str]], timeout: float = HANG
+) -> list[subprocess.CompletedProcess]:
+    """Several of them at a time."""
+    SERVER.set_forkserver_preload(list(IMPORTED))
+    with tempfile.TemporaryDirectory() as folder:
+        started = []
+        for number, (command, environment) in enumerate(zip(commands, environments)):
+            words, outputs = list(map(str, command)), Path(folder, str(number))
+            process = SERVER.Process(target=_become, args=(words, environment, outputs))
+            process.start()
+            started.append((words, process, outputs))
+        results = []
+        for words, process, outputs in started:
+            process.join(timeout)
+            if process.exitcode is None:
+                for _, other, _ in started:
+                    other.kill()
+                raise subprocess.TimeoutExpired(words, timeout)
+            texts = [outputs.with_suffix(name).read_text() for name in (".out", ".err")]
+            results.append(subprocess.CompletedProcess(words, process.exitcode, *texts))
+    return results
+
+
+def _become(command: list[str], environment: dict[str, str], outputs: Path) -> None:
+    """In the forked process: be `python command`."""
+    for stream, name in ((1, ".out"), (2, ".err")):
+        os.dup2(os.open(outputs.with_suffix(name), os.O_CREAT | os.O_WRONLY), stream)
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)} | environment
+    os.chdir(ROOT)
+    # a command forks its scripts from a process that has imported PyTorch: it is one
+    processes.PROCESSES = multiprocessing.get_context("fork")
+    processes.start_forkserver = lambda preload: None
+    if command[0] == "-m":
+        sys.argv, sys.path[0] = command[1:], str(ROOT)
+        runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+    else:
+        path = ROOT / command[0]
+        sys.argv, sys.path[0] = command, str(path.parent)
+        sys.path.insert(1, str(ROOT))
+        runpy.run_path(str(path), run_name="__main__")
