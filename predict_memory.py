@@ -40,11 +40,10 @@ from prediction.options import Options
 from prediction.process import NoPrediction, predict
 from prediction.progress import Running
 
-RESULTS = rows.LOCAL / "predicted.json"
 NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "tqdm", "watermark", "matplotlib")
 KEYS = (
     "script", "reserved_gb", "allocated_gb", "host_gb", "breakdown_gb", "peak_phase", "peak_module",
-    "seconds", "host_training_gb", "created_gb", "reserved_late_gb", "fits", "reserved_within_gb",
+    "seconds", "host_training_gb", "created_gb", "reserved_least_gb", "fits", "reserved_within_gb",
 )  # fmt: skip
 
 
@@ -211,8 +210,10 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--show", action="store_true", help="show the script's own output")
-    parser.add_argument("--results", type=Path, default=RESULTS, help=argparse.SUPPRESS)
+    parser.add_argument("--results", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
+    then = f"_{asked.as_of}" if asked.as_of else ""
+    asked.results = asked.results or rows.LOCAL / f"predicted{then}.json"
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         parser.error(
@@ -230,6 +231,8 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     try:
         model = gpus.find(asked.gpu if gpu else asked.fits) if gpu or fits else gpus.DEFAULT
         asked.scripts = find_scripts(asked.script)
+        if asked.as_of and not asked.script:
+            asked.scripts = table.published(asked.scripts)
         if asked.timeline:
             from ladder import figures
 

@@ -28,21 +28,14 @@ def bars(rows: list[dict], published: dict[str, dict], path: Path) -> None:
     above = [place - 0.2 for place in range(len(rows))]
     below = [place + 0.2 for place in range(len(rows))]
     reserved = [row["reserved_gb"] for row in rows]
-    late = [max(row.get("reserved_late_gb", 0), row["reserved_gb"]) for row in rows]
     axes.barh(above, reserved, 0.38, color="#4477aa", label="predicted, today's PyTorch")
-    axes.barh(
-        above,
-        [most - least for most, least in zip(late, reserved, strict=True)],
-        0.38, left=reserved, color="#bbccee",
-        label="… up to, if the GPU is far behind the CPU",
-    )  # fmt: skip
     axes.barh(
         below,
         [known.get(row["script"], 0) for row in rows],
         0.38, color="#bbbbbb", label="published, PyTorch of 2023",
     )  # fmt: skip
-    for place, row, most in zip(above, rows, late, strict=True):
-        axes.text(most + 0.2, place, memory_of(row), va="center", size="x-small")
+    for place, row in zip(above, rows, strict=True):
+        axes.text(row["reserved_gb"] + 0.2, place, memory_of(row), va="center", size="x-small")
     small = [row for row in rows if family(row["script"]) == models[0]]
     axes.vlines(
         floor_of(small), -0.5, len(small) - 0.5, color="#ee6677",

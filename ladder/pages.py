@@ -48,13 +48,16 @@ def published_cells(row: dict | None, base: dict | None) -> list[str]:
     return [memory, minutes, accuracy]
 
 
+def is_range(row: dict) -> bool:
+    """Whether a prediction's reserved figure is an upper one, by more than what is printed."""
+    return row["reserved_gb"] - row.get("reserved_least_gb", row["reserved_gb"]) >= 0.005
+
+
 def memory_of(row: dict | None) -> str:
-    """A prediction's reserved GB; a range where it depends on how fast the GPU is."""
+    """A prediction's reserved GB; "≤" where streams share memory and it may be less."""
     if row is None:
         return ""
-    late = row.get("reserved_late_gb", 0)
-    upper = f" – {late:.2f}" if late - row["reserved_gb"] >= 0.005 else ""
-    return f"{row['reserved_gb']:.2f}{upper} GB"
+    return f"{'≤ ' * is_range(row)}{row['reserved_gb']:.2f} GB"
 
 
 def rehearsed_cells(row: dict | None) -> list[str]:
@@ -153,45 +156,55 @@ def error(predicted: float, published: float) -> str:
 
 
 def error_tables(ladder: list[Rung], results: Path) -> str:
-    """Predictions beside published figures: on one GPU with both versions of Adam, then sharded."""
+    """Predictions as of 2023 beside published figures, on one GPU and sharded; and today's."""
     published = rows_by_script(results / "published.json")
-    predicted = rows_by_script(results / "predicted.json")
-    both = [
-        (published[rung.script]["gb"], predicted[rung.script])
+    then = rows_by_script(results / "predicted_2023.json")
+    now = rows_by_script(results / "predicted.json")
+    scripts = [
+        rung.script
         for rung in ladder
-        if rung.script in predicted and "what" not in published.get(rung.script, {"what": ""})
+        if rung.script in then and "what" not in published.get(rung.script, {"what": ""})
     ]
-    one = [(known, row) for known, row in both if "reserved_late_gb" not in row]
+    one = [script for script in scripts if "reserved_least_gb" not in then[script]]
     lines = [
-        "| script | published | predicted | error | predicted, Adam of 2023 | error |",
-        "| --- | --: | --: | --: | --: | --: |",
+        "| script | published | predicted as of 2023 | error | predicted, today's PyTorch |",
+        "| --- | --: | --: | --: | --: |",
     ]
-    for known, row in one:
-        then = row.get("reserved_2023_gb", row["reserved_gb"])
+    for script in one:
+        known, row = published[script]["gb"], then[script]
         lines.append(
-            f"| {row['script']} | {known:.2f} | {row['reserved_gb']:.2f} | "
-            f"{error(row['reserved_gb'], known)} | {then:.2f} | {error(then, known)} |"
+            f"| {script} | {known:.2f} | {row['reserved_gb']:.2f} | "
+            f"{error(row['reserved_gb'], known)} | {memory_of(now.get(script))} |"
         )
-    trunk = [(known, row) for known, row in one if not row["script"].startswith("bonus")]
-    medians = [
-        statistics.median(abs(row.get(key, row["reserved_gb"]) / known - 1) for known, row in trunk)
-        for key in ("reserved_gb", "reserved_2023_gb")
-    ]
-    lines.append(
-        f"| median of the errors' sizes, bonus aside | | | {100 * medians[0]:.1f} % | | "
-        f"{100 * medians[1]:.1f} % |"
-    )
-    lines += [
-        "\n| script, one GPU of four | published | predicted, GPU keeps up | GPU behind |",
-        "| --- | --: | --: | --: |",
+    errors = [
+        abs(then[script]["reserved_gb"] / published[script]["gb"] - 1)
+        for script in one
+        if not script.startswith("bonus")
     ]
     lines += [
-        f"| {row['script']} | {known:.2f} | {row['reserved_gb']:.2f} | "
-        f"{row['reserved_late_gb']:.2f} |"
-        for known, row in both
-        if "reserved_late_gb" in row
+        f"| median of the errors' sizes, bonus aside | | | {100 * statistics.median(errors):.1f} % "
+        "| |",
+        "\n| script, one GPU of four | published | as of 2023: at least | at most | published lies "
+        "| predicted, today's PyTorch |",
+        "| --- | --: | --: | --: | --- | --: |",
     ]
+    for script in scripts:
+        if script not in one:
+            known, row = published[script]["gb"], then[script]
+            lines.append(
+                f"| {script} | {known:.2f} | {row['reserved_least_gb']:.2f} | "
+                f"{row['reserved_gb']:.2f} | {where(known, row)} | {memory_of(now.get(script))} |"
+            )
     return "\n".join(lines)
+
+
+def where(known: float, row: dict) -> str:
+    """Where a figure lies, seen from a prediction with a lower and an upper figure."""
+    if known > row["reserved_gb"]:
+        return f"above, by {100 * (known / row['reserved_gb'] - 1):.1f} %"
+    if known < row["reserved_least_gb"]:
+        return f"below, by {100 * (1 - known / row['reserved_least_gb']):.1f} %"
+    return "between"
 
 
 def ladder_page(ladder: list[Rung]) -> str:

@@ -1,14 +1,30 @@
 """Predictions in words: one script's, and the ladder's as a table."""
 
+from ladder.pages import is_range, where
 from prediction import gpus
 from prediction.options import Options
 
-HEADING = f"{'script':28s}  reserved    behind  Adam 2023  allocated  published    error"
-LEGEND = (
-    "reserved, allocated: predicted peaks in GB. behind: reserved, if the GPU is far behind the\n"
-    "CPU. Adam 2023: reserved, with Adam as PyTorch had it when the published figures were\n"
-    "measured; the error is that one's, where there is one."
+TODAY = (
+    "reserved, allocated, host: predicted peaks in GB. ≤: at most, where streams share memory (see\n"
+    "docs/how-prediction-works.md). How this compares with published figures: --as-of 2023"
 )
+THEN = (
+    "reserved: predicted peak in GB, by the rules of the PyTorch that the published figures were\n"
+    "measured with. Where streams share memory it lies between the two, and so should what is "
+    "published."
+)
+
+
+def heading(options: Options) -> str:
+    """The first line of the table."""
+    if options.as_of:
+        return f"{'script':28s}  at least  reserved  published    error"
+    return f"{'script':28s}  reserved  allocated      host"
+
+
+def legend(options: Options) -> str:
+    """What its columns hold."""
+    return THEN if options.as_of else TODAY
 
 
 def progress(script: str, report: dict) -> str:
@@ -19,22 +35,24 @@ def progress(script: str, report: dict) -> str:
 
 def describe(row: dict, options: Options) -> str:
     """A prediction in a few lines."""
-    late = row.get("reserved_late_gb", 0)
-    reserved = f"{row['reserved_gb']:.2f}"
-    if late - row["reserved_gb"] >= 0.005:
-        reserved += f" to {late:.2f}"
+    at_most = "at most " if is_range(row) else ""
     kinds = ", ".join(f"{kind} {size:.2f}" for kind, size in row["breakdown_gb"].items())
     module = f", {row['peak_module']}" if row["peak_module"] else ""
     batch = f", batches of {options.batch_size}" if options.batch_size else ""
     if "batch_size_line" in row:
         batch += f" (the number in line {row['batch_size_line']})"
     lines = [
-        f"{row['script']}{batch}: {reserved} GB reserved, {row['allocated_gb']:.2f} GB allocated "
-        "(predicted peaks)",
+        f"{row['script']}{batch}: {at_most}{row['reserved_gb']:.2f} GB reserved, "
+        f"{row['allocated_gb']:.2f} GB allocated (predicted peaks)",
         f"  then: {kinds}",
         f"  where: {row['peak_phase']}{module}",
         f"  host: {row['host_gb']:.2f} GB of tensors, {row['host_training_gb']:.2f} GB of them "
         "while it trains",
+        *(
+            [f"  at least: {row['reserved_least_gb']:.2f} GB reserved, if the GPU keeps up"]
+            if at_most
+            else []
+        ),
         *(f"  note: {note}" for note in dict.fromkeys(row["notes"])),
     ]
     return "\n".join(lines)
@@ -55,21 +73,25 @@ def describe_fit(row: dict, model: gpus.Model) -> str:
     )
 
 
-def ladder_line(row: dict, known: dict | None) -> str:
+def ladder_line(row: dict, known: dict | None, options: Options) -> str:
     """One line of the table; `known` is the published row."""
-    cells = [
-        f"{row['script'].rpartition('/')[2]:28s}",
-        f"{row['reserved_gb']:8.2f}",
-        f"{row['reserved_late_gb']:8.2f}" if "reserved_late_gb" in row else " " * 8,
-        f"{row['reserved_2023_gb']:9.2f}" if "reserved_2023_gb" in row else " " * 9,
-        f"{row['allocated_gb']:9.2f}",
-    ]
-    if known is None:
-        cells += [" " * 9, " " * 7]
-    elif "what" in known:  # of the model's creation alone
-        cells += [f"{known['gb']:9.2f}", f"(creation: {row['created_gb']:.2f})"]
+    name = f"{row['script'].rpartition('/')[2]:28s}"
+    if options.as_of:
+        least = f"{row['reserved_least_gb']:8.2f}" if is_range(row) else " " * 8
+        cells = [name, least, f"{row['reserved_gb']:8.2f}", *_beside(row, known)]
     else:
-        value = row.get("reserved_2023_gb", row["reserved_gb"])
-        cells += [f"{known['gb']:9.2f}", f"{100 * (value / known['gb'] - 1):+6.1f}%"]
-    cells.append(f"{row['seconds']:6.1f} s")
-    return "  ".join(cells)
+        reserved = ("≤ " if is_range(row) else "") + f"{row['reserved_gb']:.2f}"
+        cells = [name, f"{reserved:>8s}", f"{row['allocated_gb']:9.2f}", f"{row['host_gb']:8.2f}"]
+    return "  ".join([*cells, f"{row['seconds']:6.1f} s"])
+
+
+def _beside(row: dict, known: dict | None) -> list[str]:
+    """The published figure, and how far the prediction is off."""
+    if known is None:
+        return [" " * 9, " " * 7]
+    figure = f"{known['gb']:9.2f}"
+    if "what" in known:  # of the model's creation alone
+        return [figure, f"(creation: {row['created_gb']:.2f})"]
+    if not is_range(row):
+        return [figure, f"{100 * (row['reserved_gb'] / known['gb'] - 1):+6.1f}%"]
+    return [figure, where(known["gb"], row)]

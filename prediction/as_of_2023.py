@@ -10,6 +10,7 @@ import torch
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.utils._pytree import tree_leaves
 
+from prediction.buffers import FLOAT, multiple
 from prediction.collectives import group_of
 from prediction.cuda import Event, Stream
 from prediction.gpu import Gpu
@@ -26,10 +27,12 @@ def install(mode: Gpu) -> None:
     install.library.impl(
         "_scaled_dot_product_flash_attention", flash_attention, "Meta", allow_override=True
     )
-    init = FullyShardedDataParallel.__init__
-    FullyShardedDataParallel.__init__ = functools.wraps(init)(
-        functools.partialmethod(unlimited, init)
+    forward, backward = (
+        aten._scaled_dot_product_flash_attention.default,
+        aten._scaled_dot_product_flash_attention_backward.default,
     )
+    mode.buffers |= {forward: flash_1_forward, backward: flash_1_backward}
+    FullyShardedDataParallel.__init__ = unlimited(FullyShardedDataParallel.__init__)
     mode.collective = Communicators(mode.tracker).run
 
 
@@ -72,9 +75,41 @@ def flash_attention(query, key, value, *args, **kwargs):
     return output.new_empty(batch, tokens, heads, size).transpose(1, 2), *others
 
 
-def unlimited(module, init, *args, **kwargs) -> None:
+def flash_1_forward(args: tuple) -> list[int]:
+    """What FlashAttention 1 took meanwhile: query, key and value in its layout, and its output.
+
+    They were copied where `reshape` had to (attention.cu), to [batch * tokens, heads, size]; the
+    output in float32 was needed where keys took more than one block (`o_tmp` of mha_fwd in
+    aten/src/ATen/native/transformers/cuda/flash_attn/fmha_api.cpp, torch 2.0 and 2.1.0.dev).
+    """
+    return _copies(args[:3]) + _in_blocks(args[0])
+
+
+def flash_1_backward(args: tuple) -> list[int]:
+    """The same in the backward pass, with the output's gradient (`dq_tmp`, `softmax_d`)."""
+    batch, heads, tokens, _ = args[1].shape
+    rows = batch * heads * multiple(tokens, 16)
+    return [*_copies(args[:4]), rows * FLOAT, *_in_blocks(args[1])]
+
+
+def _copies(tensors: tuple) -> list[int]:
+    """Bytes of those of [batch, heads, tokens, size] that are not laid out by tokens."""
+    return [t.numel() * t.element_size() for t in tensors if not t.transpose(1, 2).is_contiguous()]
+
+
+def _in_blocks(query: torch.Tensor) -> list[int]:
+    _, _, tokens, size = query.shape
+    return [query.numel() * FLOAT] if tokens > (128 if size > 64 else 256) else []
+
+
+def unlimited(init):
     """FSDP without its rate limiter: pull request 104900 made it the default in July 2023."""
-    init(module, *args, **{"limit_all_gathers": False} | kwargs)
+
+    @functools.wraps(init)
+    def init_unlimited(*args, **kwargs) -> None:
+        init(*args, **{"limit_all_gathers": False} | kwargs)
+
+    return init_unlimited
 
 
 class Communicators:

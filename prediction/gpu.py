@@ -12,6 +12,7 @@ from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from prediction import attention, autocast, collectives, cuda, devices, optimizers, readings
+from prediction.buffers import RULES, Rule
 from prediction.devices import CUDA, LABEL
 from prediction.gpus import Model
 from prediction.readings import number
@@ -31,9 +32,10 @@ SIZED |= {aten.ones.default, aten.full.default}
 class _Traits:
     """What is asked of an operator each time, which takes long: its hash is computed in Python."""
 
-    __slots__ = ("collective", "copies", "direct", "product", "reads", "sized")
+    __slots__ = ("buffers", "collective", "copies", "direct", "product", "reads", "sized")
 
-    def __init__(self, func) -> None:
+    def __init__(self, func, buffers: Rule | None) -> None:
+        self.buffers = buffers
         self.reads = func is aten._local_scalar_dense.default
         self.product = func in PRODUCTS
         self.copies = func in COPIES
@@ -59,11 +61,12 @@ class Gpu(FakeTensorMode):
         self.results = Results(self)
         self.traits: dict[int, _Traits] = {}
         self.collective = functools.partial(collectives.in_turn, tracker)
+        self.buffers = dict(RULES)
 
     def dispatch(self, func, types, args=(), kwargs=None):
         traits = self.traits.get(id(func))
         if traits is None:
-            traits = self.traits[id(func)] = _Traits(func)
+            traits = self.traits[id(func)] = _Traits(func, self.buffers.get(func))
         kwargs = kwargs or {}
         if kwargs.get("device") == LABEL:
             kwargs = kwargs | {"device": CUDA}
@@ -73,13 +76,16 @@ class Gpu(FakeTensorMode):
             backward = self.tracker.phase == "backward"
             if backward not in self.threads:
                 self.threads.add(backward)
-                self.tracker.workspace(self.workspace)
+                self.tracker.take([self.workspace])
+        outside = self.depth == 0
+        taken = self.tracker.take(traits.buffers(args)) if traits.buffers and outside else []
         result = self.result(func, types, args, kwargs, traits)
         empty = self.whole_numbers_read and traits.sized and result.numel() == 0
         if empty and (func is not aten.slice.Tensor or args[0].numel()):  # a number was the size
             raise fake_tensor.DynamicOutputShapeException(func)
-        if self.depth == 0:
+        if outside:
             self.tracker.book(result, func, args)
+            self.tracker.give_back(taken)
             if traits.copies and _waits(result, args, kwargs):
                 self.tracker.wait_here()
             elif traits.collective:

@@ -226,8 +226,7 @@ def _result(tracker: Tracker, watched: Watched, found: loaders.Loaders, options:
         "notes": watched.notes,
     }
     if any(what == "use" for what, _, _ in tracker.events):  # several streams share memory
-        late = peaks.replay(tracker.events, prompt=False)
-        result["reserved_late_gb"] = late.max_reserved / 1e9
+        result["reserved_least_gb"] = peaks.replay(tracker.events).max_reserved / 1e9
     if options.capacity:
         result |= _fit(tracker.events, options.gpu)
     if options.timeline:

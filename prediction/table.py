@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 from ladder import rows
@@ -16,18 +15,15 @@ from prediction.process import NoPrediction
 JOBS = 2  # scripts at a time
 KEPT = (
     "script", "reserved_gb", "allocated_gb", "host_gb", "breakdown_gb", "peak_phase", "peak_module",
-    "batch_size", "host_training_gb", "created_gb", "reserved_late_gb", "reserved_2023_gb",
+    "batch_size", "host_training_gb", "created_gb", "reserved_least_gb",
 )  # fmt: skip
 Ask = Callable[[Path, Options], dict]
 
 
-def _rung(script: Path, options: Options, known: dict | None, one: Ask) -> dict:
-    """A rung's row; where it is published and Adam works on lists, also with Adam as it was."""
-    row = one(script, options)
-    if known and "what" not in known and row["adam_lists"]:
-        then = one(script, replace(options, adam_2023=True))
-        row["reserved_2023_gb"] = then["reserved_gb"]
-    return row
+def published(scripts: list[Path]) -> list[Path]:
+    """Those whose memory is published."""
+    known = rows_by_script(ROOT / "results" / "published.json")
+    return [script for script in scripts if display_name(script) in known]
 
 
 def predict_all(scripts: list[Path], options: Options, results: Path, one: Ask) -> int:
@@ -37,12 +33,9 @@ def predict_all(scripts: list[Path], options: Options, results: Path, one: Ask) 
     why.
     """
     known, found = rows_by_script(ROOT / "results" / "published.json"), []
-    print(answers.HEADING, flush=True)
+    print(answers.heading(options), flush=True)
     with ThreadPoolExecutor(JOBS) as pool:
-        waiting = [
-            (script, pool.submit(_rung, script, options, known.get(display_name(script)), one))
-            for script in scripts
-        ]
+        waiting = [(script, pool.submit(one, script, options)) for script in scripts]
         try:
             for script, future in waiting:
                 try:
@@ -52,7 +45,7 @@ def predict_all(scripts: list[Path], options: Options, results: Path, one: Ask) 
                     print(f"{script.name:28s}  no prediction: {failure.reason}", flush=True)
                     continue
                 found.append({key: row[key] for key in KEPT if key in row})
-                print(answers.ladder_line(row, known.get(row["script"])), flush=True)
+                print(answers.ladder_line(row, known.get(row["script"]), options), flush=True)
         except BaseException:  # Ctrl-C, say
             pool.shutdown(wait=False, cancel_futures=True)
             end_all()  # which the pool's threads wait for
@@ -60,7 +53,7 @@ def predict_all(scripts: list[Path], options: Options, results: Path, one: Ask) 
         finally:
             if found:
                 rows.keep(found, results)
-                print(f"{answers.LEGEND}\nRows kept in {results}")
+                print(f"{answers.legend(options)}\nRows kept in {results}")
     failed = [row for row in found if "error" in row]
     if not failed:
         return 0

@@ -194,11 +194,19 @@ class Tracker:
         """Book that the script has come to a certain point."""
         self._log("mark", None, what)
 
-    def workspace(self, size: int) -> None:
-        """Book memory that a library takes at its first use and keeps."""
-        storage = Storage(size, "cuda", self.phase, self.module(), "workspace")
-        storage.kind = "temporaries"
-        self._log("allocate", storage, self.stream)
+    def take(self, sizes: Iterable[int]) -> list[Storage]:
+        """Book memory that a library takes for itself: blocks of these sizes on the GPU."""
+        taken = [Storage(size, "cuda", self.phase, self.module(), "library") for size in sizes]
+        for storage in taken:
+            storage.kind = "temporaries"
+            self._log("allocate", storage, self.stream)
+        return taken
+
+    def give_back(self, taken: list[Storage]) -> None:
+        """Book that a library has done with what it took."""
+        for storage in taken:
+            storage.alive = False
+            self._log("free", storage, None)
 
     # --------------------------------------------------------------------- phases and modules
 

@@ -39,7 +39,7 @@ class Watched:
 
     def __init__(self, send: Callable[[dict], None] = lambda report: None) -> None:
         """`send` is told from time to time how far the script is."""
-        self.allocator = CachingAllocator()
+        self.allocator = CachingAllocator(prompt=False)
         self.created = 0  # bytes reserved at most until the model was first called
         self.loaders = 0  # in use
         self.steps = 0

@@ -1,4 +1,4 @@
-"""What the CPU knows to be done: CUDA's rules on streams and events, worked by hand and searched."""
+"""What the CPU knows to be done: CUDA's rules on streams and events, by hand and by search."""
 
 import hypothesis
 from hypothesis import strategies
@@ -51,7 +51,7 @@ def test_an_event_of_another_stream_does_not_free():
 
 
 def test_a_chain_of_three_streams_frees():
-    """The CPU waits for the third alone, which waited for the second, which waited for the first."""
+    """The CPU waits for the third alone, that waited for the second, and that for the first."""
     allocator = freed_while_used()
     allocator.record("first", SIDE)
     allocator.follow(THIRD, "first")
@@ -122,7 +122,7 @@ TRACE = strategies.lists(
 def test_the_clock_says_what_a_search_finds(trace):
     """Of each piece of work: is there a way from it, forwards, to something that the CPU awaited?
 
-    In the graph, a stream's entries follow each other, and what follows an event follows its record.
+    In the graph, a stream's entries follow each other, and who waits follows the record.
     """
     order, work = Order(), []  # of each piece of work: its node, stream and point
     before: list[list[int]] = []  # of each node, those directly before it

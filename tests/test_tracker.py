@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.warm import run
 from tests.probe_memtracker import SCRIPT
+from tests.warm import run
 
 WEIGHTS = 4 * (2 * 64 + 64 * 256 + 256 + 256 * 64 + 64)  # bytes of the probe's parameters
 
