@@ -6,8 +6,8 @@
     python predict_memory.py                             the whole ladder beside published figures
 
 The script runs unmodified, on tensors that have a shape and no numbers (see
-docs/how-prediction-works.md). GB are 1e9 bytes. Exit status: 0, 1 if it does not fit, 2 if nothing
-can be said.
+docs/how-prediction-works.md). GB are 1e9 bytes. Exit status: 0; 1 if it does not or may not fit; 2
+if nothing can be said.
 """
 
 import signal
@@ -25,6 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ladder import rows
+from ladder.margin import margin
 from ladder.processes import (
     Ended,
     UnknownScript,
@@ -43,7 +44,8 @@ from prediction.progress import Running
 NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "tqdm", "watermark", "matplotlib")
 KEYS = (
     "script", "reserved_gb", "allocated_gb", "host_gb", "breakdown_gb", "peak_phase", "peak_module",
-    "seconds", "host_training_gb", "created_gb", "reserved_least_gb", "fits", "reserved_within_gb",
+    "seconds", "host_training_gb", "created_gb", "reserved_least_gb", "fits", "may_fit",
+    "reserved_within_gb",
 )  # fmt: skip
 
 
@@ -62,16 +64,21 @@ def one(script: Path, options: Options, show: bool = False) -> dict:
         running.done(script)
 
 
-def largest(script: Path, options: Options, say: Callable[[str], None]) -> tuple[int, dict] | None:
-    """The largest batch that fits, and its prediction; None if none does. NoPrediction."""
-    best = None
+def largest(
+    script: Path, options: Options, say: Callable[[str], None]
+) -> tuple[tuple[int, dict] | None, int]:
+    """The largest batch that fits with its prediction, and the largest that may; NoPrediction.
+
+    None, and 0, where there is none.
+    """
+    tried = {}
     for size, row in batches.largest_batch(script, options, running.told(script)):
         running.done(script)
-        verdict = "fits" if row["fits"] else "does not fit"
-        say(f"  batches of {size}: {row['reserved_gb']:.2f} GB reserved, {verdict}")
-        if row["fits"] and (best is None or size > best[0]):
-            best = size, row
-    return best
+        tried[size] = row
+        say(f"  batches of {size}: {row['reserved_gb']:.2f} GB reserved, {answers.verdict(row)}")
+    best = max((size for size, row in tried.items() if row["fits"]), default=None)
+    may = max((size for size, row in tried.items() if row["may_fit"]), default=0)
+    return (None if best is None else (best, tried[best])), may
 
 
 def first_later(script: Path, options: Options) -> bool:
@@ -111,7 +118,7 @@ def what_fits(script: Path, options: Options) -> None:
         return
     print("Looking for the largest batch that fits …", flush=True)
     try:
-        best = largest(script, options, lambda text: None)
+        best, _ = largest(script, options, lambda text: None)
     except NoPrediction as failure:
         print(f"  {failure.reason}")
     else:
@@ -131,14 +138,16 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
     """Do what was asked about one script; the exit status. NoPrediction."""
     if asked.fits is not None:
         out = sys.stderr if asked.json else sys.stdout
-        best = largest(script, options, lambda text: print(text, file=out, flush=True))
+        best, may = largest(script, options, lambda text: print(text, file=out, flush=True))
         if best is None:
             text = f"not even a batch of 1 fits {options.gpu.name}"
+            text += f" for sure; batches of up to {may} may" if may else ""
             if asked.json:
                 print(json.dumps({"script": display_name(script), "error": text}))
             print(f"{display_name(script)}: {text}", file=sys.stderr)
             return 1
         options, row = replace(options, batch_size=best[0]), best[1] | {"batch_size": best[0]}
+        row |= {"batch_size_may_fit": may}
     else:
         row = one(script, options, asked.show)
     if asked.timeline:
@@ -151,12 +160,16 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
             drawn = f"{asked.timeline} was not drawn: {error}"
         row["notes"].append(drawn)
     if asked.json:
-        keys = (*KEYS, "batch_size") if asked.fits else KEYS
+        keys = (*KEYS, "batch_size", "batch_size_may_fit") if asked.fits else KEYS
         print(json.dumps({key: row[key] for key in (*keys, "notes") if key in row}))
     else:
         print(answers.describe(row, options))
         if "fits" in row:
-            print(answers.describe_fit(row, options.gpu))
+            print(answers.describe_fit(row, options))
+        if asked.fits and may > best[0]:
+            print(
+                f"  batches of up to {may} may fit: see docs/how-prediction-works.md on the error"
+            )
         print(f"  predicted in {row['seconds']:.1f} s")
     if row.get("fits", True):
         return 0
@@ -191,7 +204,8 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     """The command line; ends the program with status 2 if it makes no sense."""
     parser = Parser(
         description="Predict a script's peak GPU memory, without a GPU.",
-        epilog="No script: all of the ladder. Exit status 1: it does not fit; 2: no prediction.",
+        epilog="No script: all of the ladder. Exit status: 1 if it does not or may not fit, 2 if "
+        "nothing can be said.",
     )
     parser.json = "--json" in arguments
     parser.script = next((word for word in arguments if not word.startswith("-")), None)
@@ -202,7 +216,7 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     parser.add_argument("--gpus", type=int, default=4, metavar="N", help="GPUs it finds (4)")
     parser.add_argument(
         "--as-of", type=int, choices=[2023], metavar="2023",
-        help="by the rules of the PyTorch that the published figures were measured with",
+        help="by the rules of the published figures' PyTorch",
     )  # fmt: skip
     parser.add_argument("--timeline", type=Path, metavar="FILE", help="draw one step's memory")
     parser.add_argument(
@@ -242,7 +256,7 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     except (ValueError, UnknownScript, LadderError) as error:
         parser.error(str(error))
     options = Options(
-        model, asked.gpus, asked.batch_size, capacity=gpu or fits,
+        model, asked.gpus, asked.batch_size, capacity=gpu or fits, margin=margin(),
         timeline=asked.timeline is not None, as_of=asked.as_of, time_limit=asked.time_limit,
     )  # fmt: skip
     return asked, options

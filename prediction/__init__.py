@@ -16,9 +16,12 @@ cuda               `torch.cuda`: properties, streams, events
 autocast, attention, optimizers    what a GPU's own rules decide
 readings           what is read from tensors without numbers
 remembered         what operators returned, under a short key
-adam_2023          Adam as the published figures had it
+buffers            what operators take for themselves
+collectives        what process groups do, one after the other
+as_of_2023         the rules of the published figures' PyTorch
 ranks_of_many      one rank of many in one process
 tracker            when each storage is allocated and released, and what for
+order              what the CPU knows a GPU to have done
 allocator          PyTorch's caching allocator: reserved bytes from allocated ones
 peaks              what the tracker's log amounts to
 watched            how far it is, and when it has seen enough

@@ -1,12 +1,11 @@
 """Predictions in words: one script's, and the ladder's as a table."""
 
 from ladder.pages import is_range, where
-from prediction import gpus
 from prediction.options import Options
 
 TODAY = (
-    "reserved, allocated, host: predicted peaks in GB. ≤: at most, where streams share memory (see\n"
-    "docs/how-prediction-works.md). How this compares with published figures: --as-of 2023"
+    "reserved, allocated, host: predicted peaks in GB. ≤: at most, where streams share memory\n"
+    "(see docs/how-prediction-works.md). How this compares with published figures: --as-of 2023"
 )
 THEN = (
     "reserved: predicted peak in GB, by the rules of the PyTorch that the published figures were\n"
@@ -58,17 +57,26 @@ def describe(row: dict, options: Options) -> str:
     return "\n".join(lines)
 
 
-def describe_fit(row: dict, model: gpus.Model) -> str:
+def verdict(row: dict) -> str:
+    """Whether it fits: yes, no, or only if the prediction is right."""
+    return "fits" if row["fits"] else "may not fit" if row["may_fit"] else "does not fit"
+
+
+def describe_fit(row: dict, options: Options) -> str:
     """Whether it fits, and by how much."""
+    model = options.gpu
     context, memory = model.context / 1e9, model.memory / 1e9
-    inside = row["reserved_within_gb"]
-    needed = inside if row["fits"] else row["reserved_gb"]
-    rest = memory - context - needed
-    verdict = f"fits, {rest:.2f} GB to spare" if row["fits"] else f"does not fit, by {-rest:.2f} GB"
-    if row["fits"] and inside < row["reserved_gb"]:
-        verdict += " after unused memory was given back"
+    inside = row["reserved_within_gb"] if row["may_fit"] else row["reserved_gb"]
+    rest = memory - context - inside
+    told = f"{verdict(row)}, {rest:.2f} GB to spare"
+    if not row["may_fit"]:
+        told = f"{verdict(row)}, by {-rest:.2f} GB"
+    elif inside < row["reserved_gb"]:
+        told += " after unused memory was given back"
+    if row["may_fit"] and not row["fits"]:
+        told += f", where predictions were up to {100 * options.margin:.1f} % low"
     return (
-        f"  {model.name}, {memory:.2f} GB: {verdict} (about {context:.2f} GB are CUDA's context; "
+        f"  {model.name}, {memory:.2f} GB: {told} (about {context:.2f} GB are CUDA's context; "
         f"{2 * model.workspace / 1e9:.2f} GB of what is reserved are cuBLAS's workspaces)"
     )
 

@@ -30,52 +30,56 @@ def with_batch_size(script: Path, options: Options, told=None, show: bool = Fals
 def largest_batch(script: Path, options: Options, told=None) -> Iterator[tuple[int, dict]]:
     """Batch sizes and predictions, until the largest that fits is known; NoPrediction.
 
-    Memory grows with the batch nearly along a line, on which the next size to try lies. The search
-    ends at the data set's size, where twice the batch needs as much, and after TRIES.
+    First the largest that may fit is searched for, then the largest that does. Memory grows with
+    the batch nearly along a line, on which the next size to try lies. The search ends at the data
+    set's size, where twice the batch needs as much, and after TRIES.
     """
     row = _own(script, options, told)
     own = row["batch_size"]
     options = _with_number(script, options, own)
     tried: dict[int, dict] = {}
 
-    def fits(size: int) -> bool:
+    def ask(size: int) -> tuple[int, dict]:
         again = predict(script, replace(options, batch_size=size), told)
         tried[size] = _note(again, options)
-        return again["fits"]
+        return size, tried[size]
 
-    low, high = 0, own
     if options.batch_size in (None, own):
         tried[own] = row
+        yield own, row
     else:
-        high = options.batch_size
-        fits(high)
-    yield high, tried[high]
+        yield ask(options.batch_size)
     most = row["samples"] or float("inf")
-    while tried[high]["fits"] and len(tried) < TRIES:
+    high = max(tried)
+    while tried[high]["may_fit"] and len(tried) < TRIES:
         if high >= most:
             tried[high]["notes"].append(f"that is the whole data set, {most} samples, in a batch")
-            return
+            break
         low, high = high, min(2 * high, most)
-        fits(high)
-        yield high, tried[high]
+        yield ask(high)
         same = tried[low]["reserved_gb"] == tried[high]["reserved_gb"]
         if high < most and same and _alike(tried[low], tried[high]):
             tried[high]["notes"].append(
                 f"batches of {low} need as much: {UNMOVED}. Larger ones were not tried"
             )
-            return
-    while high - low > 1 and len(tried) < TRIES:
-        guess = (low + high) // 2
-        if low and len(tried) % 3:  # in between, halve: the line is not quite straight
-            one, other = tried[low]["reserved_gb"], tried[high]["reserved_gb"]
-            limit = (options.gpu.memory - options.gpu.context) / 1e9
-            guess = low + int((high - low) * (limit - one) / max(other - one, 1e-9))
-            guess = min(max(guess, low + 1), high - 1)
-        if fits(guess):
-            low = guess
-        else:
-            high = guess
-        yield guess, tried[guess]
+            break
+    room = (options.gpu.memory - options.gpu.context) / 1e9
+    for answer, limit in (("may_fit", room), ("fits", room / (1 + options.margin))):
+        while (size := _between(tried, answer, limit)) and len(tried) < TRIES:
+            yield ask(size)
+
+
+def _between(tried: dict[int, dict], answer: str, limit: float) -> int | None:
+    """The next size to try, between the largest with this answer and the smallest without."""
+    low = max((size for size, row in tried.items() if row[answer]), default=0)
+    high = min((size for size, row in tried.items() if not row[answer]), default=low)
+    if high - low <= 1:
+        return None
+    if low and len(tried) % 3:  # in between, halve: the line is not quite straight
+        one, other = tried[low]["reserved_gb"], tried[high]["reserved_gb"]
+        guess = low + int((high - low) * (limit - one) / max(other - one, 1e-9))
+        return min(max(guess, low + 1), high - 1)
+    return (low + high) // 2
 
 
 def _own(script: Path, options: Options, told) -> dict:

@@ -15,5 +15,6 @@ class Options:
     number: tuple[int, int] | None = None  # the source's number to replace: its line and column
     as_of: int | None = None  # 2023: by the rules of the published figures' PyTorch
     capacity: bool = False  # whether the script fits the GPU is asked
+    margin: float = 0.0  # by which share more may be needed than is predicted
     timeline: bool = False
     time_limit: float | None = None  # seconds

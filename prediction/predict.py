@@ -23,7 +23,6 @@ from torch._subclasses import fake_tensor
 from prediction import (
     as_of_2023,
     gpu,
-    gpus,
     loaders,
     own_number,
     peaks,
@@ -228,16 +227,22 @@ def _result(tracker: Tracker, watched: Watched, found: loaders.Loaders, options:
     if any(what == "use" for what, _, _ in tracker.events):  # several streams share memory
         result["reserved_least_gb"] = peaks.replay(tracker.events).max_reserved / 1e9
     if options.capacity:
-        result |= _fit(tracker.events, options.gpu)
+        result |= _fit(tracker.events, options)
     if options.timeline:
         result["timeline"] = peaks.last_step(tracker)
     return result
 
 
-def _fit(events: list[tuple], model: gpus.Model) -> dict:
-    """Whether a GPU's memory suffices. PyTorch gives back unused memory before it gives up."""
-    within = peaks.replay(events, capacity=model.memory - model.context)
+def _fit(events: list[tuple], options: Options) -> dict:
+    """Whether a GPU's memory suffices, also if more is needed than predicted, by the margin.
+
+    PyTorch gives back unused memory before it gives up.
+    """
+    room = options.gpu.memory - options.gpu.context
+    within = peaks.replay(events, capacity=room, prompt=False)
+    surely = peaks.replay(events, capacity=room / (1 + options.margin), prompt=False)
     return {
-        "fits": within is not None,
+        "fits": surely is not None,
+        "may_fit": within is not None,
         "reserved_within_gb": within.max_reserved / 1e9 if within else None,
     }

@@ -1,0 +1,27 @@
+"""How far predictions were below what was measured, for the question whether a script fits."""
+
+from pathlib import Path
+
+from ladder.pages import rows_by_script
+from ladder.rungs import ROOT
+
+
+def pairs(results: Path) -> list[tuple[float, float]]:
+    """What was measured on one GPU, and what is predicted for the same, both in GB.
+
+    The published figures beside predictions as of 2023. The language models' are no measure: their
+    batches and lengths are not those of the published ones. Sharded scripts have no one figure.
+    """
+    published = rows_by_script(results / "published.json")
+    return [
+        (published[script]["gb"], row["reserved_gb"])
+        for script, row in rows_by_script(results / "predicted_2023.json").items()
+        if "what" not in published.get(script, {"what": ""})
+        and not script.startswith("bonus")
+        and "reserved_least_gb" not in row
+    ]
+
+
+def margin(results: Path = ROOT / "results") -> float:
+    """The largest share by which a measured figure was above its prediction; 0 if none was."""
+    return max([0.0, *(measured / predicted - 1 for measured, predicted in pairs(results))])
