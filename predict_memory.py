@@ -45,6 +45,7 @@ NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "tqdm", "watermar
 KEYS = (
     "script", "reserved_gb", "allocated_gb", "host_gb", "breakdown_gb", "peak_phase", "peak_module",
     "seconds", "host_training_gb", "created_gb", "reserved_late_gb", "fits", "reserved_within_gb",
+    "cost",
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ ranks_of_many      one rank of many in one process
 tracker            when each storage is allocated and released, and what for
 allocator          PyTorch's caching allocator: reserved bytes from allocated ones
 peaks              what the tracker's log amounts to
+cost               arithmetic, kernels and traffic of a step, and what an epoch takes at least
 watched            how far it is, and when it has seen enough
 answers, table, progress    predictions in words, many beside published ones, and how far they are
 """

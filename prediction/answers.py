@@ -35,9 +35,29 @@ def describe(row: dict, options: Options) -> str:
         f"  where: {row['peak_phase']}{module}",
         f"  host: {row['host_gb']:.2f} GB of tensors, {row['host_training_gb']:.2f} GB of them "
         "while it trains",
+        *([f"  {describe_cost(row['cost'], options.gpu)}"] if row["cost"] else []),
         *(f"  note: {note}" for note in dict.fromkeys(row["notes"])),
     ]
     return "\n".join(lines)
+
+
+def describe_cost(cost: dict, model: gpus.Model) -> str:
+    """What a steady step costs, and what an epoch takes at least, in a line."""
+    arithmetic = sum(cost["tflop_per_sample"].values())
+    moved = "".join(
+        f", {cost[key]:.2f} GB a step {where}"
+        for key, where in (
+            ("to_gpu_gb_per_step", "to the GPU"),
+            ("to_host_gb_per_step", "to the host"),
+            ("between_gpus_gb_per_step", "between GPUs"),
+        )
+        if cost[key] >= 0.005
+    )
+    what, minutes = max(cost["least_minutes_per_epoch"].items(), key=lambda item: item[1])
+    return (
+        f"cost: {arithmetic:.3g} TFLOP and {cost['kernels_per_sample']:.0f} kernels a sample"
+        f"{moved}; at least {minutes:.2g} minutes an epoch on {model.name} (bound by {what})"
+    )
 
 
 def describe_fit(row: dict, model: gpus.Model) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from prediction import attention, autocast, cuda, devices, optimizers, readings
+from prediction import attention, autocast, cost, cuda, devices, optimizers, readings
 from prediction.devices import CUDA, LABEL
 from prediction.gpus import Model
 from prediction.readings import number
@@ -28,7 +28,7 @@ SIZED |= {aten.ones.default, aten.full.default}
 class _Traits:
     """What is asked of an operator each time, which takes long: its hash is computed in Python."""
 
-    __slots__ = ("direct", "product", "reads", "sized")
+    __slots__ = ("cost", "direct", "product", "reads", "sized")
 
     def __init__(self, func) -> None:
         self.reads = func is aten._local_scalar_dense.default
@@ -38,10 +38,11 @@ class _Traits:
             func in fake_tensor._DISPATCH_META_HANDLERS
             or func in fake_tensor._DISPATCH_HANDLE_DIRECTLY
         )
+        self.cost = cost.rule(func)
 
 
 class Gpu(FakeTensorMode):
-    """Every tensor is fake while this is entered; `tracker` books the storages."""
+    """Every tensor is fake while this is entered; `tracker` books the storages, `cost` the work."""
 
     def __init__(self, tracker: Tracker, workspace: int) -> None:
         """`workspace`: the bytes that cuBLAS takes for each thread that uses it."""
@@ -53,6 +54,7 @@ class Gpu(FakeTensorMode):
         self.threads: set[bool] = set()  # with a workspace: the backward pass's, all others'
         self.results = Results(self)
         self.traits: dict[int, _Traits] = {}
+        self.cost = cost.Cost(tracker)
 
     def dispatch(self, func, types, args=(), kwargs=None):
         traits = self.traits.get(id(func))
@@ -74,6 +76,8 @@ class Gpu(FakeTensorMode):
             raise fake_tensor.DynamicOutputShapeException(func)
         if self.depth == 0:
             self.tracker.book(result, func, args)
+            if traits.cost is not None and not self.tracker.pause:
+                self.cost.count(traits.cost, args, kwargs, result)
         return result
 
     def result(self, func, types, args, kwargs, traits):

@@ -95,7 +95,9 @@ def predict(
         error = "; ".join(["it never trained: no optimizer took a step", *watched.notes])
     if error is not None:
         return {"error": error}
-    return _result(tracker, watched, found, options) | {"seconds": time.perf_counter() - start}
+    result = _result(tracker, watched, found, options)
+    result["cost"] = mode.cost.result(options.gpu)
+    return result | {"seconds": time.perf_counter() - start}
 
 
 def first_batch_size(script: Path, scratch: Path, options: Options) -> dict:
@@ -142,7 +144,7 @@ def _prepare(
         adam_2023.install()
     mode = gpu.install(tracker, options.gpu, options.gpus)
     torchvision_shapes.install()
-    found = loaders.install(tracker, watched, options)
+    found = loaders.install(tracker, watched, mode.cost, options)
     source = script.read_bytes()
     if b"transformers" in source or b"datasets" in source:  # importing them takes seconds
         transformers_shapes.install()

@@ -17,6 +17,7 @@ JOBS = 2  # scripts at a time
 KEPT = (
     "script", "reserved_gb", "allocated_gb", "host_gb", "breakdown_gb", "peak_phase", "peak_module",
     "batch_size", "host_training_gb", "created_gb", "reserved_late_gb", "reserved_2023_gb",
+    "cost",
 )  # fmt: skip
 Ask = Callable[[Path, Options], dict]
 
