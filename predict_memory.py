@@ -35,7 +35,7 @@ from ladder.processes import (
     start_forkserver,
 )
 from ladder.rungs import ROOT, LadderError, family, needs_bfloat16, read_ladder
-from prediction import answers, batches, gpus, table
+from prediction import answers, batches, files, gpus, table
 from prediction.options import Options
 from prediction.process import NoPrediction, predict
 from prediction.progress import Running
@@ -143,15 +143,7 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
         options, row = replace(options, batch_size=best[0]), best[1] | {"batch_size": best[0]}
     else:
         row = one(script, options, asked.show)
-    if asked.timeline:
-        from ladder import figures
-
-        drawn = f"one step's memory is drawn in {asked.timeline}"
-        try:
-            figures.timeline(row["timeline"], row["script"], asked.timeline)
-        except (ValueError, OSError) as error:
-            drawn = f"{asked.timeline} was not drawn: {error}"
-        row["notes"].append(drawn)
+    files.write(row, asked.timeline, asked.snapshot)
     if asked.json:
         keys = (*KEYS, "batch_size") if asked.fits else KEYS
         print(json.dumps({key: row[key] for key in (*keys, "notes") if key in row}))
@@ -204,6 +196,10 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     parser.add_argument("--gpus", type=int, default=4, metavar="N", help="GPUs it finds (4)")
     parser.add_argument("--timeline", type=Path, metavar="FILE", help="draw one step's memory")
     parser.add_argument(
+        "--snapshot", type=Path, metavar="FILE.pickle",
+        help="keep the history of the memory for PyTorch's viewer, pytorch.org/memory_viz",
+    )  # fmt: skip
+    parser.add_argument(
         "--time-limit", type=positive, metavar="SECONDS", help="for each script (none)"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -219,7 +215,7 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     gpu, fits = asked.gpu is not None, asked.fits is not None
     if gpu and fits:
         parser.error("--gpu asks whether a script fits, --fits for which batch it does: choose one")
-    if len(asked.script) != 1 and (gpu or fits or asked.timeline or asked.json):
+    if len(asked.script) != 1 and (gpu or fits or asked.timeline or asked.snapshot or asked.json):
         parser.error("name the one script that this is asked for")
     for name in ("batch_size", "gpus"):
         if getattr(asked, name) is not None and getattr(asked, name) < 1:
@@ -227,17 +223,15 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     try:
         model = gpus.find(asked.gpu if gpu else asked.fits) if gpu or fits else gpus.DEFAULT
         asked.scripts = find_scripts(asked.script)
-        if asked.timeline:
-            from ladder import figures
-
-            figures.check(asked.timeline)
+        files.check(asked.timeline, asked.snapshot)
         if len(asked.scripts) > 1:
             rows.check(asked.results)
     except (ValueError, UnknownScript, LadderError) as error:
         parser.error(str(error))
     options = Options(
         model, asked.gpus, asked.batch_size, capacity=gpu or fits,
-        timeline=asked.timeline is not None, time_limit=asked.time_limit,
+        timeline=asked.timeline is not None, snapshot=asked.snapshot is not None,
+        time_limit=asked.time_limit,
     )  # fmt: skip
     return asked, options
 

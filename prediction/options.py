@@ -15,5 +15,6 @@ class Options:
     number: tuple[int, int] | None = None  # the source's number to replace: its line and column
     adam_2023: bool = False  # Adam as in the PyTorch of the published figures
     capacity: bool = False  # whether the script fits the GPU is asked
-    timeline: bool = False
+    timeline: bool = False  # one step's course is asked for
+    snapshot: bool = False  # the whole history is
     time_limit: float | None = None  # seconds

@@ -29,9 +29,11 @@ from prediction import (
     peaks,
     ranks_of_many,
     sandbox,
+    step,
     torchvision_shapes,
     transformers_shapes,
 )
+from prediction.lines import Lines
 from prediction.options import Options
 from prediction.tracker import Tracker
 from prediction.watched import Growing, Steady, Watched
@@ -59,7 +61,8 @@ def predict(
     start = time.perf_counter()
     guard = sandbox.Sandbox(script, scratch)  # before there are threads, which it would not hold
     watched = Watched(send)
-    tracker = Tracker(watched.sees)
+    lines = Lines(str(script), watched.sees)
+    tracker = Tracker(lines.sees if options.timeline or options.snapshot else watched.sees)
     mode, found = _prepare(tracker, watched, script, options)
     error = None
     guard.watch()
@@ -95,7 +98,7 @@ def predict(
         error = "; ".join(["it never trained: no optimizer took a step", *watched.notes])
     if error is not None:
         return {"error": error}
-    result = _result(tracker, watched, found, options)
+    result = _result(tracker, watched, found, options) | step.inside(tracker, lines, options)
     result["cost"] = mode.cost.result(options.gpu)
     return result | {"seconds": time.perf_counter() - start}
 
@@ -237,8 +240,6 @@ def _result(tracker: Tracker, watched: Watched, found: loaders.Loaders, options:
         result["reserved_late_gb"] = late.max_reserved / 1e9
     if options.capacity:
         result |= _fit(tracker.events, options.gpu)
-    if options.timeline:
-        result["timeline"] = peaks.last_step(tracker)
     return result
 
 
