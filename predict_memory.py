@@ -36,7 +36,7 @@ from ladder.processes import (
     start_forkserver,
 )
 from ladder.rungs import ROOT, LadderError, family, needs_bfloat16, read_ladder
-from prediction import answers, batches, gpus, table
+from prediction import answers, batches, files, gpus, table
 from prediction.options import Options
 from prediction.process import NoPrediction, predict
 from prediction.progress import Running
@@ -45,7 +45,7 @@ NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "tqdm", "watermar
 KEYS = (
     "script", "reserved_gb", "allocated_gb", "host_gb", "breakdown_gb", "peak_phase", "peak_module",
     "seconds", "host_training_gb", "created_gb", "reserved_least_gb", "fits", "may_fit",
-    "reserved_within_gb",
+    "reserved_within_gb", "cost",
 )  # fmt: skip
 
 
@@ -150,15 +150,7 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
         row |= {"batch_size_may_fit": may}
     else:
         row = one(script, options, asked.show)
-    if asked.timeline:
-        from ladder import figures
-
-        drawn = f"one step's memory is drawn in {asked.timeline}"
-        try:
-            figures.timeline(row["timeline"], row["script"], asked.timeline)
-        except (ValueError, OSError) as error:
-            drawn = f"{asked.timeline} was not drawn: {error}"
-        row["notes"].append(drawn)
+    files.write(row, asked.timeline, asked.snapshot)
     if asked.json:
         keys = (*KEYS, "batch_size", "batch_size_may_fit") if asked.fits else KEYS
         print(json.dumps({key: row[key] for key in (*keys, "notes") if key in row}))
@@ -220,6 +212,10 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     )  # fmt: skip
     parser.add_argument("--timeline", type=Path, metavar="FILE", help="draw one step's memory")
     parser.add_argument(
+        "--snapshot", type=Path, metavar="FILE.pickle",
+        help="keep the history of the memory for PyTorch's viewer, pytorch.org/memory_viz",
+    )  # fmt: skip
+    parser.add_argument(
         "--time-limit", type=positive, metavar="SECONDS", help="for each script (none)"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -237,7 +233,7 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     gpu, fits = asked.gpu is not None, asked.fits is not None
     if gpu and fits:
         parser.error("--gpu asks whether a script fits, --fits for which batch it does: choose one")
-    if len(asked.script) != 1 and (gpu or fits or asked.timeline or asked.json):
+    if len(asked.script) != 1 and (gpu or fits or asked.timeline or asked.snapshot or asked.json):
         parser.error("name the one script that this is asked for")
     for name in ("batch_size", "gpus"):
         if getattr(asked, name) is not None and getattr(asked, name) < 1:
@@ -247,17 +243,15 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         asked.scripts = find_scripts(asked.script)
         if asked.as_of and not asked.script:
             asked.scripts = table.published(asked.scripts)
-        if asked.timeline:
-            from ladder import figures
-
-            figures.check(asked.timeline)
+        files.check(asked.timeline, asked.snapshot)
         if len(asked.scripts) > 1:
             rows.check(asked.results)
     except (ValueError, UnknownScript, LadderError) as error:
         parser.error(str(error))
     options = Options(
         model, asked.gpus, asked.batch_size, capacity=gpu or fits, margin=margin(),
-        timeline=asked.timeline is not None, as_of=asked.as_of, time_limit=asked.time_limit,
+        timeline=asked.timeline is not None, snapshot=asked.snapshot is not None,
+        as_of=asked.as_of, time_limit=asked.time_limit,
     )  # fmt: skip
     return asked, options
 

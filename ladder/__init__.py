@@ -3,6 +3,7 @@
 rungs              the scripts: docstrings, order, differences and their budgets
 processes, keeper, forkserver    a script's processes, all of which end with the command
 rows               results files: one row for each script
+costs              what a rung's step costs, beside its parent's and its trunk's
 record             takes over what a machine found into results/
 figures            drawn from predictions
 pages, markers     the README's tables and the pages in docs/

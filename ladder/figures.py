@@ -1,14 +1,13 @@
 """The README's figures and one step's timeline, drawn from predictions."""
 
 import json
-import os
 from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
 
 from ladder.pages import anchor, floor_of, memory_of, rows_by_script
-from ladder.rows import KINDS
+from ladder.rows import KINDS, check_file
 from ladder.rungs import ROOT, family
 
 matplotlib.use("Agg")
@@ -69,17 +68,17 @@ def check(path: Path) -> None:
     """To be called before any work: ValueError if no figure can be written to `path`."""
     kinds = sorted(plt.figure().canvas.get_supported_filetypes())
     plt.close("all")
-    if path.suffix.lower().lstrip(".") not in kinds:
-        raise ValueError(f"{path.name} has to end in one of: {', '.join('.' + k for k in kinds)}")
-    folder = path.absolute().parent
-    if not os.access(folder, os.W_OK) or path.is_dir():
-        raise ValueError(f"{path} cannot be written: is there such a folder, and is it yours?")
+    check_file(path, [f".{kind}" for kind in kinds])
 
 
-def timeline(course: list[tuple[str, dict[str, int]]], title: str, path: Path) -> None:
-    """Allocated memory over one training step, stacked by kind; ValueError without a step."""
-    if not course:
+def timeline(step: dict, title: str, path: Path) -> None:
+    """Allocated memory over one training step, stacked by kind, and what holds its peak.
+
+    `step` is a prediction's "timeline"; ValueError if it is empty.
+    """
+    if not step:
         raise ValueError("the script took fewer than two optimizer steps")
+    course = step["course"]
     figure, axes = plt.subplots(figsize=(9, 4.5))
     axes.stackplot(
         range(len(course)),
@@ -96,8 +95,41 @@ def timeline(course: list[tuple[str, dict[str, int]]], title: str, path: Path) -
     axes.set_ylabel("allocated GB, predicted")
     axes.set_title(title, pad=18, loc="left")
     axes.margins(x=0)
-    axes.legend(loc="upper right", fontsize="small")
+    _label(axes, step)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
     _save(figure, path)
+
+
+def _label(axes, step: dict) -> None:
+    """Mark the peak, and within it the share of the largest activations, each with its name."""
+    peak, course = step["peak"], step["course"]
+    place, sums = peak["place"], course[peak["place"]][1]
+    left = place > len(course) / 2
+    text = {"ha": "right" if left else "left", "va": "center", "size": "x-small"}
+    text["bbox"] = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}
+    side = place + len(course) * (-0.01 if left else 0.01)
+    axes.set_ylim(0, 1.12 * peak["bytes"] / 1e9)
+    axes.plot([place], [peak["bytes"] / 1e9], "v", color="black", clip_on=False)
+    axes.text(side, 1.05 * peak["bytes"] / 1e9, f"peak: {whose(peak)}", **text)
+    below = KINDS[: KINDS.index("activations")]
+    bottom, lowest = sum(sums[kind] for kind in below) / 1e9, 0.0
+    for group in step["activations"]:
+        size = group["count"] * group["bytes"] / 1e9
+        axes.plot([place, place], [bottom, bottom + size], color="black", marker="_")
+        lowest = max(bottom + size / 2, lowest + 0.05 * peak["bytes"] / 1e9)
+        axes.text(side, lowest, share(group), **text)
+        bottom += size
+
+
+def whose(row: dict) -> str:
+    """Module and line of an allocation, as far as there are such."""
+    line = f"line {row['line']}" if row["line"] else ""
+    return ", ".join(filter(None, (row["module"], line))) or row.get("phase", "")
+
+
+def share(group: dict) -> str:
+    """How much alike activations hold, and whose they are."""
+    return f"{group['count']} × {group['bytes'] / 1e9:.3g} GB, {group['op']}, {whose(group)}"
 
 
 def _save(figure, path: Path) -> None:

@@ -6,7 +6,9 @@ over into results/ (ladder/record.py).
 
 import json
 import math
+import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from ladder.processes import write_json
@@ -42,6 +44,15 @@ def check(path: Path) -> None:
         raise ValueError(
             f"{path} is no file of rows ({error}); move it away, or name another"
         ) from None
+
+
+def check_file(path: Path, endings: Iterable[str]) -> None:
+    """To be called before any work: ValueError if no file of such an ending can be written."""
+    if path.suffix.lower() not in endings:
+        raise ValueError(f"{path.name} has to end in one of: {', '.join(endings)}")
+    folder = path.absolute().parent
+    if not os.access(folder, os.W_OK) or path.is_dir():
+        raise ValueError(f"{path} cannot be written: is there such a folder, and is it yours?")
 
 
 def merge(old: list[dict], new: list[dict]) -> list[dict]:

@@ -24,6 +24,11 @@ tracker            when each storage is allocated and released, and what for
 order              what the CPU knows a GPU to have done
 allocator          PyTorch's caching allocator: reserved bytes from allocated ones
 peaks              what the tracker's log amounts to
+cost               arithmetic, kernels and traffic of a step, and what an epoch takes at least
+lines              where in the script an allocation comes from
+step               one step's course, and what holds its peak
+snapshot           the history as PyTorch's memory viewer reads it
 watched            how far it is, and when it has seen enough
 answers, table, progress    predictions in words, many beside published ones, and how far they are
+files              what a prediction leaves in files
 """

@@ -1,6 +1,7 @@
 """Predictions in words: one script's, and the ladder's as a table."""
 
 from ladder.pages import is_range, where
+from prediction import gpus
 from prediction.options import Options
 
 TODAY = (
@@ -52,6 +53,7 @@ def describe(row: dict, options: Options) -> str:
             if at_most
             else []
         ),
+        *([f"  {describe_cost(row['cost'], options.gpu)}"] if row["cost"] else []),
         *(f"  note: {note}" for note in dict.fromkeys(row["notes"])),
     ]
     return "\n".join(lines)
@@ -60,6 +62,25 @@ def describe(row: dict, options: Options) -> str:
 def verdict(row: dict) -> str:
     """Whether it fits: yes, no, or only if the prediction is right."""
     return "fits" if row["fits"] else "may not fit" if row["may_fit"] else "does not fit"
+
+
+def describe_cost(cost: dict, model: gpus.Model) -> str:
+    """What a steady step costs, and what an epoch takes at least, in a line."""
+    arithmetic = sum(cost["tflop_per_sample"].values())
+    moved = "".join(
+        f", {cost[key]:.2f} GB a step {where}"
+        for key, where in (
+            ("to_gpu_gb_per_step", "to the GPU"),
+            ("to_host_gb_per_step", "to the host"),
+            ("between_gpus_gb_per_step", "between GPUs"),
+        )
+        if cost[key] >= 0.005
+    )
+    what, minutes = max(cost["least_minutes_per_epoch"].items(), key=lambda item: item[1])
+    return (
+        f"cost: {arithmetic:.3g} TFLOP and {cost['kernels_per_sample']:.0f} kernels a sample"
+        f"{moved}; at least {minutes:.2g} minutes an epoch on {model.name} (bound by {what})"
+    )
 
 
 def describe_fit(row: dict, options: Options) -> str:

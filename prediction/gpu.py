@@ -11,7 +11,7 @@ import torch
 from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from prediction import attention, autocast, collectives, cuda, devices, optimizers, readings
+from prediction import attention, autocast, collectives, cost, cuda, devices, optimizers, readings
 from prediction.buffers import RULES, Rule
 from prediction.devices import CUDA, LABEL
 from prediction.gpus import Model
@@ -32,7 +32,7 @@ SIZED |= {aten.ones.default, aten.full.default}
 class _Traits:
     """What is asked of an operator each time, which takes long: its hash is computed in Python."""
 
-    __slots__ = ("buffers", "collective", "copies", "direct", "product", "reads", "sized")
+    __slots__ = ("buffers", "collective", "copies", "cost", "direct", "product", "reads", "sized")
 
     def __init__(self, func, buffers: Rule | None) -> None:
         self.buffers = buffers
@@ -45,10 +45,11 @@ class _Traits:
             func in fake_tensor._DISPATCH_META_HANDLERS
             or func in fake_tensor._DISPATCH_HANDLE_DIRECTLY
         )
+        self.cost = cost.rule(func)
 
 
 class Gpu(FakeTensorMode):
-    """Every tensor is fake while this is entered; `tracker` books the storages."""
+    """Every tensor is fake while this is entered; `tracker` books the storages, `cost` the work."""
 
     def __init__(self, tracker: Tracker, workspace: int) -> None:
         """`workspace`: the bytes that cuBLAS takes for each thread that uses it."""
@@ -62,6 +63,7 @@ class Gpu(FakeTensorMode):
         self.traits: dict[int, _Traits] = {}
         self.collective = functools.partial(collectives.in_turn, tracker)
         self.buffers = dict(RULES)
+        self.cost = cost.Cost(tracker)
 
     def dispatch(self, func, types, args=(), kwargs=None):
         traits = self.traits.get(id(func))
@@ -90,6 +92,8 @@ class Gpu(FakeTensorMode):
                 self.tracker.wait_here()
             elif traits.collective:
                 self.collective(args)
+            if traits.cost is not None and not self.tracker.pause:
+                self.cost.count(traits.cost, args, kwargs, result)
         return result
 
     def result(self, func, types, args, kwargs, traits):

@@ -10,6 +10,15 @@ CONTEXT_PER_MULTIPROCESSOR = 3 * 2**20
 
 
 @dataclass(frozen=True)
+class Speed:
+    """The most that a data sheet promises, which no program reaches."""
+
+    tflops: dict[str, float]  # 1e12 operations a second, dense, summed in float32, by precision
+    host: float  # GB/s to or from the host, one direction
+    gpus: float  # GB/s to other GPUs, one direction
+
+
+@dataclass(frozen=True)
 class Model:
     """A kind of GPU."""
 
@@ -17,6 +26,12 @@ class Model:
     memory: int  # bytes
     capability: tuple[int, int]
     multiprocessors: int
+
+    @property
+    def speed(self) -> Speed:
+        """What its kind can do; a GPU that is given by its memory alone is an A100."""
+        kind = next((kind for kind in SPEEDS if self.name.startswith(kind)), "A100")
+        return SPEEDS[kind]
 
     @property
     def bfloat16(self) -> bool:
@@ -54,6 +69,27 @@ KNOWN = {
     )
 }
 DEFAULT = KNOWN["A100-80"]  # the published figures' kind
+
+
+# By NVIDIA's data sheets and, for the two RTX, its whitepapers on Turing and Ada (appendix A); of
+# several boards of a kind the fastest. Without sparsity, 16-bit products summed in float32, as
+# PyTorch asks for. Where there is no TF32 or bfloat16, float32's rate stands in its place. Links:
+# half of what the sheets give for both directions of PCIe x16 and, if there is one, NVLink.
+SPEEDS = {
+    kind: Speed(
+        {"float32": float32, "tf32": tf32, "bfloat16": bfloat16, "float16": float16}, host, gpus
+    )
+    for kind, float32, tf32, bfloat16, float16, host, gpus in (
+        ("T4", 8.1, 8.1, 8.1, 65, 16, 16),
+        ("V100", 15.7, 15.7, 15.7, 125, 16, 150),
+        ("RTX-2080-Ti", 14.2, 14.2, 14.2, 56.9, 16, 50),
+        ("A10G", 31.52, 35, 70, 70, 32, 32),
+        ("RTX-4090", 82.6, 82.6, 165.2, 165.2, 32, 32),
+        ("A100", 19.5, 156, 312, 312, 32, 300),
+        ("H100", 67, 494.7, 989.4, 989.4, 64, 450),
+        ("H200", 67, 494.7, 989.4, 989.4, 64, 450),
+    )
+}
 
 
 UNITS = {"": 1e9, "g": 1e9, "gb": 1e9, "gib": 2**30, "mb": 1e6, "mib": 2**20}

@@ -1,5 +1,6 @@
 """Loaders that give one batch again and again, for as long as there is something new to see."""
 
+import contextlib
 import functools
 import weakref
 
@@ -7,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import dataloader as torch_dataloader
 
+from prediction.cost import Cost
 from prediction.options import Options
 from prediction.tracker import Tracker
 from prediction.watched import QUIET, Watched, rose
@@ -21,7 +23,7 @@ class Loaders:
     samples: int | None = None  # in its data set, where that says so
 
 
-def install(tracker: Tracker, watched: Watched, options: Options) -> Loaders:
+def install(tracker: Tracker, watched: Watched, cost: Cost, options: Options) -> Loaders:
     """Let all loaders do so from now on. Cannot be undone.
 
     A loader gives its first batch again and again, and ends once the peak has stayed the same: in
@@ -43,9 +45,15 @@ def install(tracker: Tracker, watched: Watched, options: Options) -> Loaders:
             return
         seen, quiet, steps = watched.peak(), 0, tracker.steps
         before = backwards = tracker.backwards
+        samples = _samples(first)
+        epoch = len(loader) * samples
+        with contextlib.suppress(TypeError):  # a sampler without a length
+            epoch = min(epoch, len(loader.sampler))
         watched.loaders += 1
+        cost.interrupt()
         try:
             for _ in range(len(loader)):
+                cost.batch(samples, epoch)
                 yield torch.utils._pytree.tree_map_only(torch.Tensor, fake, first)
                 training = tracker.backwards > before
                 if training and tracker.steps == steps:
@@ -59,6 +67,7 @@ def install(tracker: Tracker, watched: Watched, options: Options) -> Loaders:
                     return
         finally:
             watched.loaders -= 1
+            cost.interrupt()
 
     def fake(tensor):
         return torch.empty_like(tensor, device="cpu")
@@ -66,6 +75,14 @@ def install(tracker: Tracker, watched: Watched, options: Options) -> Loaders:
     DataLoader.__iter__ = batches
     torch_dataloader.DataLoader.__iter__ = batches
     return loaders
+
+
+def _samples(batch: object) -> int:
+    """How many samples a batch has: as many as its first tensor has rows."""
+    for leaf in torch.utils._pytree.tree_leaves(batch):
+        if isinstance(leaf, torch.Tensor) and leaf.dim():
+            return len(leaf)
+    return 0
 
 
 def _replace_batch_size(loaders: Loaders, batch_size: int | None, notes: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""What a tracker's log amounts to: peaks, what they consist of, and one step's course."""
+"""What a tracker's log amounts to: peaks, and what they consist of."""
 
 from collections.abc import Iterable
 
@@ -45,14 +45,19 @@ def size_on(storage: Storage, device: str) -> int:
     return rounded(storage.size) if device == "cuda" else storage.size
 
 
-def peak(events: list[tuple], device: str) -> tuple[int, list[Storage], Storage | None]:
-    """The most bytes allocated on a device, what was alive then, and what came last of it."""
+def peak(
+    events: list[tuple], device: str, since: int = 0
+) -> tuple[int, list[Storage], Storage | None]:
+    """The most bytes allocated on a device, what was alive then, and what came last of it.
+
+    `since`: the event from which on it is looked for.
+    """
     now = most = 0
     place = -1
     for number, (what, storage, _) in enumerate(events):
         if what == "allocate":
             now += size_on(storage, device)
-            if now > most:
+            if now > most and number >= since:
                 most, place = now, number
         elif what == "free":
             now -= size_on(storage, device)
@@ -84,24 +89,3 @@ def breakdown(tracker: Tracker, alive: Iterable[Storage]) -> dict[str, int]:
     for storage in alive:
         sums[tracker.kind(storage)] += size_on(storage, "cuda")
     return sums
-
-
-def last_step(tracker: Tracker) -> list[tuple[str, dict[str, int]]]:
-    """From the last but one optimizer step's end to the last one's: phase and bytes by kind.
-
-    One entry for each allocation or release on the GPU; none if there were not two steps.
-    """
-    events = tracker.events
-    ends = [n for n, (what, _, other) in enumerate(events) if (what, other) == ("mark", "step")]
-    if len(ends) < 2:
-        return []
-    sums, course, phase = dict.fromkeys(KINDS, 0), [], "forward"
-    for number, (what, storage, _) in enumerate(events[: ends[-1]]):
-        if what not in ("allocate", "free") or not size_on(storage, "cuda"):
-            continue
-        sign = 1 if what == "allocate" else -1
-        sums[tracker.kind(storage)] += sign * size_on(storage, "cuda")
-        phase = storage.phase if what == "allocate" else phase
-        if number > ends[-2]:
-            course.append((phase, dict(sums)))
-    return course

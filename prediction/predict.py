@@ -28,9 +28,11 @@ from prediction import (
     peaks,
     ranks_of_many,
     sandbox,
+    step,
     torchvision_shapes,
     transformers_shapes,
 )
+from prediction.lines import Lines
 from prediction.options import Options
 from prediction.tracker import Tracker
 from prediction.watched import Growing, Steady, Watched
@@ -58,7 +60,8 @@ def predict(
     start = time.perf_counter()
     guard = sandbox.Sandbox(script, scratch)  # before there are threads, which it would not hold
     watched = Watched(send)
-    tracker = Tracker(watched.sees)
+    lines = Lines(str(script), watched.sees)
+    tracker = Tracker(lines.sees if options.timeline or options.snapshot else watched.sees)
     mode, found = _prepare(tracker, watched, script, options)
     error = None
     guard.watch()
@@ -94,7 +97,9 @@ def predict(
         error = "; ".join(["it never trained: no optimizer took a step", *watched.notes])
     if error is not None:
         return {"error": error}
-    return _result(tracker, watched, found, options) | {"seconds": time.perf_counter() - start}
+    result = _result(tracker, watched, found, options) | step.inside(tracker, lines, options)
+    result["cost"] = mode.cost.result(options.gpu)
+    return result | {"seconds": time.perf_counter() - start}
 
 
 def first_batch_size(script: Path, scratch: Path, options: Options) -> dict:
@@ -141,7 +146,7 @@ def _prepare(
     if options.as_of == 2023:
         as_of_2023.install(mode)
     torchvision_shapes.install()
-    found = loaders.install(tracker, watched, options)
+    found = loaders.install(tracker, watched, mode.cost, options)
     source = script.read_bytes()
     if b"transformers" in source or b"datasets" in source:  # importing them takes seconds
         transformers_shapes.install()
@@ -228,8 +233,6 @@ def _result(tracker: Tracker, watched: Watched, found: loaders.Loaders, options:
         result["reserved_least_gb"] = peaks.replay(tracker.events).max_reserved / 1e9
     if options.capacity:
         result |= _fit(tracker.events, options)
-    if options.timeline:
-        result["timeline"] = peaks.last_step(tracker)
     return result
 
 

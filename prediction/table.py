@@ -15,7 +15,7 @@ from prediction.process import NoPrediction
 JOBS = 2  # scripts at a time
 KEPT = (
     "script", "reserved_gb", "allocated_gb", "host_gb", "breakdown_gb", "peak_phase", "peak_module",
-    "batch_size", "host_training_gb", "created_gb", "reserved_least_gb",
+    "batch_size", "host_training_gb", "created_gb", "reserved_least_gb", "cost",
 )  # fmt: skip
 Ask = Callable[[Path, Options], dict]
 

@@ -70,7 +70,7 @@ where = "cuda" if how == "shapes" else "cpu"
 events = [
     (what, storage.size)
     for what, storage, _ in tracker.events
-    if storage is not None and storage.device == where and storage.op != "workspace"
+    if storage is not None and storage.device == where and storage.op != "library"
 ]
 now, most = 0, 0
 for what, size in events:

@@ -1,0 +1,258 @@
+"""What one training step costs besides memory: arithmetic, kernels, and bytes over the links.
+
+Counted while a prediction runs, from each operator's shapes, for one steady step: from one
+optimizer step to the next, with no loader beginning or ending in between. The figures are those of
+what the script hands to the GPU; how long that takes is not known, only that it cannot take less
+than the GPU's data sheet allows.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from prediction.gpus import Model
+from prediction.tracker import Tracker
+
+aten = torch.ops.aten
+Rule = Callable[["Counts", tuple, dict, object], None]
+# Operators that run no kernel though they are neither views nor change a tensor's shape in place.
+NO_KERNEL = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
+NO_KERNEL |= {"_unsafe_view", "_local_scalar_dense"}
+COPIES = {aten._to_copy.default, aten.copy_.default, aten._foreach_copy_.default}
+# How often a ring of n ranks sends (n - 1) / n of the whole tensor from each to the next: NVIDIA's
+# nccl-tests, doc/PERFORMANCE.md. Other collectives (broadcasts, say) are not counted.
+RING = {"allgather": 1, "reducescatter": 1, "allreduce": 2}
+
+
+class Counts:
+    """What was done from one optimizer step to the next."""
+
+    def __init__(self) -> None:
+        self.operations: Counter[str] = Counter()  # in floating point, by precision
+        self.kernels = 0
+        self.to_gpu = self.to_host = self.between = 0  # bytes
+        self.samples = 0
+        self.epoch = 0  # samples of this GPU in one epoch
+
+
+class Cost:
+    """Counts of the step that runs, and of the last whole one (None before there was one)."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+        self.now, self.step = Counts(), None
+        self._steps = 0  # optimizer steps that are counted
+        self._whole = False
+
+    def count(self, rule: Rule, args: tuple, kwargs: dict, result: object) -> None:
+        """Count one operator by its rule."""
+        if self._steps != self.tracker.steps:
+            self._close()
+        rule(self.now, args, kwargs, result)
+
+    def batch(self, samples: int, epoch: int) -> None:
+        """A loader gives a batch of so many samples; it has `epoch` of them for this GPU."""
+        if self._steps != self.tracker.steps:
+            self._close()
+        self.now.samples += samples
+        self.now.epoch = epoch
+
+    def interrupt(self) -> None:
+        """A loader begins or ends, as an evaluation's does: what was begun is no whole step."""
+        if self._steps != self.tracker.steps:
+            self._close()
+        self.now, self._whole = Counts(), False
+
+    def _close(self) -> None:
+        self._steps = self.tracker.steps
+        if self._whole and not self.now.samples:
+            return  # the second of several steps with one batch: both are one
+        if self._whole:
+            self.step = self.now
+        self.now, self._whole = Counts(), True
+
+    def result(self, model: Model) -> dict | None:
+        """The step's cost, and the least minutes of an epoch on a GPU; None without whole steps.
+
+        A script without a loader has no samples and no epoch, and so None as well. GB are 1e9
+        bytes, TFLOP 1e12 operations; an epoch is the training alone.
+        """
+        if self._steps != self.tracker.steps:
+            self._close()
+        step = self.step
+        if step is None or not step.samples:
+            return None
+        return {
+            "samples_per_step": step.samples,
+            "tflop_per_sample": {
+                precision: number / 1e12 / step.samples
+                for precision, number in step.operations.items()
+            },
+            "kernels_per_sample": step.kernels / step.samples,
+            "to_gpu_gb_per_step": step.to_gpu / 1e9,
+            "to_host_gb_per_step": step.to_host / 1e9,
+            "between_gpus_gb_per_step": step.between / 1e9,
+            "least_minutes_per_epoch": least_minutes(step, model),
+        }
+
+
+def least_minutes(step: Counts, model: Model) -> dict[str, float]:
+    """The minutes that an epoch takes at least, for each of what bounds it.
+
+    Arithmetic and each direction of each link can all be busy at once, so that the largest is the
+    bound. What a data sheet has no rate for is left out.
+    """
+    speed, steps = model.speed, step.epoch / step.samples
+    seconds = {
+        "arithmetic": sum(
+            number / (speed.tflops[precision] * 1e12)
+            for precision, number in step.operations.items()
+            if precision in speed.tflops
+        ),
+        "host link": max(step.to_gpu, step.to_host) / (speed.host * 1e9),
+        "GPU link": step.between / (speed.gpus * 1e9),
+    }
+    return {what: steps * value / 60 for what, value in seconds.items()}
+
+
+# ------------------------------------------------------------------------------ one operator's rule
+
+
+def rule(func) -> Rule | None:
+    """How an operator is counted; None if nothing of it is.
+
+    A kernel is an operator on the GPU that computes: no view, no allocation alone, no copy over a
+    link. One operator may launch several kernels, so their number is a lower bound, too.
+    """
+    if func.namespace in ("c10d", "_c10d_functional"):
+        name = func._opname.replace("_", "")
+        times = next((times for key, times in RING.items() if name.startswith(key)), 0)
+        return _collective(func, times) if times else None
+    if func in COPIES:
+        return _copy(func)
+    if func.namespace in ("prim", "prims", "profiler") or func._opname in NO_KERNEL:
+        return None
+    if func.is_view or torch.Tag.inplace_view in func.tags:
+        return None
+    formula = flop_registry.get(func.overloadpacket)
+    return _arithmetic(func, formula) if formula else _kernel
+
+
+def _kernel(counts: Counts, args: tuple, kwargs: dict, result: object) -> None:
+    counts.kernels += _on_gpu(result) or _on_gpu(args)
+
+
+def _on_gpu(value: object) -> bool:
+    while isinstance(value, (list, tuple)) and value:
+        value = value[0]
+    return isinstance(value, Tensor) and value.device.type == "cuda"
+
+
+def _arithmetic(func, formula: Callable[..., int]) -> Rule:
+    """Products, convolutions and attention, by PyTorch's own formulas (torch.utils.flop_counter).
+
+    These count attention as if nothing were masked; a causal one can do without half of it.
+    """
+    names = [argument.name for argument in func._schema.arguments]
+    convolution = func.overloadpacket in (aten.convolution, aten.convolution_backward)
+    known: dict[tuple, float] = {}  # operations by shapes: a formula takes as long as an operator
+
+    def operations(args: tuple, kwargs: dict, result: object) -> float:
+        number = formula(*args, **kwargs, out_val=result)
+        if dict(zip(names, args, strict=False)).get("is_causal"):
+            queries, keys = (args[names.index(name)].shape[2] for name in ("query", "key"))
+            number *= causal_share(queries, keys)
+        return number
+
+    def count(counts: Counts, args: tuple, kwargs: dict, result: object) -> None:
+        if not _on_gpu(args[1]):
+            return
+        key = tuple(
+            [
+                one.shape if isinstance(one, Tensor) else tuple(one) if type(one) is list else one
+                for one in args
+            ]
+        )
+        number = known.get(key)
+        if number is None:
+            number = known[key] = operations(args, kwargs, result)
+        counts.operations[_precision(args[1].dtype, convolution)] += number
+        counts.kernels += 1
+
+    return count
+
+
+def causal_share(queries: int, keys: int) -> float:
+    """The share of all pairs that is left if query i meets the first i keys alone."""
+    square = min(queries, keys)
+    return (square * (square + 1) / 2 + (queries - square) * keys) / (queries * keys)
+
+
+def _precision(dtype: torch.dtype, convolution: bool) -> str:
+    """What a GPU multiplies in: float32's products in TF32, where PyTorch is told that it may."""
+    if dtype == torch.float32:
+        backend = torch.backends.cudnn.conv if convolution else torch.backends.cuda.matmul
+        if backend.fp32_precision == "tf32":
+            return "tf32"
+    return str(dtype).removeprefix("torch.")
+
+
+def _copy(func) -> Rule:
+    """A copy is a kernel within the GPU, and bytes over the link from or to the host.
+
+    If types differ, a copy that the CPU waits for sends the GPU's, another one the host's: see
+    `copy_kernel_cuda` in PyTorch's aten/src/ATen/native/cuda/Copy.cu.
+    """
+    place = [argument.name for argument in func._schema.arguments].index("non_blocking")
+
+    def count(counts: Counts, args: tuple, kwargs: dict, result: object) -> None:
+        pair = (result, args[0]) if func is aten._to_copy.default else args[:2]
+        targets, sources = ([one] if isinstance(one, Tensor) else one for one in pair)
+        later = args[place] if len(args) > place else kwargs.get("non_blocking", False)
+        if all(_on_gpu(one) for one in (*targets, *sources)):
+            counts.kernels += 1
+            return
+        for target, source in zip(targets, sources, strict=True):
+            to_gpu = _on_gpu(target)
+            if to_gpu == _on_gpu(source):
+                continue
+            sent = source if to_gpu == bool(later) else target
+            size = target.numel() * sent.dtype.itemsize
+            if to_gpu:
+                counts.to_gpu += size
+            else:
+                counts.to_host += size
+
+    return count
+
+
+def _collective(func, times: int) -> Rule:
+    """Bytes that each rank of a ring sends."""
+    names = [argument.name for argument in func._schema.arguments]
+    place = names.index("process_group" if "process_group" in names else "group_name")
+
+    def count(counts: Counts, args: tuple, kwargs: dict, result: object) -> None:
+        if not _on_gpu(args):
+            return
+        group = args[place]
+        if isinstance(group, str):
+            group = dist.distributed_c10d._resolve_process_group(group)
+        elif isinstance(group, torch.ScriptObject):
+            group = dist.ProcessGroup.unbox(group)
+        ranks = group.size()
+        # the whole tensor is what a gather returns, and what a scatter is given
+        whole = max(map(_bytes, (*args, result)))
+        counts.between += times * whole * (ranks - 1) // ranks
+
+    return count
+
+
+def _bytes(value: object) -> int:
+    return sum(
+        one.numel() * one.dtype.itemsize for one in tree_leaves(value) if isinstance(one, Tensor)
+    )
