@@ -20,6 +20,7 @@ import torchmetrics
 import torchvision  # noqa: F401
 from torch._subclasses import fake_tensor
 
+from ladder.processes import write_json
 from prediction import (
     as_of_2023,
     gpu,
@@ -65,9 +66,21 @@ def predict(
     mode, found = _prepare(tracker, watched, script, options)
     error = None
     guard.watch()
+
+    def late() -> str:
+        so_far = (
+            f"{watched.steps} optimizer steps, {watched.peak()[1] / 1e9:.2f} GB reserved so far"
+        )
+        return f"after {options.time_limit:g} s (--time-limit): {so_far}"
+
+    def ring(*args) -> None:
+        # in case that raising ends the process: PyTorch's C++ aborts where it expects no exception
+        write_json({"error": f"it was not done {late()}"}, scratch / "result.json")
+        raise TooLong
+
     try:
         code = _code(script, options)
-        signal.signal(signal.SIGALRM, _ring)
+        signal.signal(signal.SIGALRM, ring)
         # again and again: Python swallows what is raised while an object is released
         signal.setitimer(signal.ITIMER_REAL, options.time_limit or 0, 1)
         with mode:
@@ -77,13 +90,10 @@ def predict(
     except Growing as failure:
         error = str(failure)
     except TooLong:
-        so_far = (
-            f"{watched.steps} optimizer steps, {watched.peak()[1] / 1e9:.2f} GB reserved so far"
-        )
         if watched.at_rest():
-            watched.notes.append(f"ended after {options.time_limit:g} s (--time-limit): {so_far}")
+            watched.notes.append(f"ended {late()}")
         else:
-            error = f"it was not done after {options.time_limit:g} s (--time-limit): {so_far}"
+            error = f"it was not done {late()}"
     except SystemExit as leaving:
         if leaving.code not in (None, 0):
             error = "it stopped by itself: " + str(leaving.code).partition("\n")[0]
@@ -183,10 +193,6 @@ def _cannot(message: str):
         raise Unpredictable(message)
 
     return stop
-
-
-def _ring(*args) -> None:
-    raise TooLong
 
 
 def _explain(script: Path, failure: BaseException) -> str:
