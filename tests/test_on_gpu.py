@@ -1,0 +1,91 @@
+"""benchmarks/on_gpu.py, as far as it needs no GPU."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from benchmarks import on_gpu
+from ladder.rungs import ROOT, read_ladder
+from prediction import gpus
+from tests.warm import run
+
+MEASURED = {
+    "gpu": "A GPU", "gpus": 1, "date": "now", "versions": {}, "reserved_gb": 10.0,
+    "allocated_gb": 8.0,
+}  # fmt: skip
+
+
+def predicted(reserved: float, allocated: float) -> dict:
+    return {"script": "03_bfloat16.py", "reserved_gb": reserved, "allocated_gb": allocated}
+
+
+@pytest.mark.parametrize(
+    ("reserved", "allocated", "off"),
+    [(10.0, 8.0, False), (10.29, 7.77, False), (10.31, 8.0, True), (9.69, 8.0, True),
+     (10.0, 8.25, True)],
+)  # fmt: skip
+def test_an_error_of_more_than_three_percent_is_told(reserved, allocated, off):
+    row = on_gpu.compare(MEASURED, predicted(reserved, allocated))
+    assert row["reserved_error"] == pytest.approx(reserved / 10 - 1)
+    assert row["allocated_error"] == pytest.approx(allocated / 8 - 1)
+    assert on_gpu.is_off(row) is off
+    assert on_gpu.line(row).endswith("OFF") is off
+
+
+def test_a_failure_is_told():
+    row = {"script": "03_bfloat16.py", "error": "CUDA out of memory"}
+    assert on_gpu.is_off(row)
+    assert "03_bfloat16.py" in on_gpu.line(row)
+    assert "out of memory" in on_gpu.line(row)
+
+
+def test_the_prediction_is_for_this_very_gpu(monkeypatch):
+    found = SimpleNamespace(
+        name="NVIDIA L4", total_memory=23 * 2**30, major=8, minor=9, multi_processor_count=58
+    )
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: found)
+    assert on_gpu.here() == gpus.Model("NVIDIA L4", 23 * 2**30, (8, 9), 58)
+
+
+def test_what_can_run_depends_on_the_gpus():
+    scripts = [rung.script for rung in read_ladder()]
+    new, old = gpus.KNOWN["A100-80"], gpus.KNOWN["T4"]
+    for script in scripts:
+        several, language = "fsdp" in script, script.startswith("bonus")
+        assert on_gpu.can_run(script, new, 1) == (not several and not language)
+        assert on_gpu.can_run(script, new, 4) == (not language)
+    assert on_gpu.can_run("02_mixed-precision.py", old, 1)
+    assert not on_gpu.can_run("03_bfloat16.py", old, 1)
+
+
+def test_without_a_gpu_it_says_so():
+    process = run("benchmarks/on_gpu.py")
+    assert process.returncode == 2
+    assert "there is no CUDA GPU here" in process.stderr
+
+
+SCRIPT = """
+from torch.utils.data import DataLoader
+from torchvision.datasets import CIFAR10
+from torchvision.models import ViT_B_16_Weights, vit_b_16
+model = vit_b_16(weights=ViT_B_16_Weights.IMAGENET1K_V1)
+loader = DataLoader(CIFAR10("nowhere", transform=lambda image: image.size), batch_size=4)
+print(len(loader), sum(1 for _ in loader), sum(1 for _ in loader))
+print(model.heads.head.weight.std().item() >= 0, model.conv_proj.weight.std().item() > 0)
+"""
+
+
+def test_a_script_runs_on_few_batches_of_made_up_images_with_random_weights(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    process = run("benchmarks/on_gpu.py", "--run", script)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines() == ["12500 48 48", "True True"]
+    assert not (ROOT / "nowhere").exists()
+
+
+def test_a_script_that_fails_leaves_its_last_line(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("raise ValueError('no room')")
+    assert on_gpu.measure(script) == {"error": "ValueError: no room"}
