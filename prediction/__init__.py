@@ -20,7 +20,8 @@ buffers            what operators take for themselves
 collectives        what process groups do, one after the other
 as_of_2023         the rules of the published figures' PyTorch
 ranks_of_many      one rank of many in one process
-tracker            when each storage is allocated and released, and what for
+storages           when each is allocated and released, and on which stream
+tracker            by which module, in which phase, and what for
 order              what the CPU knows a GPU to have done
 allocator          PyTorch's caching allocator: reserved bytes from allocated ones
 peaks              what the tracker's log amounts to

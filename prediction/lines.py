@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from prediction.tracker import Storage
+from prediction.storages import Storage
 
 Place = tuple[int, str]  # a line of the script, and the function that it is in
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from ladder.rows import KINDS
 from prediction.allocator import CachingAllocator, OutOfMemory, rounded
-from prediction.tracker import Storage, Tracker
+from prediction.storages import Storage
+from prediction.tracker import Tracker
 
 
 def feed(allocator: CachingAllocator, what: str, storage: Storage | None, other: object) -> None:

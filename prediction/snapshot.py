@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from prediction.allocator import Block, CachingAllocator, Segment
 from prediction.lines import Lines
 from prediction.peaks import feed
-from prediction.tracker import Storage
+from prediction.storages import Storage
 
 PROTOCOL = 4  # the viewer reads none above it
 GROWING = 2**40  # addresses for a segment that can grow

@@ -9,7 +9,8 @@ from ladder.rows import KINDS
 from prediction import peaks, snapshot
 from prediction.lines import Lines
 from prediction.options import Options
-from prediction.tracker import Storage, Tracker
+from prediction.storages import Storage
+from prediction.tracker import Tracker
 
 LARGEST = 3  # activations that are named
 

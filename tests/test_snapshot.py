@@ -10,7 +10,7 @@ import pytest
 from ladder.rows import KINDS
 from prediction.lines import Lines
 from prediction.snapshot import PROTOCOL, History
-from prediction.tracker import Storage
+from prediction.storages import Storage
 from tests.warm import predict, run
 
 # What `unpickle` in PyTorch's torch/utils/viz/MemoryViz.js reads; it ends at any other.

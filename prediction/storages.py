@@ -1,0 +1,191 @@
+"""Each storage of a tensor: when it is allocated and released, and what uses and waits for it."""
+
+import contextlib
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+
+from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+from torch.utils._pytree import tree_leaves
+
+
+class Storage:
+    """One allocation: its bytes and what has been learned about it."""
+
+    __slots__ = ("alive", "device", "kind", "module", "op", "phase", "saved", "size")
+
+    def __init__(self, size: int, device: str, phase: str, module: str, op: str) -> None:
+        self.size, self.device = size, device
+        self.phase, self.module, self.op = phase, module, op
+        self.alive = True
+        self.kind: str | None = None  # one of KINDS, once there is evidence
+        self.saved = False  # outlived the call of the module that made it
+
+
+class _Watched(weakref.ref):
+    """Calls `freed(key)` when a storage is released; lighter than `weakref.finalize`."""
+
+    __slots__ = ("freed", "key")
+
+    def __new__(cls, storage, key: int, freed: Callable[[int], None]):
+        return super().__new__(cls, storage, lambda ref: ref.freed(ref.key))
+
+    def __init__(self, storage, key: int, freed: Callable[[int], None]) -> None:
+        super().__init__(storage)
+        self.key, self.freed = key, freed
+
+
+class Storages:
+    """Books storages of tensors on `device` ("cuda") and on the host ("cpu").
+
+    `events` is the log: ("allocate", storage, stream), ("free", storage, None), ("use", storage,
+    stream), ("record", None, (event, stream)), ("follow", None, (stream, event)), ("wait", None,
+    event or None), ("empty", None, None) and ("mark", None, what), in the order in which they
+    happened.
+    """
+
+    def __init__(self, sees: Callable[[str, Storage, object], None] = lambda *event: None) -> None:
+        self.events: list[tuple] = []
+        self.sees = sees  # told each event as it happens
+        self.storages: dict[int, Storage] = {}  # alive, by address
+        self.watched: dict[int, _Watched] = {}
+        self.phase = "setup"
+        self.stream = 0
+        self.pause = False
+
+    def module(self) -> str:
+        """The name of the module that runs; nothing is known of modules here."""
+        return ""
+
+    def made(self, storage: Storage, tensor: Tensor, op: str, inputs: object) -> None:
+        """To be told of a new tensor's storage."""
+
+    def allocated(self, storage: Storage) -> None:
+        """To be told of each allocation."""
+
+    def book(self, result: object, op: object, inputs: object = ()) -> None:
+        """Book what storages an operator's `result` has that were not there before."""
+        if self.pause:
+            return
+        for tensor in (result,) if isinstance(result, Tensor) else tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self._book(tensor, op, inputs)
+
+    def _book(self, tensor: Tensor, op: object, inputs: object) -> None:
+        raw = tensor.untyped_storage()
+        key, size = raw._cdata, raw.nbytes()
+        storage = self.storages.get(key)
+        if storage is not None:
+            if storage.size != size:
+                self.resized(raw, size)  # in place, as FSDP does
+            return
+        device = tensor.device.type
+        if device not in ("cuda", "cpu"):
+            return
+        storage = self._allocate(key, size, device, str(op), None)
+        self.watched[key] = _Watched(raw, key, self._gone)
+        self.made(storage, tensor, str(op), inputs)
+
+    def _allocate(self, key: int, size: int, device: str, op: str, kind: str | None) -> Storage:
+        storage = Storage(size, device, self.phase, self.module(), op)
+        storage.kind = kind
+        self.storages[key] = storage
+        self._log("allocate", storage, self.stream)
+        self.allocated(storage)
+        return storage
+
+    def _gone(self, key: int) -> None:
+        del self.watched[key]
+        self._free(key)
+
+    def _free(self, key: int) -> None:
+        storage = self.storages.pop(key, None)
+        if storage is not None:
+            storage.alive = False
+            self._log("free", storage, None)
+
+    def resized(self, tensor_storage, size: int) -> None:
+        """Book that a storage was given `size` bytes, which may be none."""
+        storage = self.storages.get(tensor_storage._cdata)
+        if storage is not None and storage.size != size:
+            self._free(tensor_storage._cdata)
+            self._allocate(tensor_storage._cdata, size, storage.device, "resize_", storage.kind)
+
+    def find(self, tensor: Tensor) -> Storage | None:
+        """The booked storage of a tensor, or of the part of a sharded one that is here."""
+        tensor = getattr(tensor, "_local_tensor", tensor)
+        return self.storages.get(tensor.untyped_storage()._cdata)
+
+    def parts(self, tensor: Tensor) -> list[Tensor]:
+        """The tensors that one consists of: a quantized one's codes and scales, or itself."""
+        tensor = getattr(tensor, "_local_tensor", tensor)
+        if not is_traceable_wrapper_subclass(tensor):
+            return [tensor]
+        return [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
+
+    def label(self, tensors: Iterable[object], kind: str) -> None:
+        """Say what tensors' storages are for."""
+        for tensor in tensors:
+            if isinstance(tensor, Tensor):
+                for storage in map(self.find, self.parts(tensor)):
+                    if storage is not None:
+                        storage.kind = kind
+
+    def _log(self, what: str, storage: Storage | None, other: object) -> None:
+        self.events.append((what, storage, other))
+        self.sees(what, storage, other)
+
+    def use(self, tensor: Tensor, stream: int) -> None:
+        """Book `tensor.record_stream(stream)`."""
+        storage = self.find(tensor)
+        if storage is not None:
+            self._log("use", storage, stream)
+
+    def record(self, event: object, stream: int) -> None:
+        """Book that an event was put into a stream."""
+        self._log("record", None, (event, stream))
+
+    def follow(self, stream: int, event: object) -> None:
+        """Book that a stream waits for an event."""
+        self._log("follow", None, (stream, event))
+
+    def wait(self, event: object | None) -> None:
+        """Book that the CPU waited for an event; None: for all that the GPU was given."""
+        self._log("wait", None, event)
+
+    def wait_here(self) -> None:
+        """Book that the CPU waited for the stream that it gives work to."""
+        here = object()
+        self.record(here, self.stream)
+        self.wait(here)
+
+    def empty(self) -> None:
+        """Book `torch.cuda.empty_cache()`."""
+        self._log("empty", None, None)
+
+    def mark(self, what: str) -> None:
+        """Book that the script has come to a certain point."""
+        self._log("mark", None, what)
+
+    def take(self, sizes: Iterable[int]) -> list[Storage]:
+        """Book memory that a library takes for itself: blocks of these sizes on the GPU."""
+        taken = [Storage(size, "cuda", self.phase, self.module(), "library") for size in sizes]
+        for storage in taken:
+            storage.kind = "temporaries"
+            self._log("allocate", storage, self.stream)
+        return taken
+
+    def give_back(self, taken: list[Storage]) -> None:
+        """Book that a library has done with what it took."""
+        for storage in taken:
+            storage.alive = False
+            self._log("free", storage, None)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Book nothing meanwhile: tensors that PyTorch makes to ask for shapes are none."""
+        outer, self.pause = self.pause, True
+        try:
+            yield
+        finally:
+            self.pause = outer
