@@ -130,13 +130,16 @@ def test_the_summary_says_what_is_missing_and_why(tmp_path):
     assert "bonus_bigbird.py" not in absent
 
 
+ALL = ["rehearse.py", "predict_memory.py", "predict_memory.py --as-of 2023", "-m ladder.summary"]
+
+
 @pytest.mark.parametrize(
     ("statuses", "called", "status"),
     [
-        ("0 0 0", ["rehearse.py", "predict_memory.py", "-m ladder.summary"], 0),
-        ("1 0 0", ["rehearse.py", "predict_memory.py", "-m ladder.summary"], 2),
-        ("0 2 0", ["rehearse.py", "predict_memory.py", "-m ladder.summary"], 2),
-        ("130 0 0", ["rehearse.py"], 2),  # Ctrl-C
+        ("0 0 0 0", ALL, 0),
+        ("1 0 0 0", ALL, 2),
+        ("0 2 0 0", ALL, 2),
+        ("130 0 0 0", ["rehearse.py"], 2),  # Ctrl-C
     ],
 )
 def test_make_ladder_goes_on_after_a_failure(tmp_path, statuses, called, status):
