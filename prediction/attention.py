@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from prediction.autocast import HALF
+from prediction.composites import put
 
 aten = torch.ops.aten
 
@@ -48,7 +49,4 @@ def install() -> None:
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )
 
-    library = torch.library.Library("aten", "IMPL")
-    for key in ("AutogradCUDA", "CUDA"):
-        library.impl("scaled_dot_product_attention", attention, key, allow_override=True)
-    install.library = library
+    put({"scaled_dot_product_attention": attention})

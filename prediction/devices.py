@@ -4,6 +4,9 @@ That code sees `LABEL` where it asks a tensor on "cuda" for its device, because 
 insists on a driver for "cuda" devices, and has none of that for others.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
@@ -40,6 +43,19 @@ def install(mode_type: type[FakeTensorMode], tracker: Tracker) -> None:
     FakeTensor.record_stream = lambda tensor, stream: tracker.use(tensor, stream.number)
 
 
+@contextlib.contextmanager
+def said_to_be_cuda() -> Iterator[None]:
+    """Let C++ code see "cuda" meanwhile. Only where autograd records nothing of it."""
+    said_to_be_cuda.now = True
+    try:
+        yield
+    finally:
+        said_to_be_cuda.now = False
+
+
+said_to_be_cuda.now = False
+
+
 def _relabel(mode_type: type[FakeTensorMode]) -> None:
     """Answer C++ code that asks for a device, and Python code that compares devices."""
 
@@ -47,7 +63,9 @@ def _relabel(mode_type: type[FakeTensorMode]) -> None:
         tensor = args[0]
         if tensor.fake_mode.in_kernel_invocation:
             return META
-        return LABEL if tensor._fake_device.type == "cuda" else tensor._fake_device
+        if tensor._fake_device.type != "cuda" or said_to_be_cuda.now:
+            return tensor._fake_device
+        return LABEL
 
     query = torch.ops.prim.device.default
     fake_tensor._DISPATCH_META_HANDLERS[query] = device

@@ -9,7 +9,16 @@ import torch
 from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from prediction import attention, autocast, cuda, devices, optimizers, readings
+from prediction import (
+    attention,
+    autocast,
+    composites,
+    cuda,
+    devices,
+    optimizers,
+    readings,
+    recurrent,
+)
 from prediction.devices import CUDA, LABEL
 from prediction.gpus import Model
 from prediction.readings import number
@@ -20,7 +29,7 @@ aten = torch.ops.aten
 PRODUCTS = {
     getattr(aten, name).default for name in ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv")
 }
-
+CONVOLUTIONS = {aten.convolution.default, aten.convolution_backward.default}
 SIZED = {aten.slice.Tensor, aten.arange.default, aten.arange.start, aten.zeros.default}
 SIZED |= {aten.ones.default, aten.full.default}
 
@@ -28,12 +37,13 @@ SIZED |= {aten.ones.default, aten.full.default}
 class _Traits:
     """What is asked of an operator each time, which takes long: its hash is computed in Python."""
 
-    __slots__ = ("direct", "product", "reads", "sized")
+    __slots__ = ("convolution", "direct", "product", "reads", "sized")
 
     def __init__(self, func) -> None:
         self.reads = func is aten._local_scalar_dense.default
         self.product = func in PRODUCTS
         self.sized = func in SIZED
+        self.convolution = func in CONVOLUTIONS
         self.direct = (
             func in fake_tensor._DISPATCH_META_HANDLERS
             or func in fake_tensor._DISPATCH_HANDLE_DIRECTLY
@@ -86,6 +96,9 @@ class Gpu(FakeTensorMode):
         try:
             if entry is NOTHING:
                 return self._dispatch_impl(func, types, args, kwargs)
+            if traits.convolution:  # C++ chooses a library by the device, and so the layout
+                with devices.said_to_be_cuda():
+                    return super().dispatch(func, types, args, kwargs)
             return super().dispatch(func, types, args, kwargs)
         finally:
             self.depth -= 1
@@ -101,15 +114,17 @@ class Gpu(FakeTensorMode):
         return number(tensor, 1 if self.tracker.phase == "optimizer step" else 0)
 
 
-def install(tracker: Tracker, model: Model, gpus: int) -> Gpu:
+def install(tracker: Tracker, model: Model, gpus: int, notes: list[str] | None = None) -> Gpu:
     """Let scripts find this many GPUs of a model. Returns the mode, not yet entered.
 
-    Cannot be undone.
+    `notes` is told what is not known of operators that the script uses. Cannot be undone.
     """
     cuda.install(tracker, model, gpus)
     devices.install(Gpu, tracker)
     readings.install()
     autocast.install()
+    composites.install()
+    recurrent.install(model.capability, [] if notes is None else notes)
     attention.install()
     optimizers.install()
     torch.backends.mha.set_fastpath_enabled(False)  # it bypasses the operators that are booked

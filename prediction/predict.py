@@ -140,7 +140,7 @@ def _prepare(
     tracker.install()
     if options.adam_2023:
         adam_2023.install()
-    mode = gpu.install(tracker, options.gpu, options.gpus)
+    mode = gpu.install(tracker, options.gpu, options.gpus, watched.notes)
     torchvision_shapes.install()
     found = loaders.install(tracker, watched, options)
     source = script.read_bytes()
