@@ -125,7 +125,7 @@ def install(tracker: Tracker, model: Model, gpus: int, notes: list[str] | None =
     autocast.install()
     composites.install()
     recurrent.install(model.capability, [] if notes is None else notes)
-    attention.install()
+    attention.install(model.capability)
     optimizers.install()
     torch.backends.mha.set_fastpath_enabled(False)  # it bypasses the operators that are booked
     return Gpu(tracker, model.workspace)

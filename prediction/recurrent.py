@@ -17,17 +17,19 @@ from prediction.composites import LIBRARY, put, unfused
 
 aten = torch.ops.aten
 
-# cuDNN's `cudnnRNNMode_t`, and the numbers that each layer, direction and step of a sequence leave
-# for the backward pass, in hidden sizes: besides the outputs of all layers but the last. Both sizes
-# of github.com/pytorch/pytorch/issues/2895, as cuDNN itself told them in 2017, follow: four layers
-# of 320, 736,000,000 bytes for LSTM and 864,000,000 for GRU, are 4 * 5 + 3 and 4 * 6 + 3 times
-# 25,000 * 320 float32 numbers. Today's cuDNN was not asked; for plain RNNs, nothing is known, and
-# the one number that a step's backward pass needs is counted.
+# cuDNN's `cudnnRNNMode_t`, and the numbers of a hidden size that each layer, direction and step of
+# a sequence leave for the backward pass; on top come the outputs of all layers but the last. There
+# is no published formula. The three sizes that cuDNN itself told, in 2017, agree with this one
+# exactly: 801,177,600 bytes for one bidirectional GRU of 800, 326 steps, 64 sequences, float32
+# (github.com/SeanNaren/deepspeech.pytorch/issues/172); and, for four layers of 320, 736,000,000
+# bytes for LSTM and 864,000,000 for GRU (github.com/pytorch/pytorch/issues/2895), which are
+# 4 * 5 + 3 and 4 * 6 + 3 times the same number. Today's cuDNN was not asked. Of plain RNNs nothing
+# is known; counted is the one number that a step's backward pass needs.
 MODES = {"rnn_relu": (0, 1), "rnn_tanh": (1, 1), "lstm": (2, 5), "gru": (3, 6)}
 KEPT = dict(MODES.values())
 NOTE = (
-    "what cuDNN keeps of an LSTM, GRU or RNN for the backward pass is counted by two sizes that are "
-    "known of 2017"
+    "what cuDNN keeps of an LSTM, GRU or RNN for the backward pass is counted by sizes that it "
+    "told in 2017"
 )
 
 
@@ -83,7 +85,7 @@ def _gru_cell(input_gates, hidden_gates, hx, input_bias=None, hidden_bias=None):
 
 
 def _gru_cell_backward(grad_hy, workspace, has_bias):
-    """Shapes of `_thnn_fused_gru_cell_backward`: both gates', the state's, the biases' gradients."""
+    """Shapes of `_thnn_fused_gru_cell_backward`: gradients of gates, state and biases."""
     batch, hidden = grad_hy.shape
     gates = [workspace.new_empty(batch, 3 * hidden) for _ in range(2)]
     biases = [workspace.new_empty(3 * hidden) if has_bias else None for _ in range(2)]
