@@ -21,7 +21,7 @@ LABEL = torch.device("meta:1")
 
 def install(mode_type: type[FakeTensorMode], tracker: Tracker) -> None:
     """Let tensors without data say that they are on "cuda", and be moved and copied there."""
-    _relabel(mode_type)
+    _relabel(mode_type, tracker)
     _move_parameters()
     FakeTensor.__deepcopy__ = _copy
     resize = torch.UntypedStorage.resize_
@@ -56,7 +56,7 @@ def said_to_be_cuda() -> Iterator[None]:
 said_to_be_cuda.now = False
 
 
-def _relabel(mode_type: type[FakeTensorMode]) -> None:
+def _relabel(mode_type: type[FakeTensorMode], tracker: Tracker) -> None:
     """Answer C++ code that asks for a device, and Python code that compares devices."""
 
     def device(args):
@@ -107,11 +107,22 @@ def _relabel(mode_type: type[FakeTensorMode]) -> None:
             }
         return to(tensor, *args, **kwargs)
 
+    def is_pinned(tensor, device=None):
+        storage = tracker.find(tensor)
+        return storage is not None and storage.pinned
+
+    def pin_memory(tensor, device=None):
+        if is_pinned(tensor):
+            return tensor
+        copy = tensor.clone()
+        tracker.pin(copy)
+        return copy
+
     torch.Tensor.to = to_labelled
     torch.Tensor.cuda = lambda tensor, device=None, non_blocking=False, **_: tensor.to(CUDA)
     torch.Tensor.cpu = lambda tensor, **_: tensor.to(cpu)
-    FakeTensor.pin_memory = lambda tensor, device=None: tensor.clone()
-    FakeTensor.is_pinned = lambda tensor, device=None: True
+    FakeTensor.pin_memory = pin_memory
+    FakeTensor.is_pinned = is_pinned
     new = torch.Generator
 
     class Generator(new):

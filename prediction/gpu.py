@@ -84,6 +84,8 @@ class Gpu(FakeTensorMode):
             raise fake_tensor.DynamicOutputShapeException(func)
         if self.depth == 0:
             self.tracker.book(result, func, args)
+            if kwargs.get("pin_memory"):
+                self.tracker.pin(result)
         return result
 
     def result(self, func, types, args, kwargs, traits):

@@ -29,13 +29,14 @@ WRAPPERS = (
 class Storage:
     """One allocation: its bytes and what has been learned about it."""
 
-    __slots__ = ("alive", "device", "kind", "module", "op", "phase", "saved", "size")
+    __slots__ = ("alive", "device", "kind", "module", "op", "phase", "pinned", "saved", "size")
 
     def __init__(self, size: int, device: str, phase: str, module: str, op: str) -> None:
         self.size, self.device = size, device
         self.phase, self.module, self.op = phase, module, op
         self.alive = True
         self.kind: str | None = None  # one of KINDS, once there is evidence
+        self.pinned = False  # on the host, for copies to and from the GPU
         self.saved = False  # outlived the call of the module that made it
 
 
@@ -135,7 +136,10 @@ class Tracker:
         storage = self.storages.get(tensor_storage._cdata)
         if storage is not None and storage.size != size:
             self._free(tensor_storage._cdata)
-            self._allocate(tensor_storage._cdata, size, storage.device, "resize_", storage.kind)
+            new = self._allocate(
+                tensor_storage._cdata, size, storage.device, "resize_", storage.kind
+            )
+            new.pinned = storage.pinned
 
     def find(self, tensor: Tensor) -> Storage | None:
         """The booked storage of a tensor, or of the part of a sharded one that is here."""
@@ -156,6 +160,12 @@ class Tracker:
                 for storage in map(self.find, self.parts(tensor)):
                     if storage is not None:
                         storage.kind = kind
+
+    def pin(self, tensor: Tensor) -> None:
+        """Say that a tensor on the host is pinned there."""
+        storage = self.find(tensor)
+        if storage is not None:
+            storage.pinned = storage.device == "cpu"
 
     def _log(self, what: str, storage: Storage | None, other: object) -> None:
         self.events.append((what, storage, other))
