@@ -10,6 +10,7 @@ from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from prediction import (
+    allocator_settings,
     attention,
     autocast,
     composites,
@@ -121,12 +122,14 @@ def install(tracker: Tracker, model: Model, gpus: int, notes: list[str] | None =
 
     `notes` is told what is not known of operators that the script uses. Cannot be undone.
     """
+    notes = [] if notes is None else notes
     cuda.install(tracker, model, gpus)
+    allocator_settings.install(tracker, notes)
     devices.install(Gpu, tracker)
     readings.install()
     autocast.install()
     composites.install()
-    recurrent.install(model.capability, [] if notes is None else notes)
+    recurrent.install(model.capability, notes)
     attention.install(model.capability)
     optimizers.install()
     torch.backends.mha.set_fastpath_enabled(False)  # it bypasses the operators that are booked

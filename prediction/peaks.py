@@ -22,6 +22,8 @@ def feed(allocator: CachingAllocator, what: str, storage: Storage | None, other:
         allocator.synchronize(other)
     elif what == "empty":
         allocator.empty_cache()
+    elif what == "settings":
+        allocator.settings = other
 
 
 def replay(events: Iterable[tuple], **options) -> CachingAllocator | None:

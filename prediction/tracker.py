@@ -57,8 +57,8 @@ class Tracker:
     """Books storages of tensors on `device` ("cuda") and on the host ("cpu").
 
     `events` is the log: ("allocate", storage, stream), ("free", storage), ("use", storage, stream),
-    ("wait", stream or None), ("empty",) and ("mark", what), in the order in which they happened.
-    Each is filled up to three by None.
+    ("wait", stream or None), ("empty",), ("settings", what) and ("mark", what), in the order in
+    which they happened. Each is filled up to three by None.
     """
 
     def __init__(self, sees: Callable[[str, Storage, object], None] = lambda *event: None) -> None:
@@ -76,6 +76,9 @@ class Tracker:
         self.steps = self.backwards = 0  # so far: backward passes, and those with a step after
         self._stepped = 0
         self.pause = False
+        self.configure: Callable[[], None] | None = (
+            None  # called as long as set, before the GPU's storages
+        )
 
     # ------------------------------------------------------------------------------- storages
 
@@ -110,6 +113,8 @@ class Tracker:
                 storage.kind = "inputs"
 
     def _allocate(self, key: int, size: int, device: str, op: str, kind: str | None) -> Storage:
+        if self.configure and device == "cuda":
+            self.configure()
         storage = Storage(size, device, self.phase, self.module(), op)
         storage.kind = kind
         self.storages[key] = storage
@@ -184,6 +189,10 @@ class Tracker:
     def empty(self) -> None:
         """Book `torch.cuda.empty_cache()`."""
         self._log("empty", None, None)
+
+    def settings(self, settings: object) -> None:
+        """Book that the allocator works by other settings (allocator_settings.py) from now on."""
+        self._log("settings", None, settings)
 
     def mark(self, what: str) -> None:
         """Book that the script has come to a certain point."""
