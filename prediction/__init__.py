@@ -13,7 +13,7 @@ loaders            one batch again and again
 gpu                runs operators on shapes alone
 devices            where tensors are: "cuda" or the host
 cuda               `torch.cuda`: properties, streams, events
-autocast, attention, optimizers    what a GPU's own rules decide
+autocast, composites, attention, recurrent, optimizers    what a GPU's own rules decide
 readings           what is read from tensors without numbers
 remembered         what operators returned, under a short key
 buffers            what operators take for themselves
@@ -23,7 +23,8 @@ ranks_of_many      one rank of many in one process
 storages           when each is allocated and released, and on which stream
 tracker            by which module, in which phase, and what for
 order              what the CPU knows a GPU to have done
-allocator          PyTorch's caching allocator: reserved bytes from allocated ones
+allocator, allocator_settings    PyTorch's caching allocator: reserved bytes from allocated ones
+pinned             its sibling for pinned host memory
 peaks              what the tracker's log amounts to
 cost               arithmetic, kernels and traffic of a step, and what an epoch takes at least
 lines              where in the script an allocation comes from

@@ -7,7 +7,9 @@ The rules are those of PyTorch's c10/cuda/CUDACachingAllocator.cpp and c10/core/
 import bisect
 import itertools
 from collections import defaultdict
+from dataclasses import replace
 
+from prediction.allocator_settings import Settings
 from prediction.order import Order
 
 MIN_BLOCK = 512  # bytes; kMinBlockSize: every size is rounded up to a multiple
@@ -45,8 +47,14 @@ class Segment:
         self.last: Block | None = None
 
 
-def rounded(size: int) -> int:
-    """The bytes of the block that holds a tensor of `size` bytes."""
+def rounded(size: int, divisions: int = 0) -> int:
+    """The bytes of the block that holds a tensor of `size` bytes.
+
+    With `divisions`, steps from one power of two to the next (`roundup_power2_next_division`).
+    """
+    if divisions > 1 and size > MIN_BLOCK * divisions:
+        step = (1 << (size.bit_length() - 1)) // divisions
+        return -(-size // step) * step
     return max(MIN_BLOCK, -(-size // MIN_BLOCK) * MIN_BLOCK)
 
 
@@ -62,8 +70,8 @@ def segment_size(size: int) -> int:
 class CachingAllocator:
     """Blocks by a key of the caller's; bytes everywhere.
 
-    `capacity`: what the driver can hand out. `expandable`: as `expandable_segments:True` in
-    PYTORCH_ALLOC_CONF; the pages inside of such a segment are kept until its end is free.
+    `capacity`: what the driver can hand out. `settings`: as in PYTORCH_ALLOC_CONF, and may change
+    at any time; with expandable segments, the pages inside of one are kept until its end is free.
     `prompt`: whether the GPU has done all work at once that the CPU hands to it. If not, a block
     that another stream used (`record_stream`) stays taken until the CPU knows that stream to have
     come to where it was when the block was freed: the latest that CUDA's order of events allows.
@@ -73,8 +81,9 @@ class CachingAllocator:
     def __init__(
         self, capacity: float = float("inf"), expandable: bool = False, prompt: bool = True
     ) -> None:
-        self.capacity, self.expandable = capacity, expandable
+        self.capacity = capacity
         self.order = None if prompt else Order()
+        self.settings = replace(Settings(), expandable=expandable)
         self.allocated = self.reserved = 0
         self.max_allocated = self.max_reserved = 0
         self.blocks: dict[object, Block] = {}
@@ -89,12 +98,14 @@ class CachingAllocator:
         """Take a block for `size` bytes; OutOfMemory. A tensor without bytes takes none."""
         if size == 0:
             return
-        size = rounded(size)
+        settings = self.settings
+        size = rounded(size, settings.division(size))
         pool = (size <= SMALL_SIZE, stream)
         block = self._best_fit(pool, size) or self._new_block(pool, size)
         block.free = False
         rest = block.size - size
-        if rest >= MIN_BLOCK if pool[0] or self.expandable else rest > SMALL_SIZE:
+        splittable = rest > SMALL_SIZE and size < settings.max_split
+        if rest >= MIN_BLOCK if pool[0] or settings.expandable else splittable:
             self._split(block, size)
         self.blocks[key] = block
         self.allocated += block.size
@@ -155,13 +166,23 @@ class CachingAllocator:
     def _best_fit(self, pool: tuple[bool, int], size: int) -> Block | None:
         """The smallest free block that is large enough, of two the one at the lower address.
 
-        In a segment that can grow, its last block counts as the largest of all.
+        In a segment that can grow, its last block counts as the largest of all; where segments are
+        not to grow any more, their blocks are passed over. Blocks as large as `max_split` are for
+        requests that are so large, too, and not much smaller.
         """
-        entries = self._free[pool]
+        entries, settings = self._free[pool], self.settings
         place = bisect.bisect_left(entries, (size,))
-        if place < len(entries) and self._can_grow(entries[place][2]):
+        if not settings.expandable:
+            while place < len(entries) and entries[place][2].segment.expandable:
+                place += 1
+        elif place < len(entries) and self._can_grow(entries[place][2]):
             place = min(place + 1, len(entries) - 1)
         if place == len(entries):
+            return None
+        found = entries[place][0]
+        if size < settings.max_split <= found:
+            return None
+        if size >= settings.max_split and found >= size + settings.rounding:
             return None
         return entries.pop(place)[2]
 
@@ -170,9 +191,11 @@ class CachingAllocator:
         return block.segment.expandable and block.after is None
 
     def _new_block(self, pool: tuple[bool, int], size: int) -> Block:
-        if self.expandable:
+        if self.settings.expandable:
             return self._grow(pool, size)
         amount = segment_size(size)
+        if self.reserved + amount > self.capacity:
+            self._release_unsplit(pool, size)
         self._reserve(amount)
         segment = Segment(pool, amount, expandable=False)
         segment.last = Block(segment, next(self._addresses), amount)
@@ -216,6 +239,29 @@ class CachingAllocator:
             raise OutOfMemory
         self.reserved += amount
         self.max_reserved = max(self.max_reserved, self.reserved)
+
+    def _release_unsplit(self, pool: tuple[bool, int], size: int) -> None:
+        """Give back no more blocks than needed of those that are too large to be split.
+
+        (`release_available_cached_blocks`) One that is large enough, or else the largest ones; all
+        that is unused, where that is not enough.
+        """
+        limit = self.settings.max_split
+        wanted = max(size, limit)
+        entries = [
+            entry
+            for entry in self._free[pool]
+            if entry[0] >= limit and not entry[2].segment.expandable
+        ]
+        enough = [entry for entry in entries if entry[0] >= wanted][:1]
+        for entry in enough or reversed(entries):
+            if wanted <= 0:
+                break
+            wanted -= entry[0]
+            self._free[pool].remove(entry)
+            self._release(entry[2].segment)
+        if wanted > 0:
+            self.empty_cache()
 
     def _split(self, block: Block, size: int) -> None:
         rest = Block(block.segment, block.address + size, block.size - size)

@@ -1,31 +1,141 @@
-"""Which kernel computes attention on a GPU, and so what it keeps."""
+"""Which kernel computes scaled dot product attention on a GPU, and so what it keeps.
+
+The rules are those of aten/src/ATen/native/transformers/cuda/sdp_utils.cpp (torch 2.14), for one
+GPU's compute capability. All kernels but the plain one keep, for dropout, a seed and no mask; the
+plain one is composite, and its dropout keeps a mask of bytes (composites.py).
+"""
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend
 
 from prediction.autocast import HALF
+from prediction.composites import put
 
 aten = torch.ops.aten
 
 
-def install() -> None:
-    """Choose the kernel of scaled dot product attention as PyTorch does on a GPU.
+class Call:
+    """The arguments of one call that decide about the kernel (`sdp_params`)."""
 
-    Flash attention takes 16-bit inputs without a mask, the memory-efficient kernel the rest (see
-    `sdp_utils.cpp`). Both need equal head sizes of queries, keys and values.
+    def __init__(self, query, key, value, mask, dropout, causal, gqa) -> None:
+        self.tensors = query, key, value
+        self.dtype, self.mask, self.dropout, self.causal = query.dtype, mask, dropout, causal
+        self.width, self.value_width = query.shape[-1], value.shape[-1]
+        self.length, self.key_length = query.shape[-2], key.shape[-2]
+        self.widths_equal = query.shape[-1] == key.shape[-1]
+        self.grad = torch.is_grad_enabled() and any(t.requires_grad for t in self.tensors)
+        # `check_tensor_shapes`, `check_nonzero_sequence_lengths_dense`, and
+        # `check_batch_size_and_num_heads_dense`: several queries' heads may share one of keys
+        self.dense = (
+            all(t.dim() == 4 for t in self.tensors)
+            and self.length > 0 and self.key_length > 0
+            and len({t.shape[0] for t in self.tensors}) == 1
+            and key.shape[1] == value.shape[1]
+            and (query.shape[1] == key.shape[1]
+                 or (gqa and query.shape[1] % key.shape[1] == 0))
+        )  # fmt: skip
+
+    def packed(self, singleton: bool) -> bool:
+        """`check_last_dim_stride_equals_1_dense`."""
+        masks = [] if self.mask is None else [self.mask]
+        return all(
+            t.stride(-1) == 1 or (singleton and t.shape[-1] == 1) for t in (*self.tensors, *masks)
+        )
+
+
+def cudnn(call: Call, capability: tuple[int, int]) -> bool:
+    """`can_use_cudnn_attention`, of cuDNN 9.24, which PyTorch's packages of CUDA 13 bring."""
+    widths = call.width, call.value_width
+    hopper = capability == (9, 0) or capability[0] == 10
+    if hopper and call.grad:
+        fits = max(widths) <= 128 or widths in ((192, 128), (256, 256))
+    else:
+        fits = max(widths) <= (256 if hopper else 128)
+    return (
+        torch.backends.cuda.cudnn_sdp_enabled() and call.dense and call.packed(True)
+        and capability >= (8, 0) and call.dtype in HALF and fits
+        and not any(width % 8 for width in widths)
+        and (call.dropout * 16).is_integer()
+        and call.key_length != 1 and not (call.dropout and call.length == 1)
+        and (not torch.are_deterministic_algorithms_enabled()
+             or torch.is_deterministic_algorithms_warn_only_enabled())
+    )  # fmt: skip
+
+
+def flash(call: Call, capability: tuple[int, int]) -> bool:
+    """`can_use_flash_attention`: 16 bits, no mask, compute capability 8 and more."""
+    wide = (8, 6) <= capability <= (8, 9) or capability[0] == 12
+    return (
+        torch.backends.cuda.flash_sdp_enabled() and call.dense and call.packed(True)
+        and capability >= (8, 0) and call.dtype in HALF and call.mask is None
+        and call.widths_equal and call.width == call.value_width <= 256
+        and not (call.causal and call.length != call.key_length)
+        and not (call.grad and wide and call.width > 192
+                 and (call.dropout or call.width <= 224))
+    )  # fmt: skip
+
+
+def efficient(call: Call, capability: tuple[int, int]) -> bool:
+    """`can_use_mem_efficient_attention`: also with a mask, and in float32."""
+    half = call.dtype in HALF
+    # `minimum_gemm_alignment`: tensor cores take 16 bytes at once
+    if capability >= (8, 0):
+        alignment = 8 if half else 4
+    else:
+        alignment = 8 if half and capability >= (7, 0) else 1
+    offsets = [t.storage_offset() for t in call.tensors] if capability >= (8, 0) else []
+    return (
+        torch.backends.cuda.mem_efficient_sdp_enabled() and call.dense and call.packed(False)
+        and (half or call.dtype == torch.float32)
+        and (call.dtype != torch.bfloat16 or capability >= (8, 0))
+        and call.widths_equal
+        and not any(n % alignment for n in (call.width, call.value_width, *offsets))
+    )  # fmt: skip
+
+
+KERNELS = {
+    SDPBackend.CUDNN_ATTENTION: cudnn,
+    SDPBackend.FLASH_ATTENTION: flash,
+    SDPBackend.EFFICIENT_ATTENTION: efficient,
+    SDPBackend.MATH: lambda call, capability: True,
+}
+
+
+def choose(call: Call, capability: tuple[int, int], usual: list[int]) -> SDPBackend:
+    """`select_sdp_backend`. `usual` is PyTorch's order of backends before a script changes it.
+
+    cuDNN's kernel comes first on compute capability 9 and 10 (`check_prefer_cudnn_attention`).
     """
-    composite = aten.scaled_dot_product_attention.default.decompose
+    order = [SDPBackend(number) for number in torch._C._get_sdp_priority_order()]
+    if capability[0] in (9, 10) and [int(one) for one in order] == usual:
+        order.insert(0, SDPBackend.CUDNN_ATTENTION)
+    return next(one for one in order if one in KERNELS and KERNELS[one](call, capability))
+
+
+def _aligned(mask: torch.Tensor) -> torch.Tensor:
+    """The memory-efficient kernel wants a mask's rows to begin at multiples of 8 numbers.
+
+    `preprocess_mask` in aten/src/ATen/native/transformers/attention.cpp.
+    """
+    if not any(stride % 8 for stride in mask.stride()[:-1]) and mask.stride(-1) == 1:
+        return mask
+    width = mask.shape[-1]
+    return F.pad(mask, (0, 8 - width % 8))[..., :width]
+
+
+def install(capability: tuple[int, int]) -> None:
+    """Choose the kernel as PyTorch does on a GPU of this compute capability. Cannot be undone."""
+    usual = list(torch._C._get_sdp_priority_order())
 
     def attention(
         query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None,
         enable_gqa=False,
     ):  # fmt: skip
-        options = {"scale": scale}
-        plain = query.dim() == 4 and not enable_gqa and query.shape[-1] == value.shape[-1]
-        grad = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
-        flash = query.dtype in HALF and attn_mask is None and query.shape[-1] <= 256
-        if plain and flash:
-            width = query.shape[-1]
+        call = Call(query, key, value, attn_mask, dropout_p, is_causal, enable_gqa)
+        kernel = choose(call, capability, usual)
+        options, width = {"scale": scale}, call.width
+        if kernel == SDPBackend.FLASH_ATTENTION:
             pad = -width % 8
             if pad:
                 options["scale"] = scale or width**-0.5
@@ -34,21 +144,21 @@ def install() -> None:
                 query, key, value, dropout_p, is_causal, False, **options
             )[0]
             return out[..., :width] if pad else out
-        if plain:
-            if attn_mask is not None and attn_mask.dtype == torch.bool:
-                attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill_(
-                    attn_mask, 0.0
-                )
-            if attn_mask is not None:
-                attn_mask = attn_mask.expand(*query.shape[:3], key.shape[2])
-            return aten._scaled_dot_product_efficient_attention(
-                query, key, value, attn_mask, grad, dropout_p, is_causal, **options
+        if kernel == SDPBackend.MATH:
+            return aten._scaled_dot_product_attention_math(
+                query, key, value, attn_mask, dropout_p, is_causal, None, scale=scale,
+                enable_gqa=enable_gqa,
+            )[0]  # fmt: skip
+        if attn_mask is not None and attn_mask.dtype == torch.bool:
+            attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill_(attn_mask, 0.0)
+        if kernel == SDPBackend.CUDNN_ATTENTION:
+            return aten._scaled_dot_product_cudnn_attention(
+                query, key, value, attn_mask, call.grad, dropout_p, is_causal, False, **options
             )[0]
-        return composite(
-            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
-        )
+        if attn_mask is not None:
+            attn_mask = _aligned(attn_mask).expand(*query.shape[:3], key.shape[2])
+        return aten._scaled_dot_product_efficient_attention(
+            query, key, value, attn_mask, call.grad, dropout_p, is_causal, **options
+        )[0]
 
-    library = torch.library.Library("aten", "IMPL")
-    for key in ("AutogradCUDA", "CUDA"):
-        library.impl("scaled_dot_product_attention", attention, key, allow_override=True)
-    install.library = library
+    put({"scaled_dot_product_attention": attention})

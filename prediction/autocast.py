@@ -8,6 +8,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 aten = torch.ops.aten
 HALF = (torch.float16, torch.bfloat16)
+FLOATS = (*HALF, torch.float32)  # what it casts
 
 
 def autocast_lists() -> dict[str, list[tuple[str, str]]]:
@@ -58,16 +59,22 @@ def install() -> None:
         return torch.float32 if torch.float32 in kinds else torch.get_autocast_dtype("cuda")
 
     def kernel(op, rule):
+        names = [argument.name for argument in op._schema.arguments]
+
         def run(*args, **kwargs):
             with torch._C._ExcludeDispatchKeyGuard(below):
+                if rule == "FP32_SET_OPT_DTYPE":  # the operator itself turns it into float32
+                    given = dict(zip(names, args, strict=False)) | kwargs
+                    eligible = given[names[0]].is_cuda and given[names[0]].dtype in FLOATS
+                    if eligible and given.get("dtype") is None:
+                        given["dtype"] = torch.float32
+                    return op(**given)
                 leaves = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
                 dtype = torch.float32
                 if rule == "LOWER_PRECISION_FP":
                     dtype = torch.get_autocast_dtype("cuda")
                 elif rule == "PROMOTE":
                     dtype = wider(leaves)
-                elif rule == "FP32_SET_OPT_DTYPE" and kwargs.get("dtype") is not None:
-                    return op(*args, **kwargs)
                 args, kwargs = tree_map_only(
                     torch.Tensor, lambda tensor: cast(tensor, dtype), (args, kwargs)
                 )

@@ -4,6 +4,9 @@ That code sees `LABEL` where it asks a tensor on "cuda" for its device, because 
 insists on a driver for "cuda" devices, and has none of that for others.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
@@ -18,7 +21,7 @@ LABEL = torch.device("meta:1")
 
 def install(mode_type: type[FakeTensorMode], tracker: Tracker) -> None:
     """Let tensors without data say that they are on "cuda", and be moved and copied there."""
-    _relabel(mode_type)
+    _relabel(mode_type, tracker)
     _move_parameters()
     FakeTensor.__deepcopy__ = _copy
     resize = torch.UntypedStorage.resize_
@@ -40,14 +43,29 @@ def install(mode_type: type[FakeTensorMode], tracker: Tracker) -> None:
     FakeTensor.record_stream = lambda tensor, stream: tracker.use(tensor, stream.number)
 
 
-def _relabel(mode_type: type[FakeTensorMode]) -> None:
+@contextlib.contextmanager
+def said_to_be_cuda() -> Iterator[None]:
+    """Let C++ code see "cuda" meanwhile. Only where autograd records nothing of it."""
+    said_to_be_cuda.now = True
+    try:
+        yield
+    finally:
+        said_to_be_cuda.now = False
+
+
+said_to_be_cuda.now = False
+
+
+def _relabel(mode_type: type[FakeTensorMode], tracker: Tracker) -> None:
     """Answer C++ code that asks for a device, and Python code that compares devices."""
 
     def device(args):
         tensor = args[0]
         if tensor.fake_mode.in_kernel_invocation:
             return META
-        return LABEL if tensor._fake_device.type == "cuda" else tensor._fake_device
+        if tensor._fake_device.type != "cuda" or said_to_be_cuda.now:
+            return tensor._fake_device
+        return LABEL
 
     query = torch.ops.prim.device.default
     fake_tensor._DISPATCH_META_HANDLERS[query] = device
@@ -89,11 +107,22 @@ def _relabel(mode_type: type[FakeTensorMode]) -> None:
             }
         return to(tensor, *args, **kwargs)
 
+    def is_pinned(tensor, device=None):
+        storage = tracker.find(tensor)
+        return storage is not None and storage.pinned
+
+    def pin_memory(tensor, device=None):
+        if is_pinned(tensor):
+            return tensor
+        copy = tensor.clone()
+        tracker.pin(copy)
+        return copy
+
     torch.Tensor.to = to_labelled
     torch.Tensor.cuda = lambda tensor, device=None, non_blocking=False, **_: tensor.to(CUDA)
     torch.Tensor.cpu = lambda tensor, **_: tensor.to(cpu)
-    FakeTensor.pin_memory = lambda tensor, device=None: tensor.clone()
-    FakeTensor.is_pinned = lambda tensor, device=None: True
+    FakeTensor.pin_memory = pin_memory
+    FakeTensor.is_pinned = is_pinned
     new = torch.Generator
 
     class Generator(new):

@@ -11,7 +11,19 @@ import torch
 from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from prediction import attention, autocast, collectives, cost, cuda, devices, optimizers, readings
+from prediction import (
+    allocator_settings,
+    attention,
+    autocast,
+    collectives,
+    composites,
+    cost,
+    cuda,
+    devices,
+    optimizers,
+    readings,
+    recurrent,
+)
 from prediction.buffers import RULES, Rule
 from prediction.devices import CUDA, LABEL
 from prediction.gpus import Model
@@ -23,8 +35,8 @@ aten = torch.ops.aten
 PRODUCTS = {
     getattr(aten, name).default for name in ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv")
 }
-
 COPIES = {aten._to_copy.default, aten.copy_.default}
+CONVOLUTIONS = {aten.convolution.default, aten.convolution_backward.default}
 SIZED = {aten.slice.Tensor, aten.arange.default, aten.arange.start, aten.zeros.default}
 SIZED |= {aten.ones.default, aten.full.default}
 
@@ -32,7 +44,10 @@ SIZED |= {aten.ones.default, aten.full.default}
 class _Traits:
     """What is asked of an operator each time, which takes long: its hash is computed in Python."""
 
-    __slots__ = ("buffers", "collective", "copies", "cost", "direct", "product", "reads", "sized")
+    __slots__ = (
+        "buffers", "collective", "convolution", "copies", "cost", "direct", "product", "reads",
+        "sized",
+    )  # fmt: skip
 
     def __init__(self, func, buffers: Rule | None) -> None:
         self.buffers = buffers
@@ -41,6 +56,7 @@ class _Traits:
         self.copies = func in COPIES
         self.collective = func.namespace in ("c10d", "_c10d_functional")
         self.sized = func in SIZED
+        self.convolution = func in CONVOLUTIONS
         self.direct = (
             func in fake_tensor._DISPATCH_META_HANDLERS
             or func in fake_tensor._DISPATCH_HANDLE_DIRECTLY
@@ -94,6 +110,8 @@ class Gpu(FakeTensorMode):
                 self.collective(args)
             if traits.cost is not None and not self.tracker.pause:
                 self.cost.count(traits.cost, args, kwargs, result)
+            if kwargs.get("pin_memory"):
+                self.tracker.pin(result)
         return result
 
     def result(self, func, types, args, kwargs, traits):
@@ -106,6 +124,9 @@ class Gpu(FakeTensorMode):
         try:
             if entry is NOTHING:
                 return self._dispatch_impl(func, types, args, kwargs)
+            if traits.convolution:  # C++ chooses a library by the device, and so the layout
+                with devices.said_to_be_cuda():
+                    return super().dispatch(func, types, args, kwargs)
             return super().dispatch(func, types, args, kwargs)
         finally:
             self.depth -= 1
@@ -128,16 +149,20 @@ def _waits(copy: torch.Tensor, args: tuple, kwargs: dict) -> bool:
     return not asynchronous and copy.device.type != source.device.type
 
 
-def install(tracker: Tracker, model: Model, gpus: int) -> Gpu:
+def install(tracker: Tracker, model: Model, gpus: int, notes: list[str] | None = None) -> Gpu:
     """Let scripts find this many GPUs of a model. Returns the mode, not yet entered.
 
-    Cannot be undone.
+    `notes` is told what is not known of operators that the script uses. Cannot be undone.
     """
+    notes = [] if notes is None else notes
     cuda.install(tracker, model, gpus)
+    allocator_settings.install(tracker, notes)
     devices.install(Gpu, tracker)
     readings.install()
     autocast.install()
-    attention.install()
+    composites.install()
+    recurrent.install(model.capability, notes)
+    attention.install(model.capability)
     optimizers.install()
     torch.backends.mha.set_fastpath_enabled(False)  # it bypasses the operators that are booked
     return Gpu(tracker, model.workspace)

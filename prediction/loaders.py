@@ -37,7 +37,7 @@ def install(tracker: Tracker, watched: Watched, cost: Cost, options: Options) ->
     steady = weakref.WeakSet()
 
     def batches(loader):
-        loader.num_workers, loader.pin_memory = 0, False
+        pin, loader.num_workers, loader.pin_memory = loader.pin_memory, 0, False
         with torch._subclasses.fake_tensor.unset_fake_temporarily():
             first = next(iterate(loader), None)
         if first is None:
@@ -54,7 +54,12 @@ def install(tracker: Tracker, watched: Watched, cost: Cost, options: Options) ->
         try:
             for _ in range(len(loader)):
                 cost.batch(samples, epoch)
-                yield torch.utils._pytree.tree_map_only(torch.Tensor, fake, first)
+                batch = torch.utils._pytree.tree_map_only(torch.Tensor, fake, first)
+                if pin:  # one batch: those that workers have ready beforehand are not counted
+                    batch = torch.utils._pytree.tree_map_only(
+                        torch.Tensor, lambda tensor: tensor.pin_memory(), batch
+                    )
+                yield batch
                 training = tracker.backwards > before
                 if training and tracker.steps == steps:
                     continue  # within a cycle

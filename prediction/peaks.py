@@ -1,9 +1,10 @@
 """What a tracker's log amounts to: peaks, and what they consist of."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from ladder.rows import KINDS
 from prediction.allocator import CachingAllocator, OutOfMemory, rounded
+from prediction.pinned import PinnedPool
 from prediction.storages import Storage
 from prediction.tracker import Tracker
 
@@ -26,6 +27,8 @@ def feed(allocator: CachingAllocator, what: str, storage: Storage | None, other:
         allocator.synchronize(other)
     elif what == "empty":
         allocator.empty_cache()
+    elif what == "settings":
+        allocator.settings = other
 
 
 def replay(events: Iterable[tuple], **options) -> CachingAllocator | None:
@@ -37,6 +40,23 @@ def replay(events: Iterable[tuple], **options) -> CachingAllocator | None:
     except OutOfMemory:
         return None
     return allocator
+
+
+def changes(events: Iterable[tuple], device: str) -> Iterator[int]:
+    """By how many bytes each event changes what is taken of a device.
+
+    On the host, pinned memory is never given back (pinned.py).
+    """
+    pool = PinnedPool()
+    for what, storage, _ in events:
+        if what not in ("allocate", "free") or not size_on(storage, device):
+            yield 0
+        elif storage.pinned:
+            before = pool.reserved
+            (pool.allocate if what == "allocate" else pool.free)(storage.size)
+            yield pool.reserved - before
+        else:
+            yield size_on(storage, device) * (1 if what == "allocate" else -1)
 
 
 def size_on(storage: Storage, device: str) -> int:
@@ -55,13 +75,10 @@ def peak(
     """
     now = most = 0
     place = -1
-    for number, (what, storage, _) in enumerate(events):
-        if what == "allocate":
-            now += size_on(storage, device)
-            if now > most and number >= since:
-                most, place = now, number
-        elif what == "free":
-            now -= size_on(storage, device)
+    for number, change in enumerate(changes(events, device)):
+        now += change
+        if now > most and number >= since:
+            most, place = now, number
     alive: dict[Storage, None] = {}
     for what, storage, _ in events[: place + 1]:
         if what == "allocate" and size_on(storage, device):
@@ -75,9 +92,8 @@ def training_peak(events: list[tuple], device: str) -> int:
     """The most bytes allocated on a device after the first optimizer step."""
     now = most = 0
     training = False
-    for what, storage, other in events:
-        if what in ("allocate", "free"):
-            now += size_on(storage, device) * (1 if what == "allocate" else -1)
+    for (what, _, other), change in zip(events, changes(events, device), strict=True):
+        now += change
         training = training or (what, other) == ("mark", "step")
         if training:
             most = max(most, now)

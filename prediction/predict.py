@@ -152,7 +152,7 @@ def _prepare(
     """Replace what a script finds; the mode that it has to run in, and what is known of loaders."""
     sys.argv, sys.path[0] = [str(script)], str(script.parent)
     tracker.install()
-    mode = gpu.install(tracker, options.gpu, options.gpus)
+    mode = gpu.install(tracker, options.gpu, options.gpus, watched.notes)
     if options.as_of == 2023:
         as_of_2023.install(mode)
     torchvision_shapes.install()

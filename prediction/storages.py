@@ -12,13 +12,14 @@ from torch.utils._pytree import tree_leaves
 class Storage:
     """One allocation: its bytes and what has been learned about it."""
 
-    __slots__ = ("alive", "device", "kind", "module", "op", "phase", "saved", "size")
+    __slots__ = ("alive", "device", "kind", "module", "op", "phase", "pinned", "saved", "size")
 
     def __init__(self, size: int, device: str, phase: str, module: str, op: str) -> None:
         self.size, self.device = size, device
         self.phase, self.module, self.op = phase, module, op
         self.alive = True
         self.kind: str | None = None  # one of KINDS, once there is evidence
+        self.pinned = False  # on the host, for copies to and from the GPU
         self.saved = False  # outlived the call of the module that made it
 
 
@@ -40,8 +41,8 @@ class Storages:
 
     `events` is the log: ("allocate", storage, stream), ("free", storage, None), ("use", storage,
     stream), ("record", None, (event, stream)), ("follow", None, (stream, event)), ("wait", None,
-    event or None), ("empty", None, None) and ("mark", None, what), in the order in which they
-    happened.
+    event or None), ("empty", None, None), ("settings", None, what) and ("mark", None, what), in the
+    order in which they happened.
     """
 
     def __init__(self, sees: Callable[[str, Storage, object], None] = lambda *event: None) -> None:
@@ -52,6 +53,8 @@ class Storages:
         self.phase = "setup"
         self.stream = 0
         self.pause = False
+        # called, as long as it is set, before a storage of the GPU is booked
+        self.configure: Callable[[], None] | None = None
 
     def module(self) -> str:
         """The name of the module that runs; nothing is known of modules here."""
@@ -87,6 +90,8 @@ class Storages:
         self.made(storage, tensor, str(op), inputs)
 
     def _allocate(self, key: int, size: int, device: str, op: str, kind: str | None) -> Storage:
+        if self.configure and device == "cuda":
+            self.configure()
         storage = Storage(size, device, self.phase, self.module(), op)
         storage.kind = kind
         self.storages[key] = storage
@@ -109,7 +114,10 @@ class Storages:
         storage = self.storages.get(tensor_storage._cdata)
         if storage is not None and storage.size != size:
             self._free(tensor_storage._cdata)
-            self._allocate(tensor_storage._cdata, size, storage.device, "resize_", storage.kind)
+            new = self._allocate(
+                tensor_storage._cdata, size, storage.device, "resize_", storage.kind
+            )
+            new.pinned = storage.pinned
 
     def find(self, tensor: Tensor) -> Storage | None:
         """The booked storage of a tensor, or of the part of a sharded one that is here."""
@@ -130,6 +138,12 @@ class Storages:
                 for storage in map(self.find, self.parts(tensor)):
                     if storage is not None:
                         storage.kind = kind
+
+    def pin(self, tensor: Tensor) -> None:
+        """Say that a tensor on the host is pinned there."""
+        storage = self.find(tensor)
+        if storage is not None:
+            storage.pinned = storage.device == "cpu"
 
     def _log(self, what: str, storage: Storage | None, other: object) -> None:
         self.events.append((what, storage, other))
@@ -162,6 +176,10 @@ class Storages:
     def empty(self) -> None:
         """Book `torch.cuda.empty_cache()`."""
         self._log("empty", None, None)
+
+    def settings(self, settings: object) -> None:
+        """Book that the allocator works by other settings (allocator_settings.py) from now on."""
+        self._log("settings", None, settings)
 
     def mark(self, what: str) -> None:
         """Book that the script has come to a certain point."""

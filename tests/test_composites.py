@@ -1,0 +1,205 @@
+"""What a GPU's own rules decide, against PyTorch's CUDA build, its sources, and by hand."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend
+
+from prediction import attention, recurrent
+from tests.warm import predicted, run
+
+# Operators of CUDA that were not taken until this was held against the dispatcher, and where
+# PyTorch's C++ (aten/src/ATen/native) chooses them.
+MENDED = {
+    "dropout": ("native_dropout", "Dropout.cpp, is_fused_kernel_acceptable"),
+    "attention, plain": ("native_dropout", "transformers/attention.cpp, at::dropout"),
+    "multi-head attention": ("native_dropout", "torch.nn.functional.multi_head_attention_forward"),
+    "softmax, float16": ("_softmax", "SoftMax.cpp, softmax: half_to_float"),
+    "log_softmax, float16": ("_log_softmax", "SoftMax.cpp, log_softmax: half_to_float"),
+    "batch_norm": ("cudnn_batch_norm", "Normalization.cpp, _select_batch_norm_backend"),
+    "batch_norm, channels last": ("cudnn_batch_norm", "the same"),
+    "conv2d, channels last": ("convolution", "ConvUtils.h, cudnn_conv_suggest_memory_format"),
+    "lstm_cell": ("_thnn_fused_lstm_cell", "RNN.cpp, LSTMCell"),
+    "gru_cell": ("_thnn_fused_gru_cell", "RNN.cpp, GRUCell"),
+}
+# Calls that end in CUDA's kernels where there is no GPU: what the dispatcher had called until then
+# (nothing: cuDNN itself, which takes the whole stack), what is called here, and why.
+ENDED = {
+    "lstm": ([], ["_cudnn_rnn"], "RNN.cpp, cudnn_is_acceptable; cudnn/RNN.cpp"),
+    "lstm, float16": ([], ["_cudnn_rnn"], "the same"),
+    "gru": ([], ["_cudnn_rnn"], "the same"),
+    "rnn_tanh": ([], ["_cudnn_rnn"], "the same"),
+    "rnn_relu": ([], ["_cudnn_rnn"], "the same"),
+    "gru_cell": (["mm", "mm", "_thnn_fused_gru_cell"], ["mm", "mm", "_thnn_fused_gru_cell"], ""),
+    "grid_sampler, aligned": (
+        ["cudnn_grid_sampler"], ["grid_sampler_2d"],
+        "GridSampler.cpp, cond_cudnn_grid_sampler: both make the output and keep the inputs",
+    ),
+    "ctc_loss": (
+        ["add.Tensor", "_use_cudnn_ctc_loss.Tensor"], ["add.Tensor", "_ctc_loss.Tensor"],
+        "LossCTC.cpp: which kernel, and how much it keeps, depends on the lengths: no prediction",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.skipif(torch.version.cuda is None, reason="PyTorch's CUDA build is what is asked")
+def test_composite_operators_are_those_that_cuda_dispatches():
+    found = {}
+    for how in ("cuda", "ours"):
+        process = run("-m", "tests.probe_composites", how)
+        assert process.returncode == 0, process.stderr
+        found[how] = json.loads(process.stdout)
+    assert len(found["cuda"]) > 60
+    for name, (operator, _) in MENDED.items():
+        assert operator in found["ours"][name]["calls"], name
+    for name, cuda in found["cuda"].items():
+        ours = found["ours"][name]
+        if isinstance(cuda["makes"], str):  # a kernel asked for the GPU
+            assert (cuda["calls"], ours["calls"]) == ENDED[name][:2], name
+        else:
+            assert name not in ENDED
+            assert ours == cuda, name
+
+
+# ---------------------------------------------------------------------------------------- attention
+
+A100, H100, T4, RTX_4090 = (8, 0), (9, 0), (7, 5), (8, 9)
+HALF, FLOAT = torch.float16, torch.float32
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "options", "kernel"),
+    [
+        (A100, HALF, {}, "flash"),
+        (A100, FLOAT, {}, "efficient"),  # check_dtypes_low_precision
+        (A100, torch.float64, {}, "math"),
+        (A100, HALF, {"mask": (1, 1, 6, 6)}, "efficient"),  # check_for_attn_mask
+        (A100, HALF, {"width": 60}, "flash"),  # padded
+        (A100, HALF, {"width": 60, "mask": (1, 1, 6, 6)}, "math"),  # not padded there
+        (A100, HALF, {"width": 264}, "efficient"),  # check_head_dim_size_flash
+        (A100, HALF, {"causal": True, "keys": 7}, "efficient"),  # ..._causal_non_square_seqlens
+        (A100, HALF, {"heads": 2}, "math"),  # not said to be grouped: the kernel will complain
+        (A100, HALF, {"heads": 2, "gqa": True}, "flash"),
+        (A100, HALF, {"dropout": 0.1}, "flash"),
+        (T4, HALF, {}, "efficient"),  # check_flash_attention_hardware_support
+        (T4, torch.bfloat16, {}, "math"),  # less_than_sm80_mem_efficient_dtypes
+        (T4, FLOAT, {"width": 3}, "efficient"),  # minimum_gemm_alignment
+        (A100, FLOAT, {"width": 3}, "math"),
+        (RTX_4090, HALF, {"width": 256}, "flash"),
+        (RTX_4090, HALF, {"width": 200}, "efficient"),  # ..._head_dim_gt192_..._sm86_89
+        (H100, HALF, {}, "cudnn"),  # check_prefer_cudnn_attention
+        (H100, HALF, {"mask": (1, 1, 6, 6)}, "cudnn"),
+        (H100, HALF, {"dropout": 0.1}, "flash"),  # check_cudnn_dropout: sixteenths
+        (H100, HALF, {"dropout": 0.125}, "cudnn"),
+        (H100, HALF, {"width": 60}, "flash"),  # check_cudnn_tensor_shapes
+        (H100, FLOAT, {}, "efficient"),
+    ],
+)
+def test_attention_takes_the_kernel_that_its_sources_say(capability, dtype, options, kernel):
+    width = options.get("width", 64)
+    query = torch.empty(2, 4, 6, width, dtype=dtype, requires_grad=True)
+    heads, keys = options.get("heads", 4), options.get("keys", 6)
+    key, value = (torch.empty(2, heads, keys, width, dtype=dtype) for _ in range(2))
+    mask = torch.empty(options["mask"], dtype=dtype) if "mask" in options else None
+    call = attention.Call(
+        query, key, value, mask, options.get("dropout", 0.0), options.get("causal", False),
+        options.get("gqa", False),
+    )  # fmt: skip
+    usual = [int(number) for number in torch._C._get_sdp_priority_order()]
+    names = {
+        "cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION,
+        "efficient": SDPBackend.EFFICIENT_ATTENTION, "math": SDPBackend.MATH,
+    }  # fmt: skip
+    assert attention.choose(call, capability, usual) == names[kernel]
+
+
+def test_a_script_may_choose_the_kernel():
+    query = torch.empty(2, 4, 6, 64, dtype=HALF)
+    usual = [int(number) for number in torch._C._get_sdp_priority_order()]
+    call = attention.Call(query, query, query, None, 0.0, False, False)
+    with torch.nn.attention.sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION):
+        assert attention.choose(call, H100, usual) == SDPBackend.EFFICIENT_ATTENTION
+
+
+# ------------------------------------------------------------------------------------------- layers
+
+
+@pytest.mark.parametrize(
+    ("mode", "layers", "hidden", "bidirectional", "steps", "batch", "bytes_"),
+    [
+        ("gru", 1, 800, True, 326, 64, 801_177_600),
+        ("lstm", 4, 320, False, 25_000, 1, 736_000_000),
+        ("gru", 4, 320, False, 25_000, 1, 864_000_000),
+    ],
+)
+def test_what_recurrent_layers_keep_is_what_cudnn_told(
+    mode, layers, hidden, bidirectional, steps, batch, bytes_
+):
+    """Sizes that users printed: see prediction/recurrent.py."""
+    like = SimpleNamespace(
+        shape=(steps, batch, 8),
+        element_size=lambda: 4,
+        new_empty=lambda *shape, **_: torch.empty(*shape, device="meta"),
+    )
+    directions = 2 if bidirectional else 1
+    state = torch.empty(layers * directions, batch, hidden, device="meta")
+    result = recurrent._forward(
+        like, [], 4, state, state, None, recurrent.MODES[mode][0], hidden, 0, layers, False, 0.0,
+        True, bidirectional, [], None,
+    )  # fmt: skip
+    assert result[3].numel() == bytes_
+
+
+SCRIPT = """
+import torch
+from torch import nn
+import torch.nn.functional as F
+model = nn.Linear(256, 1024, bias=False).cuda()
+optimizer = torch.optim.SGD(model.parameters(), 0.1, foreach=False)
+x = torch.randn(2**14, 256).cuda()
+for _ in range(3):
+    y = model(x)
+    y = {}
+    y.sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
+def test_dropout_keeps_a_byte_a_number(tmp_path):
+    """2**24 numbers: their mask is there at the peak, when their gradient is made.
+
+    Without it, the peak comes later, with the weights' gradient of 2**20 bytes.
+    """
+    found = []
+    for name, line in (("without", "y * 2"), ("with", "F.dropout(y, 0.1)")):
+        script = tmp_path / f"{name}.py"
+        script.write_text(SCRIPT.format(line))
+        found.append(predicted(script)["allocated_gb"])
+    assert found[1] - found[0] == pytest.approx((2**24 - 2**20) / 1e9, abs=1e-5)
+
+
+PINNED = """
+import torch
+kept = [torch.empty(5 * 2**20, dtype=torch.uint8, pin_memory=True) for _ in range(2)]
+kept = torch.empty(6 * 2**20, dtype=torch.uint8).pin_memory()
+model = torch.nn.Linear(8, 8).cuda()
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+for _ in range(3):
+    model(torch.ones(4, 8).cuda()).sum().backward()
+    optimizer.step()
+"""
+
+
+def test_pinned_memory_comes_in_powers_of_two_and_is_kept(tmp_path):
+    """Two blocks of 8 MiB for 5, and, before they are free, a third one for 6, beside 6 unpinned.
+
+    Later, there are the three blocks, two of them free, and a few numbers.
+    """
+    script = tmp_path / "script.py"
+    script.write_text(PINNED)
+    found = predicted(script)
+    assert found["host_gb"] == pytest.approx((3 * 8 + 6) * 2**20 / 1e9, abs=1e-5)
+    assert found["host_training_gb"] == pytest.approx(3 * 8 * 2**20 / 1e9, abs=1e-5)
