@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 
-from ladder.pages import anchor, floor_of, memory_of, rows_by_script
+from ladder.pages import anchor, memory_of, rows_by_script
 from ladder.rows import KINDS, check_file
 from ladder.rungs import ROOT, family
 
@@ -35,11 +35,6 @@ def bars(rows: list[dict], published: dict[str, dict], path: Path) -> None:
     )  # fmt: skip
     for place, row in zip(above, rows, strict=True):
         axes.text(row["reserved_gb"] + 0.2, place, memory_of(row), va="center", size="x-small")
-    small = [row for row in rows if family(row["script"]) == models[0]]
-    axes.vlines(
-        floor_of(small), -0.5, len(small) - 0.5, color="#ee6677",
-        label=f"floor: {models[0]}'s 16-bit parameters alone, {floor_of(small):.2f} GB",
-    )  # fmt: skip
     axes.set_yticks(range(len(rows)), [anchor(row["script"]) for row in rows])
     axes.margins(x=0.12, y=0.01)
     axes.invert_yaxis()

@@ -8,7 +8,6 @@ mistaken for each other each column says what it holds.
 
 import json
 import statistics
-from collections.abc import Iterable
 from pathlib import Path
 
 from ladder import combining, markers
@@ -114,19 +113,14 @@ def results_tables(ladder: list[Rung], results: Path) -> str:
         [
             table("ViT-L/16 on one GPU", small, results, small[0].script),
             how_far(small, rows_by_script(results / "predicted.json")),
-            table("ViT-H/14, from 08a on several GPUs", large, results, large[0].script),
+            table("ViT-H/14, 08a to 10 on several GPUs", large, results, large[0].script),
             table("Language models, BigBird on several GPUs", language, results, None),
         ]
     )
 
 
-def floor_of(rows: Iterable[dict]) -> float:
-    """GB of the parameters alone, in the precision of the script where they are smallest."""
-    return min(row["breakdown_gb"]["parameters"] for row in rows)
-
-
 def how_far(rungs: list[Rung], predicted: dict[str, dict]) -> str:
-    """How the trunk, the best rungs and the floor compare, by the predictions there are."""
+    """How the trunk and the best rungs compare, by the predictions there are."""
     rows = [predicted[rung.script] for rung in rungs if rung.script in predicted]
     if not rows:
         return ""
@@ -134,17 +128,19 @@ def how_far(rungs: list[Rung], predicted: dict[str, dict]) -> str:
     def least(rows: list[dict]) -> dict:
         return min(rows, key=lambda row: row["reserved_gb"])
 
-    trunk, best, floor = rows[0], least(rows), floor_of(rows)
+    trunk, best = rows[0], least(rows)
     equal = least([row for row in rows if row["batch_size"] == trunk["batch_size"]])
     parent = predicted[next(rung.parent for rung in rungs if rung.script == best["script"])]
     moved = best["host_training_gb"] - parent["host_training_gb"]
     offloaded = f", and {moved:.2f} GB more of the host than its parent" if moved > 0.01 else ""
-    ratio, above = trunk["reserved_gb"] / best["reserved_gb"], best["reserved_gb"] / floor
+    ratio = trunk["reserved_gb"] / best["reserved_gb"]
+    held = {row["script"]: row["breakdown_gb"]["parameters"] for row in (trunk, best)}
     return (
         f"Predicted: the trunk's {trunk['reserved_gb']:.2f} GB are {ratio:.1f} times the "
         f"{best['reserved_gb']:.2f} GB of {anchor(best['script'])} (with batches of "
-        f"{best['batch_size']}{offloaded}). These are {above:.2f} times the floor, the {floor:.2f} "
-        f"GB of the 16-bit parameters alone. With the trunk's batches of {trunk['batch_size']}, "
+        f"{best['batch_size']}{offloaded}). Of these, {held[best['script']]:.2f} GB "
+        f"are parameters, which are {held[trunk['script']]:.2f} GB in the trunk. With batches of "
+        f"{trunk['batch_size']} as there, "
         f"{anchor(equal['script'])} needs {equal['reserved_gb']:.2f} GB, "
         f"{trunk['reserved_gb'] / equal['reserved_gb']:.1f} times less than the trunk."
     )

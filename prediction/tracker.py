@@ -124,9 +124,21 @@ class Tracker(Storages):
 
     def _name(self, root) -> None:
         for name, module in root.named_modules():
+            self._label_kept(module)
             for wrapper in WRAPPERS:
                 name = name.replace(wrapper, "")
             self.names[id(module)] = f"{name or 'model'} ({type(module).__name__})"
+
+    def _label_kept(self, module) -> None:
+        """What a module has from the start is its parameters, however it keeps them.
+
+        So do quantized weights that are plain attributes, or in an object of a library's.
+        """
+        for value in tree_leaves([v for k, v in vars(module).items() if k[0] != "_"]):
+            for tensor in (value, *getattr(value, "__dict__", {}).values()):
+                storage = self.find(tensor) if isinstance(tensor, Tensor) else None
+                if storage is not None and storage.kind in (None, "inputs"):  # moved there before
+                    storage.kind = "parameters"
 
     def _label_roots(self) -> None:
         for reference in self.roots:

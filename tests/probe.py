@@ -4,7 +4,8 @@
 PRECISION replaces Fabric's, or is "own". Saved is a dictionary of lists with one entry per
 optimizer step: `gradients` and `parameters` (flat float32) where all gradients are there, `rates`,
 `dtypes`; `batches` (images per forward pass in training) and `losses`; and `final` (flat
-parameters).
+parameters); `frozen` holds, as they were first and last, the parameters that are not trained and
+the codes in the place of some.
 """
 
 import runpy
@@ -51,7 +52,14 @@ def before_step(optimizer, args, kwargs):
 def before_forward(module, args):
     if isinstance(module, VisionTransformer) and module.training:
         seen["batches"].append(len(args[0]))
-        seen["model"] = module
+        if "model" not in seen:
+            seen["model"], seen["frozen"] = module, [frozen(module)]
+
+
+def frozen(model):
+    kept = [p for p in model.parameters() if not p.requires_grad]
+    kept += [module.quantized[0] for module in model.modules() if hasattr(module, "quantized")]
+    return [tensor.detach().clone() for tensor in kept]
 
 
 def flat(tensors):
@@ -72,5 +80,7 @@ F.cross_entropy = noted_loss
 torch.nn.modules.module.register_module_forward_pre_hook(before_forward)
 sys.argv = [script]
 runpy.run_path(script, run_name="__main__")
-seen["final"] = flat(seen.pop("model").parameters())
+model = seen.pop("model")
+seen["frozen"].append(frozen(model))
+seen["final"] = flat(model.parameters())
 torch.save(seen, out)

@@ -1,17 +1,15 @@
-"""The optimizer's step in the backward pass: a gradient lives only until it is used.
+"""LoRA by the library peft: the same difference of low rank, in one call.
 
-Builds on: 11_act-checkp.py
+Builds on: 11_act-checkp.py (variant)
 
-With small activations, the gradients are the largest part besides the parameters, and as large as
-these. A hook on each parameter takes the optimizer's step for it as soon as its gradient is
-complete, and frees the gradient, so that there are never more than a few. The numbers are the
-parent's, the schedule still counts batches, and instead of one call for all parameters the CPU
-makes one for each, which a slow CPU may feel. It does not combine with what needs all gradients at
-once, or several backward passes for one step: accumulation, clipping by the norm of all and a
-GradScaler go wrong without a message (docs/combining.md). Do without it for these, and to look at
-the gradients after the backward pass.
+peft freezes the model and puts layers of its own in the place of those that `target_modules` names,
+here the two linear layers of each block's MLP, which hold two thirds of the weights. The new head
+comes after it, and so is trained. peft keeps W and BA apart and adds their outputs (BA's times
+lora_alpha / r), so that no difference is too small for bfloat16, for somewhat more activations. It
+knows attention's packed matrices, too, but adds BA to them before each pass and takes it away after
+it: in bfloat16 the frozen weights drift, since what the sum rounded away does not come back.
 
-Run: python 11-14-under-1gb/12_optimizer-in-backward.py
+Run: python 11-16-under-1gb/15-2_lora-peft.py
 """
 
 import torch
@@ -21,7 +19,10 @@ from torch.utils.checkpoint import checkpoint
 from torchmetrics import Accuracy
 from torchvision.models import ViT_L_16_Weights, vit_l_16
 
-from local_utilities import Progress, Report, check_gpus, cifar10_loaders
+from local_utilities import Progress, Report, check_gpus, check_packages, cifar10_loaders
+
+check_packages("peft", file="requirements-lora.txt")
+from peft import LoraConfig, inject_adapter_in_model
 
 
 @torch.no_grad()
@@ -56,6 +57,7 @@ if __name__ == "__main__":
 
     with fabric.init_module():
         model = vit_l_16(weights=ViT_L_16_Weights.IMAGENET1K_V1)
+        inject_adapter_in_model(LoraConfig(r=16, lora_alpha=32, target_modules=".*mlp.[03]"), model)
         model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     for block in model.encoder.layers:
         block.forward = checkpoint(use_reentrant=False)(block.forward)
@@ -63,13 +65,6 @@ if __name__ == "__main__":
     steps = num_epochs * len(train_loader)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     model, optimizer = fabric.setup(model, optimizer)
-
-    def update(parameter):
-        optimizer.step()  # of this parameter alone: no other has a gradient now
-        parameter.grad = None
-
-    for parameter in model.parameters():
-        parameter.register_post_accumulate_grad_hook(update)
     report.model_created()
 
     #########################################
@@ -84,6 +79,8 @@ if __name__ == "__main__":
             loss = F.cross_entropy(model(images), labels)
             progress.show(loss)
             fabric.backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
             scheduler.step()
         val_accuracy = evaluate(model, Progress(val_loader, "Validation"), fabric.device)
         report.end_epoch(progress, val_accuracy)

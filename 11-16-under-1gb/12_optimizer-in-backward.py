@@ -1,15 +1,17 @@
-"""The trunk's batch of 64 again: what was saved is spent on large batches.
+"""The optimizer's step in the backward pass: a gradient lives only until it is used.
 
-Builds on: 12_optimizer-in-backward.py
+Builds on: 11_act-checkp.py
 
-Checkpointed activations are so small that the batch can be what it was in the first script. A GPU
-has more to do at a time, and the optimizer a quarter of the steps, so that an epoch takes less
-time. At the same learning rate fewer steps also learn less: in rehearsals, of 21 steps, a few
-percent of the accuracy are lost, and a larger rate is what SGD without momentum does not always
-bear. It combines with whatever the parent does. Keep the smaller batch where accuracy counts more
-than time, or the memory is not there.
+With small activations, the gradients are the largest part besides the parameters, and as large as
+these. A hook on each parameter takes the optimizer's step for it as soon as its gradient is
+complete, and frees the gradient, so that there are never more than a few. The numbers are the
+parent's, the schedule still counts batches, and instead of one call for all parameters the CPU
+makes one for each, which a slow CPU may feel. It does not combine with what needs all gradients at
+once, or several backward passes for one step: accumulation, clipping by the norm of all and a
+GradScaler go wrong without a message (docs/combining.md). Do without it for these, and to look at
+the gradients after the backward pass.
 
-Run: python 11-14-under-1gb/13_batch-64.py
+Run: python 11-16-under-1gb/12_optimizer-in-backward.py
 """
 
 import torch
@@ -45,7 +47,7 @@ if __name__ == "__main__":
     # 1. Data
     #########################################
 
-    loaders = fabric.setup_dataloaders(*cifar10_loaders(batch_size=64))
+    loaders = fabric.setup_dataloaders(*cifar10_loaders(batch_size=16))
     train_loader, val_loader, test_loader = loaders
 
     #########################################

@@ -1,27 +1,46 @@
-"""Activation offload: what the backward pass needs waits in the host's memory.
+"""QLoRA: the frozen weights are kept in 4 bits.
 
-Builds on: 12_optimizer-in-backward.py (variant)
+Builds on: 15_lora.py
 
-All that is saved for the backward pass, here each block's input, is copied to the host, and comes
-back when its block is computed again. The copies go over the bus twice in each step, in the
-computing's own stream, which therefore waits for them; the numbers stay the same. On the host they
-need pinned memory, which no other process can have: one input of each block, more with each image.
-It builds on 12 because in 11 the gradients are at their largest when most activations are gone, so
-that hardly anything is saved; without checkpointing, it would copy all activations and the weights,
-too. It combines with every other technique; do without it where the bus is slow or the host is
-small.
+LoRA never changes the pretrained weights, so they may be kept less exactly. Each becomes one of 16
+values (NF4, which are spread as weights are), times a scale for each block of 64; the scales are
+kept in 8 bits. A layer makes 16-bit weights of them each time that it runs, with checkpointing
+twice in each step: that is what QLoRA costs in time, while activations stay as they were. The
+weights are a little wrong, and the trained difference makes up for it. The model is created on the
+host, so that it is never on the GPU in 16 bits.
 
-Run: python 11-14-under-1gb/14-3_activation-offload.py
+Run: python 11-16-under-1gb/16_qlora.py
 """
 
 import torch
 import torch.nn.functional as F
 from lightning import Fabric
+from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 from torchmetrics import Accuracy
 from torchvision.models import ViT_L_16_Weights, vit_l_16
 
-from local_utilities import Progress, Report, check_gpus, cifar10_loaders
+from local_utilities import Progress, Report, check_gpus, check_packages, cifar10_loaders
+
+check_packages("bitsandbytes", file="requirements-lora.txt")
+from bitsandbytes.functional import dequantize_4bit, quantize_nf4
+
+
+class LowRank(torch.nn.Module):
+    """A frozen weight [outputs, inputs] plus a trained difference of low rank."""
+
+    def __init__(self, weight, rank=16):
+        super().__init__()
+        outputs, inputs = weight.shape
+        self.a = torch.nn.Parameter(torch.randn(rank, inputs) / rank)
+        self.b = torch.nn.Parameter(torch.zeros(outputs, rank))
+        self.quantized = quantize_nf4(weight.data.cuda(), compress_statistics=True)
+
+    def forward(self, empty):
+        return dequantize_4bit(*self.quantized) + torch.matmul(self.b, self.a)
+
+    def right_inverse(self, weight):
+        return weight.new_empty(0)  # what is kept in the weight's place
 
 
 @torch.no_grad()
@@ -54,8 +73,12 @@ if __name__ == "__main__":
     # 2. Model
     #########################################
 
-    with fabric.init_module():
-        model = vit_l_16(weights=ViT_L_16_Weights.IMAGENET1K_V1)
+    with fabric.init_module(), torch.device("cpu"):
+        model = vit_l_16(weights=ViT_L_16_Weights.IMAGENET1K_V1).requires_grad_(False)
+        for layer in list(model.encoder.layers.modules()):
+            for name, weight in list(layer.named_parameters(recurse=False)):
+                if weight.dim() == 2:
+                    parametrize.register_parametrization(layer, name, LowRank(weight), unsafe=True)
         model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     for block in model.encoder.layers:
         block.forward = checkpoint(use_reentrant=False)(block.forward)
@@ -63,13 +86,6 @@ if __name__ == "__main__":
     steps = num_epochs * len(train_loader)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     model, optimizer = fabric.setup(model, optimizer)
-
-    def update(parameter):
-        optimizer.step()  # of this parameter alone: no other has a gradient now
-        parameter.grad = None
-
-    for parameter in model.parameters():
-        parameter.register_post_accumulate_grad_hook(update)
     report.model_created()
 
     #########################################
@@ -81,10 +97,11 @@ if __name__ == "__main__":
         progress = Progress(train_loader, f"Epoch {epoch}/{num_epochs}")
         for images, labels in progress:
             images = F.interpolate(images, size=224, mode="bilinear")
-            with torch.autograd.graph.save_on_cpu(pin_memory=True):
-                loss = F.cross_entropy(model(images), labels)
+            loss = F.cross_entropy(model(images), labels)
             progress.show(loss)
             fabric.backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
             scheduler.step()
         val_accuracy = evaluate(model, Progress(val_loader, "Validation"), fabric.device)
         report.end_epoch(progress, val_accuracy)

@@ -1,26 +1,44 @@
-"""Activation checkpointing: each block keeps its input and computes the rest again.
+"""Activation offload under QLoRA: what checkpointing keeps waits in the host's memory.
 
-Builds on: 07_init-module.py
+Builds on: 16_qlora.py (variant)
 
-Accumulation made the activations small by making the batches small, which a GPU is slow at. Here
-the batch of 16 goes through in one piece, and of each block only its input is kept: the backward
-pass runs the block's forward pass once more to have the rest. That costs about a third more
-computing, far less than four small passes in the place of a large one, and the gradient, so the
-accuracy, stays the same. It combines with everything here, also with FSDP (09). Do without it where
-the activations are not what fills the memory, and where a block computes something else the second
-time (random numbers that are not PyTorch's, running averages).
+With the weights in 4 bits, the inputs that checkpointing keeps of each block are a large part of
+what is left. They are copied to the host in the forward pass and come back when their block is
+computed again, as in 14-3. The copies go over the bus twice in each step and need pinned memory on
+the host; the numbers stay the same. Do without it where the bus is slow or the host is small.
 
-Run: python 11-14-under-1gb/11_act-checkp.py
+Run: python 11-16-under-1gb/16-2_activation-offload.py
 """
 
 import torch
 import torch.nn.functional as F
 from lightning import Fabric
+from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 from torchmetrics import Accuracy
 from torchvision.models import ViT_L_16_Weights, vit_l_16
 
-from local_utilities import Progress, Report, check_gpus, cifar10_loaders
+from local_utilities import Progress, Report, check_gpus, check_packages, cifar10_loaders
+
+check_packages("bitsandbytes", file="requirements-lora.txt")
+from bitsandbytes.functional import dequantize_4bit, quantize_nf4
+
+
+class LowRank(torch.nn.Module):
+    """A frozen weight [outputs, inputs] plus a trained difference of low rank."""
+
+    def __init__(self, weight, rank=16):
+        super().__init__()
+        outputs, inputs = weight.shape
+        self.a = torch.nn.Parameter(torch.randn(rank, inputs) / rank)
+        self.b = torch.nn.Parameter(torch.zeros(outputs, rank))
+        self.quantized = quantize_nf4(weight.data.cuda(), compress_statistics=True)
+
+    def forward(self, empty):
+        return dequantize_4bit(*self.quantized) + torch.matmul(self.b, self.a)
+
+    def right_inverse(self, weight):
+        return weight.new_empty(0)  # what is kept in the weight's place
 
 
 @torch.no_grad()
@@ -53,8 +71,12 @@ if __name__ == "__main__":
     # 2. Model
     #########################################
 
-    with fabric.init_module():
-        model = vit_l_16(weights=ViT_L_16_Weights.IMAGENET1K_V1)
+    with fabric.init_module(), torch.device("cpu"):
+        model = vit_l_16(weights=ViT_L_16_Weights.IMAGENET1K_V1).requires_grad_(False)
+        for layer in list(model.encoder.layers.modules()):
+            for name, weight in list(layer.named_parameters(recurse=False)):
+                if weight.dim() == 2:
+                    parametrize.register_parametrization(layer, name, LowRank(weight), unsafe=True)
         model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     for block in model.encoder.layers:
         block.forward = checkpoint(use_reentrant=False)(block.forward)
@@ -73,7 +95,8 @@ if __name__ == "__main__":
         progress = Progress(train_loader, f"Epoch {epoch}/{num_epochs}")
         for images, labels in progress:
             images = F.interpolate(images, size=224, mode="bilinear")
-            loss = F.cross_entropy(model(images), labels)
+            with torch.autograd.graph.save_on_cpu(pin_memory=True):
+                loss = F.cross_entropy(model(images), labels)
             progress.show(loss)
             fabric.backward(loss)
             optimizer.step()

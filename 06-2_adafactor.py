@@ -1,26 +1,23 @@
-"""4-bit AdamW: two numbers share a byte.
+"""Adafactor in Adam's place: steps like Adam's, with next to no state.
 
-Builds on: 14_adamw-8bit.py (variant)
+Builds on: 05_gradient-accum.py (variant)
 
-The averages take half of the parent's memory, with a scale for each 128 numbers. Four bits tell
-only 16 values apart, so that single steps are coarser; in rehearsals the accuracy is about that of
-8 bits. Its kernels have more to do, and it combines with what its parent combines with. Do without
-it where 8 bits fit: less is known about how large models learn with it.
+Adam keeps the average of each gradient and of its square. Adafactor keeps no average of gradients,
+and of the squares of a matrix only the sums of its rows and columns, from which it guesses the
+rest. So its state is about as small as that of SGD, which has none, and each parameter still has a
+step size of its own. Its learning rate is relative to the size of the weights: Adam's 5e-5 would
+learn nothing here. Do without it where SGD learns as well, or where Adam's exact steps matter.
 
-Run: python 11-14-under-1gb/14-2_adamw-4bit.py
+Run: python 06-2_adafactor.py
 """
 
 import torch
 import torch.nn.functional as F
 from lightning import Fabric
-from torch.utils.checkpoint import checkpoint
 from torchmetrics import Accuracy
 from torchvision.models import ViT_L_16_Weights, vit_l_16
 
-from local_utilities import Progress, Report, check_gpus, check_packages, cifar10_loaders
-
-check_packages("torchao", file="requirements-torchao.txt")
-from torchao.optim import AdamW4bit
+from local_utilities import Progress, Report, check_gpus, cifar10_loaders
 
 
 @torch.no_grad()
@@ -53,22 +50,10 @@ if __name__ == "__main__":
     # 2. Model
     #########################################
 
-    with fabric.init_module():
-        model = vit_l_16(weights=ViT_L_16_Weights.IMAGENET1K_V1)
-        model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
-    for block in model.encoder.layers:
-        block.forward = checkpoint(use_reentrant=False)(block.forward)
-    optimizer = AdamW4bit(model.parameters(), lr=5e-5, bf16_stochastic_round=True)
-    steps = num_epochs * len(train_loader)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    model = vit_l_16(weights=ViT_L_16_Weights.IMAGENET1K_V1)
+    model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
+    optimizer = torch.optim.Adafactor(model.parameters(), lr=3e-3)
     model, optimizer = fabric.setup(model, optimizer)
-
-    def update(parameter):
-        optimizer.step()  # of this parameter alone: no other has a gradient now
-        parameter.grad = None
-
-    for parameter in model.parameters():
-        parameter.register_post_accumulate_grad_hook(update)
     report.model_created()
 
     #########################################
@@ -79,11 +64,16 @@ if __name__ == "__main__":
         model.train()
         progress = Progress(train_loader, f"Epoch {epoch}/{num_epochs}")
         for images, labels in progress:
-            images = F.interpolate(images, size=224, mode="bilinear")
-            loss = F.cross_entropy(model(images), labels)
-            progress.show(loss)
-            fabric.backward(loss)
-            scheduler.step()
+            batch_loss = 0.0
+            for micro_images, micro_labels in zip(images.split(4), labels.split(4)):
+                micro_images = F.interpolate(micro_images, size=224, mode="bilinear")
+                loss = F.cross_entropy(model(micro_images), micro_labels)
+                share = len(micro_labels) / len(labels)
+                fabric.backward(share * loss)
+                batch_loss += share * loss.detach()
+            progress.show(batch_loss)
+            optimizer.step()
+            optimizer.zero_grad()
         val_accuracy = evaluate(model, Progress(val_loader, "Validation"), fabric.device)
         report.end_epoch(progress, val_accuracy)
 

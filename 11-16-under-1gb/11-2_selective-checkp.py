@@ -1,0 +1,91 @@
+"""Selective checkpointing: keep what is dear to compute again, and compute the rest.
+
+Builds on: 11_act-checkp.py (variant)
+
+Checkpointing computes a whole block again. Of that, attention is the dearest part for its size: its
+time grows with the square of the number of tokens, its result does not. So `dear` lists the
+operators whose results are kept beside the block's input, here that of attention in 16 bits, and
+all else is computed again as before. The numbers stay the same. Longer lists save more time and
+less memory: with the products of matrices in it, most of what checkpointing saves is gone.
+
+Run: python 11-16-under-1gb/11-2_selective-checkp.py
+"""
+
+import torch
+import torch.nn.functional as F
+from lightning import Fabric
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
+from torchmetrics import Accuracy
+from torchvision.models import ViT_L_16_Weights, vit_l_16
+
+from local_utilities import Progress, Report, check_gpus, cifar10_loaders
+
+
+@torch.no_grad()
+def evaluate(model, loader, device):
+    model.eval()
+    accuracy = Accuracy(task="multiclass", num_classes=10).to(device)
+    for images, labels in loader:
+        images = F.interpolate(images, size=224, mode="bilinear")
+        accuracy.update(model(images), labels)
+    return accuracy.compute().item()
+
+
+if __name__ == "__main__":
+    check_gpus(1)
+    torch.manual_seed(123)
+    torch.set_float32_matmul_precision("high")
+    num_epochs = 1
+    fabric = Fabric(accelerator="cuda", devices=1, precision="bf16-true")
+    fabric.launch()
+    report = Report(fabric)
+
+    #########################################
+    # 1. Data
+    #########################################
+
+    loaders = fabric.setup_dataloaders(*cifar10_loaders(batch_size=16))
+    train_loader, val_loader, test_loader = loaders
+
+    #########################################
+    # 2. Model
+    #########################################
+
+    with fabric.init_module():
+        model = vit_l_16(weights=ViT_L_16_Weights.IMAGENET1K_V1)
+        model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
+    dear = [torch.ops.aten._scaled_dot_product_flash_attention.default]
+    for block in model.encoder.layers:
+        block.forward = checkpoint(
+            use_reentrant=False, context_fn=lambda: create_selective_checkpoint_contexts(dear)
+        )(block.forward)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    steps = num_epochs * len(train_loader)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    model, optimizer = fabric.setup(model, optimizer)
+    report.model_created()
+
+    #########################################
+    # 3. Finetuning
+    #########################################
+
+    for epoch in range(1, num_epochs + 1):
+        model.train()
+        progress = Progress(train_loader, f"Epoch {epoch}/{num_epochs}")
+        for images, labels in progress:
+            images = F.interpolate(images, size=224, mode="bilinear")
+            loss = F.cross_entropy(model(images), labels)
+            progress.show(loss)
+            fabric.backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
+            scheduler.step()
+        val_accuracy = evaluate(model, Progress(val_loader, "Validation"), fabric.device)
+        report.end_epoch(progress, val_accuracy)
+
+    #########################################
+    # 4. Test
+    #########################################
+
+    test_accuracy = evaluate(model, Progress(test_loader, "Test"), fabric.device)
+    report.finish(test_accuracy)

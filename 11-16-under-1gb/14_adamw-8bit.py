@@ -1,0 +1,97 @@
+"""8-bit AdamW: its averages take one byte a number, for models that need Adam.
+
+Builds on: 12_optimizer-in-backward.py
+
+Not every model learns as well with SGD. AdamW's two averages are kept as 8-bit numbers with a scale
+for each 256 of them, and the updated parameter is rounded up or down at random, so that updates
+smaller than bfloat16's precision are not always lost; accuracy is about Adam's. The step is
+compiled for each shape of parameter, which can take minutes at the start and then costs little. It
+combines with schedules and FSDP2, also with clipping, though not in the backward pass. Do without
+it where SGD learns as well, because no averages are smaller still.
+
+Run: python 11-16-under-1gb/14_adamw-8bit.py
+"""
+
+import torch
+import torch.nn.functional as F
+from lightning import Fabric
+from torch.utils.checkpoint import checkpoint
+from torchmetrics import Accuracy
+from torchvision.models import ViT_L_16_Weights, vit_l_16
+
+from local_utilities import Progress, Report, check_gpus, check_packages, cifar10_loaders
+
+check_packages("torchao", file="requirements-torchao.txt")
+from torchao.optim import AdamW8bit
+
+
+@torch.no_grad()
+def evaluate(model, loader, device):
+    model.eval()
+    accuracy = Accuracy(task="multiclass", num_classes=10).to(device)
+    for images, labels in loader:
+        images = F.interpolate(images, size=224, mode="bilinear")
+        accuracy.update(model(images), labels)
+    return accuracy.compute().item()
+
+
+if __name__ == "__main__":
+    check_gpus(1)
+    torch.manual_seed(123)
+    torch.set_float32_matmul_precision("high")
+    num_epochs = 1
+    fabric = Fabric(accelerator="cuda", devices=1, precision="bf16-true")
+    fabric.launch()
+    report = Report(fabric)
+
+    #########################################
+    # 1. Data
+    #########################################
+
+    loaders = fabric.setup_dataloaders(*cifar10_loaders(batch_size=16))
+    train_loader, val_loader, test_loader = loaders
+
+    #########################################
+    # 2. Model
+    #########################################
+
+    with fabric.init_module():
+        model = vit_l_16(weights=ViT_L_16_Weights.IMAGENET1K_V1)
+        model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
+    for block in model.encoder.layers:
+        block.forward = checkpoint(use_reentrant=False)(block.forward)
+    optimizer = AdamW8bit(model.parameters(), lr=5e-5, bf16_stochastic_round=True)
+    steps = num_epochs * len(train_loader)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    model, optimizer = fabric.setup(model, optimizer)
+
+    def update(parameter):
+        optimizer.step()  # of this parameter alone: no other has a gradient now
+        parameter.grad = None
+
+    for parameter in model.parameters():
+        parameter.register_post_accumulate_grad_hook(update)
+    report.model_created()
+
+    #########################################
+    # 3. Finetuning
+    #########################################
+
+    for epoch in range(1, num_epochs + 1):
+        model.train()
+        progress = Progress(train_loader, f"Epoch {epoch}/{num_epochs}")
+        for images, labels in progress:
+            images = F.interpolate(images, size=224, mode="bilinear")
+            loss = F.cross_entropy(model(images), labels)
+            progress.show(loss)
+            fabric.backward(loss)
+            scheduler.step()
+        val_accuracy = evaluate(model, Progress(val_loader, "Validation"), fabric.device)
+        report.end_epoch(progress, val_accuracy)
+
+    #########################################
+    # 4. Test
+    #########################################
+
+    test_accuracy = evaluate(model, Progress(test_loader, "Test"), fabric.device)
+    report.finish(test_accuracy)

@@ -1,0 +1,107 @@
+"""LoRA: the pretrained weights stay as they are, and a difference of low rank is trained.
+
+Builds on: 11_act-checkp.py
+
+Each weight matrix W of the encoder is frozen and used as W + BA: A has 16 rows, B 16 columns. Only
+A, B and the new head are trained, two of a hundred numbers, so that gradients and optimizer state
+are nearly gone, also with Adam, and a finetuned model is a small file beside the pretrained one.
+LoRA does not save activations: the backward pass goes through every block as before, and without
+checkpointing it would also keep all the sums. Adding BA in each pass costs little time, but in
+bfloat16 the sum rounds away what is smaller than 1/256 of a weight.
+
+Run: python 11-16-under-1gb/15_lora.py
+"""
+
+import torch
+import torch.nn.functional as F
+from lightning import Fabric
+from torch.nn.utils import parametrize
+from torch.utils.checkpoint import checkpoint
+from torchmetrics import Accuracy
+from torchvision.models import ViT_L_16_Weights, vit_l_16
+
+from local_utilities import Progress, Report, check_gpus, cifar10_loaders
+
+
+class LowRank(torch.nn.Module):
+    """A frozen weight [outputs, inputs] plus a trained difference of low rank."""
+
+    def __init__(self, weight, rank=16):
+        super().__init__()
+        outputs, inputs = weight.shape
+        self.a = torch.nn.Parameter(torch.randn(rank, inputs) / rank)
+        self.b = torch.nn.Parameter(torch.zeros(outputs, rank))
+
+    def forward(self, weight):
+        return weight + torch.matmul(self.b, self.a)
+
+
+@torch.no_grad()
+def evaluate(model, loader, device):
+    model.eval()
+    accuracy = Accuracy(task="multiclass", num_classes=10).to(device)
+    for images, labels in loader:
+        images = F.interpolate(images, size=224, mode="bilinear")
+        accuracy.update(model(images), labels)
+    return accuracy.compute().item()
+
+
+if __name__ == "__main__":
+    check_gpus(1)
+    torch.manual_seed(123)
+    torch.set_float32_matmul_precision("high")
+    num_epochs = 1
+    fabric = Fabric(accelerator="cuda", devices=1, precision="bf16-true")
+    fabric.launch()
+    report = Report(fabric)
+
+    #########################################
+    # 1. Data
+    #########################################
+
+    loaders = fabric.setup_dataloaders(*cifar10_loaders(batch_size=16))
+    train_loader, val_loader, test_loader = loaders
+
+    #########################################
+    # 2. Model
+    #########################################
+
+    with fabric.init_module():
+        model = vit_l_16(weights=ViT_L_16_Weights.IMAGENET1K_V1).requires_grad_(False)
+        for layer in list(model.encoder.layers.modules()):
+            for name, weight in list(layer.named_parameters(recurse=False)):
+                if weight.dim() == 2:
+                    parametrize.register_parametrization(layer, name, LowRank(weight))
+        model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
+    for block in model.encoder.layers:
+        block.forward = checkpoint(use_reentrant=False)(block.forward)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    steps = num_epochs * len(train_loader)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    model, optimizer = fabric.setup(model, optimizer)
+    report.model_created()
+
+    #########################################
+    # 3. Finetuning
+    #########################################
+
+    for epoch in range(1, num_epochs + 1):
+        model.train()
+        progress = Progress(train_loader, f"Epoch {epoch}/{num_epochs}")
+        for images, labels in progress:
+            images = F.interpolate(images, size=224, mode="bilinear")
+            loss = F.cross_entropy(model(images), labels)
+            progress.show(loss)
+            fabric.backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
+            scheduler.step()
+        val_accuracy = evaluate(model, Progress(val_loader, "Validation"), fabric.device)
+        report.end_epoch(progress, val_accuracy)
+
+    #########################################
+    # 4. Test
+    #########################################
+
+    test_accuracy = evaluate(model, Progress(test_loader, "Test"), fabric.device)
+    report.finish(test_accuracy)
