@@ -1,5 +1,6 @@
 """How far predictions were below what was measured, for the question whether a script fits."""
 
+import json
 from pathlib import Path
 
 from ladder.pages import rows_by_script
@@ -9,11 +10,18 @@ from ladder.rungs import ROOT
 def pairs(results: Path) -> list[tuple[float, float]]:
     """What was measured on one GPU, and what is predicted for the same, both in GB.
 
-    The published figures beside predictions as of 2023. The language models' are no measure: their
-    batches and lengths are not those of the published ones. Sharded scripts have no one figure.
+    The published figures beside predictions as of 2023, and figures of others. The language models'
+    are no measure: their batches and lengths are not those of the published ones. Sharded scripts
+    have no one figure. What was read from nvidia-smi holds more than PyTorch's memory.
     """
     published = rows_by_script(results / "published.json")
-    return [
+    path = results / "others.json"
+    others = [
+        (row["measured_gb"], row["predicted_gb"])
+        for row in (json.loads(path.read_text()) if path.exists() else [])
+        if "predicted_gb" in row and not row["besides"]
+    ]
+    return others + [
         (published[script]["gb"], row["reserved_gb"])
         for script, row in rows_by_script(results / "predicted_2023.json").items()
         if "what" not in published.get(script, {"what": ""})

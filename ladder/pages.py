@@ -194,6 +194,36 @@ def error_tables(ladder: list[Rung], results: Path) -> str:
     return "\n".join(lines)
 
 
+def others_table(results: Path) -> str:
+    """What others measured, and what is predicted for the same training step."""
+    rows = json.loads((results / "others.json").read_text())
+    lines = [
+        "| project | what | measured, GB | predicted, GB | error |",
+        "| --- | --- | --: | --: | --: |",
+    ]
+    for row in rows:
+        found = ["no prediction", ""]
+        if "predicted_gb" in row:
+            found = [f"{row['predicted_gb']:.2f}", error(row["predicted_gb"], row["measured_gb"])]
+        cells = [row["project"], f"{row['what']}, {row['quantity']}", f"{row['measured_gb']:.2f}"]
+        lines.append(f"| {' | '.join([*cells, *found])} |")
+    errors = [
+        abs(row["predicted_gb"] / row["measured_gb"] - 1) for row in rows if "predicted_gb" in row
+    ]
+    within = sum(size <= 0.06 for size in errors)
+    lines.append(
+        f"\n{len(rows)} figures, {len(errors)} of them predicted. The median of the errors' sizes "
+        f"is {100 * statistics.median(errors):.1f} %, {within} are within 6 %.\n"
+    )
+    sources = {(row["project"], row["source"], row["conditions"]): None for row in rows}
+    lines += [f"- {project}: {source}. {conditions}." for project, source, conditions in sources]
+    reasons = {row["error"]: None for row in rows if "error" in row}
+    lines += [f"- No prediction: {reason}." for reason in reasons]
+    notes = {(row["project"], row["what"], row["note"]): None for row in rows if row["note"]}
+    lines += [f"- {project}, {what}: {note}." for project, what, note in notes]
+    return "\n".join(lines)
+
+
 def where(known: float, row: dict) -> str:
     """Where a figure lies, seen from a prediction with a lower and an upper figure."""
     if known > row["reserved_gb"]:
@@ -230,7 +260,9 @@ def pages() -> dict[Path, str]:
     return {
         readme: markers.put(readme.read_text(), "results", tables),
         prediction: markers.put(
-            prediction.read_text(), "results", error_tables(ladder, ROOT / "results")
+            markers.put(prediction.read_text(), "results", error_tables(ladder, ROOT / "results")),
+            "others",
+            others_table(ROOT / "results"),
         ),
         ROOT / "docs" / "ladder.md": ladder_page(ladder),
         pairs: combining.fill(pairs.read_text(), ROOT / "results"),

@@ -43,7 +43,7 @@ def multi_tensor_adam(
     """In the place of `torch.optim.adam._multi_tensor_adam`: as many bytes, no useful numbers.
 
     torch 2.0 (torch/optim/adam.py) adds epsilon out of place: next to the list of square roots
-    stands one of denominators. Today it is added in place.
+    stands one of denominators. Since July 2023 it is added in place (pytorch issue 97712).
     """
     if not params:
         return

@@ -104,6 +104,20 @@ def test_todays_sharded_scripts_are_known_within_a_fifth(ladder):
             assert least <= row["reserved_gb"] <= 1.2 * least, script
 
 
+def test_figures_of_others_are_met_or_their_note_says_more():
+    rows = json.loads((ROOT / "results" / "others.json").read_text())
+    errors = {
+        (row["project"], row["what"]): abs(row["predicted_gb"] / row["measured_gb"] - 1)
+        for row in rows
+        if "predicted_gb" in row
+    }
+    assert len(errors) >= 12
+    assert len({project for project, _ in errors}) >= 4
+    assert statistics.median(errors.values()) <= 0.02
+    notes = {(row["project"], row["what"]): row["note"] for row in rows}
+    assert all(notes[case] for case, size in errors.items() if size > 0.06)
+
+
 def test_the_margin_is_what_the_tables_show():
     """The largest error on the unsafe side, from the files."""
     assert margin() == max(known / row - 1 for known, row in pairs(ROOT / "results"))

@@ -1,0 +1,246 @@
+"""What others measured: where it is published, under which conditions, and how it is rebuilt.
+
+All were chosen before any was predicted, and each that was chosen is here. `measured` is as
+published; `unit` is its unit in bytes, as the measuring code defines it, and `besides` what the
+figure counts that is not PyTorch's (in the same unit).
+"""
+
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass(frozen=True)
+class Case:
+    """One figure."""
+
+    project: str
+    what: str
+    source: str  # repository, path and commit
+    conditions: str
+    measured: float
+    quantity: str  # "allocated" or "reserved", at its peak
+    step: str  # the module and function that rebuild it
+    arguments: dict
+    unit_name: str = "GB"
+    unit: float = 1e9
+    besides: float = 0.0
+    gpu: str = "A100-80"  # or the one whose cuBLAS workspace is as large
+    as_of: int | None = None  # 2023: measured with PyTorch 2.0 or 2.1
+    note: str = ""
+
+    @property
+    def measured_gb(self) -> float:
+        """PyTorch's part of the figure, in 1e9 bytes."""
+        return (self.measured - self.besides) * self.unit / 1e9
+
+    def row(self) -> dict:
+        """What of it goes into the results file."""
+        kept = (
+            "project", "what", "source", "conditions", "measured", "unit_name", "besides",
+            "quantity", "as_of", "note",
+        )  # fmt: skip
+        fields = asdict(self)
+        return {key: fields[key] for key in kept} | {"measured_gb": self.measured_gb}
+
+
+@dataclass
+class Table:
+    """Figures of one source, which share its conditions."""
+
+    shared: dict
+    cases: list[Case] = field(default_factory=list)
+
+    def add(self, what: str, measured: float, step: str, arguments: dict, **own) -> None:
+        """Another of its figures."""
+        given = {"what": what, "measured": measured, "step": step, "arguments": arguments}
+        self.cases.append(Case(**{**self.shared, **given, **own}))
+
+
+def _litgpt_2023() -> list[Case]:
+    table = Table(
+        {
+            "project": "litgpt",
+            "source": "Lightning-AI/litgpt, tutorials/resource-tables.md, commit 4839345",
+            "conditions": "A100 40 GB, PyTorch 2.1.0, bfloat16, AdamW; max_memory_allocated()/1e9",
+            "quantity": "allocated", "gpu": "A100-40", "as_of": 2023,
+        }
+    )  # fmt: skip
+    # the longest training example in tokens, by the same page
+    tokens = {
+        "phi-1_5": 1044, "stablelm-base-alpha-3b": 1034, "Llama-2-7b-hf": 1304,
+        "Llama-2-13b-hf": 1304,
+    }  # fmt: skip
+    for name, batch, method, measured in (
+        ("phi-1_5", 1, "lora", 4.82),
+        ("phi-1_5", 2, "lora", 6.76),
+        ("phi-1_5", 4, "lora", 10.68),
+        ("stablelm-base-alpha-3b", 1, "lora", 9.69),
+        ("stablelm-base-alpha-3b", 2, "lora", 12.10),
+        ("stablelm-base-alpha-3b", 4, "lora", 16.92),
+        ("Llama-2-7b-hf", 1, "lora", 21.30),
+        ("Llama-2-7b-hf", 2, "lora", 29.07),
+        ("Llama-2-13b-hf", 1, "lora", 38.12),
+        ("stablelm-base-alpha-3b", 1, "adapter", 9.10),
+        ("Llama-2-7b-hf", 1, "adapter", 19.98),
+        ("stablelm-base-alpha-3b", 1, "adapter_v2", 10.71),
+        ("Llama-2-7b-hf", 1, "adapter_v2", 25.51),
+    ):
+        lora = {"lora_r": 8, "lora_dropout": 0.05, "lora_query": True, "lora_value": True}
+        table.add(
+            f"{name}, {method}, micro-batch {batch}, {tokens[name]:,} tokens", measured,
+            "litgpt_steps.finetune",
+            {"name": name, "tokens": tokens[name], "micro_batch": batch, "method": method}
+            | ({"lora": lora} if method == "lora" else {}),
+        )  # fmt: skip
+    return table.cases
+
+
+def _litgpt_configs() -> list[Case]:
+    table = Table(
+        {
+            "project": "litgpt",
+            "source": "Lightning-AI/litgpt, config_hub/finetune/README.md, commit 03ffc55, and the "
+            "config file of the row",
+            "conditions": "A10G, bfloat16, AdamW, at most 512 tokens; max_memory_allocated()/1e9",
+            "quantity": "allocated", "gpu": "A10G",
+        }
+    )  # fmt: skip
+    some, every = ("query", "value"), ("query", "key", "value", "projection", "mlp", "head")
+    for name, config, batch, measured, rank, where, dropout in (
+        ("tiny-llama-1.1b", "tiny-llama/full", 4, 14.10, 0, (), 0),
+        ("tiny-llama-1.1b", "tiny-llama/lora", 8, 13.50, 32, every, 0.05),
+        ("phi-2", "phi-2/lora", 4, 13.98, 8, every, 0.05),
+        ("Llama-2-7b-hf", "llama-2-7b/lora", 2, 19.77, 32, some, 0.05),
+        ("Mistral-7B-v0.1", "mistral-7b/lora", 2, 20.66, 32, some, 0.05),
+        ("Gemma-2b", "gemma-2b/lora", 2, 12.62, 8, every, 0.1),
+        ("stablelm-base-alpha-3b", "stablelm-base-alpha-3b/lora", 1, 8.58, 32, some, 0.05),
+        ("falcon-7b", "falcon-7b/lora", 1, 16.69, 32, some, 0.05),
+        ("Llama-3-8B", "llama-3-8b/lora", 1, 19.73, 32, some, 0.05),
+        ("Llama-3.2-1B", "llama-3.2-1B/full", 4, 8.70, 0, (), 0),
+        ("Llama-3.2-1B", "llama-3.2-1B/lora", 1, 4.49, 32, some, 0.05),
+        ("Llama-3.2-3B", "llama-3.2-3B/full", 4, 16.51, 0, (), 0),
+        ("Llama-3.2-3B", "llama-3.2-3B/lora", 1, 9.67, 32, some, 0.05),
+    ):
+        lora = {"lora_r": rank, "lora_dropout": dropout} | {f"lora_{part}": True for part in where}
+        method = "lora" if rank else "full"
+        less = "less than parameters, gradients and AdamW's averages in bfloat16 alone"
+        note = {"note": less} if config in ("llama-3.2-1B/full", "llama-3.2-3B/full") else {}
+        table.add(
+            f"{config}.yaml, micro-batch {batch}", measured, "litgpt_steps.finetune",
+            {"name": name, "tokens": 512, "micro_batch": batch, "method": method}
+            | ({"lora": lora} if rank else {}), **note,
+        )  # fmt: skip
+    return table.cases
+
+
+def _torchao() -> list[Case]:
+    source = "pytorch/ao, torchao/optim/README.md, commit 072500a, and its benchmark_low_bit_adam"
+    giant = Table(
+        {
+            "project": "torchao",
+            "source": source,
+            "conditions": "RTX 4070 Ti SUPER, PyTorch 2.4, ViT-giant (DINOv2), 224 pixels, eager, "
+            "activation checkpointing; max_memory_allocated()/1e9",
+            "quantity": "allocated",
+        }
+    )
+    model = {"name": "vit_giant_patch14_dinov2", "batch": 32, "checkpointing": True}
+    for what, measured, own in (
+        ("bfloat16, AdamW", 9.82, {}),
+        ("bfloat16, AdamW offloaded", 5.24, {"offload": True}),
+        ("bfloat16, AdamW and gradients offloaded", 4.01,
+         {"offload": True, "offload_gradients": True}),
+        ("autocast, AdamW offloaded", 9.90, {"offload": True, "amp": True}),
+    ):  # fmt: skip
+        giant.add(what + ", batch 32", measured, "timm_steps.finetune", model | own)
+    huge = Table(
+        giant.shared
+        | {
+            "conditions": "RTX 4070 Ti SUPER, PyTorch 2.4, ViT-H/14 at 224 pixels, autocast to "
+            "bfloat16, compiled; max_memory_allocated()/1e9",
+        }
+    )
+    model = {"name": "vit_huge_patch14_224", "batch": 8, "amp": True, "compiled": True}
+    for optimizer, measured in (("AdamW", 12.23), ("AdamW8bit", 8.33), ("AdamW4bit", 7.72)):
+        huge.add(
+            f"{optimizer}, batch 8", measured, "timm_steps.finetune",
+            model | {"optimizer": optimizer},
+        )  # fmt: skip
+    return giant.cases + huge.cases
+
+
+def _pytorch_tutorial() -> list[Case]:
+    table = Table(
+        {
+            "project": "PyTorch's tutorials",
+            "source": "pytorch/tutorials, intermediate_source/"
+            "optimizer_step_in_backward_tutorial.py, commit 2a48870",
+            "conditions": "PyTorch 2.1, ViT-L/16, float32, one image; from a memory snapshot",
+            "quantity": "allocated",  # Adam's lists were today's by then (pytorch issue 97712)
+            "note": "published as “about”, with one digit",
+        }
+    )  # fmt: skip
+    table.add("Adam after the backward pass", 6, "torchvision_steps.after_backward", {})
+    table.add("Adam in the backward pass", 4, "torchvision_steps.in_backward", {})
+    return table.cases
+
+
+def _hugging_face_guide() -> list[Case]:
+    table = Table(
+        {
+            "project": "Hugging Face's guide",
+            "source": "huggingface/transformers, docs/source/en/perf_train_gpu_one.mdx, "
+            "commit 0016acf",
+            "conditions": "V100, January 2022, BERT-large, 512 tokens; nvidia-smi after training, "
+            "less the context that the page measured",
+            "quantity": "reserved", "gpu": "V100-16", "unit_name": "MiB", "unit": 2**20,
+            "besides": 1343,
+        }
+    )  # fmt: skip
+    kept = {"note": "without checkpointing too low; what 2022's activations had more was not found"}
+    small = {"batch": 1, "accumulate": 4}
+    for what, measured, arguments in (
+        ("batch 4", 14_949, {"batch": 4}),
+        ("batch 1, 4 accumulated", 8681, small),
+        ("the same, checkpointing", 6775, small | {"checkpointing": True}),
+        ("batch 4, fp16", 13_939, {"batch": 4, "fp16": True}),
+        ("batch 1, 4 accumulated, checkpointing, fp16", 7275,
+         small | {"checkpointing": True, "fp16": True}),
+        ("batch 4, Adafactor", 12_295, {"batch": 4, "adafactor": True}),
+        ("batch 1, 4 accumulated, checkpointing, fp16, Adafactor", 4847,
+         small | {"checkpointing": True, "fp16": True, "adafactor": True}),
+    ):  # fmt: skip
+        own = {} if "checkpointing" in arguments else kept
+        table.add(what, measured, "bert_steps.finetune", arguments, **own)
+    return table.cases
+
+
+def _peft() -> list[Case]:
+    table = Table(
+        {
+            "project": "PEFT",
+            "source": "huggingface/peft, method_comparison/MetaMathQA/results/",
+            "conditions": "L40S, PyTorch 2.7.1, Llama 3.2 3B, bfloat16, batch 4, AdamW; most bytes "
+            "reserved after a step",
+            "quantity": "reserved", "unit_name": "bytes", "unit": 1,
+            "note": "the longest batch's length is not published; predicted for the limit of 768 "
+            "tokens, so too high if no batch was that long",
+        }
+    )  # fmt: skip
+    size = {"batch": 4, "tokens": 768}
+    source = table.shared["source"]
+    table.add(
+        "all parameters", 37_241_225_216, "peft_steps.finetune", size,
+        source=source + "full-finetuning--llama-3.2-3B-lr_0.00001.json, commit 0a179c1",
+    )  # fmt: skip
+    lora = {"r": 32, "lora_alpha": 64, "target_modules": ["v_proj", "q_proj"]}
+    table.add(
+        "LoRA of rank 32", 22_273_851_392, "peft_steps.finetune", size | {"lora": lora},
+        source=source + "lora--llama-3.2-3B-rank32.json, commit eccc788",
+    )  # fmt: skip
+    return table.cases
+
+
+CASES = [
+    *_litgpt_2023(), *_litgpt_configs(), *_torchao(), *_pytorch_tutorial(),
+    *_hugging_face_guide(), *_peft(),
+]  # fmt: skip
