@@ -1,11 +1,11 @@
 """Hugging Face's guide to training on one GPU: BERT-large on random tokens, as its Trainer did.
 
-Of January 2022: attention in single operators, an AdamW without lists, and gradients that are set
-to zero, not freed (PyTorch's default until 2.0).
+As of January 2022, when PyTorch 1.10 was the newest: attention in single operators, an AdamW without
+lists, and gradients that are set to zero, not freed (the default until 2.0).
 """
 
 import torch
-from transformers import AutoModelForSequenceClassification, BertConfig
+from transformers import AttentionInterface, AutoModelForSequenceClassification, BertConfig
 from transformers.optimization import Adafactor
 
 # google-bert/bert-large-uncased's config.json, where it differs from BertConfig's defaults
@@ -17,12 +17,46 @@ LARGE = {
 }
 
 
+class Softmax(torch.autograd.Function):
+    """Softmax as PyTorch differentiated it then: its input is kept as well as its output.
+
+    Ended by github.com/pytorch/pytorch/pull/66018 (opened on 1 October 2021), for the reason that
+    issue 49600 there gives. 1.10, of 21 October, is taken to be without it.
+    """
+
+    @staticmethod
+    def forward(ctx, scores):
+        result = torch.softmax(scores, -1)
+        ctx.save_for_backward(scores, result)
+        return result
+
+    @staticmethod
+    def backward(ctx, gradient):
+        scores, result = ctx.saved_tensors
+        return torch._softmax_backward_data(gradient, result, -1, scores.dtype)
+
+
+def attention(module, query, key, value, attention_mask, dropout=0.0, **others):
+    """Attention as transformers 4.15 computed it in BertSelfAttention.
+
+    All of shape [batch, heads, tokens, head size]; the result's tokens come before its heads. The
+    mask is in the parameters' precision, float32, and so are the scores once it is added.
+    """
+    scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+    scores = scores + torch.zeros(len(query), 1, 1, key.shape[2], device=query.device)
+    shares = torch.nn.functional.dropout(Softmax.apply(scores), dropout, module.training)
+    return (shares @ value).transpose(1, 2).contiguous(), shares
+
+
+AttentionInterface.register("of_2022", attention)
+
+
 def finetune(
     batch: int, accumulate: int = 1, checkpointing: bool = False, fp16: bool = False,
     adafactor: bool = False,
 ) -> None:  # fmt: skip
     """Four optimizer steps of `accumulate` batches of 512 tokens each."""
-    config = BertConfig(**LARGE, attn_implementation="eager")
+    config = BertConfig(**LARGE, attn_implementation="of_2022")
     model = AutoModelForSequenceClassification.from_config(config).to("cuda")
     if checkpointing:
         # as the Trainer did then: reentrant
