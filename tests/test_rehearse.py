@@ -64,8 +64,13 @@ def test_scripts_for_several_gpus_ran_in_two_processes_and_shared_the_model(rehe
         assert row["ranks"] == (2 if script in RANKS else 1)
         share = pytest.approx(1 / row["ranks"], abs=0.01)
         assert row["parameters_held"] == share
-        sgd = ".SGD(" in (ROOT / script).read_text()  # which keeps nothing
-        assert row["optimizer_held"] == (None if sgd else share)
+        text = (ROOT / script).read_text()
+        if ".SGD(" in text:  # which keeps nothing
+            assert row["optimizer_held"] is None
+        elif ".Adafactor(" in text:  # sums of rows and columns
+            assert 0 < row["optimizer_held"] < 0.01
+        else:
+            assert row["optimizer_held"] == share
 
 
 def test_the_trunk_learns(rehearsed):
