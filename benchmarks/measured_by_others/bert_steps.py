@@ -1,7 +1,7 @@
 """Hugging Face's guide to training on one GPU: BERT-large on random tokens, as its Trainer did.
 
-As of January 2022, when PyTorch 1.10 was the newest: attention in single operators, an AdamW without
-lists, and gradients that are set to zero, not freed (the default until 2.0).
+As of January 2022, when PyTorch 1.10 was the newest: attention in single operators, an AdamW
+without lists, and gradients that are set to zero, not freed (the default until 2.0).
 """
 
 import torch
