@@ -8,6 +8,7 @@ record             takes over what a machine found into results/
 figures            drawn from predictions
 pages, markers     the README's tables and the pages in docs/
 combining          the matrix in docs/combining.md
+others             predictions beside what others measured, and beside other tools
 margin             how far predictions were below what was measured
 summary            what this machine found, beside what is published
 """

@@ -11,6 +11,7 @@ import statistics
 from pathlib import Path
 
 from ladder import combining, markers
+from ladder.others import error, other_tools, others_table
 from ladder.rungs import ROOT, Rung, changed, diff, family, read_ladder
 
 
@@ -146,11 +147,6 @@ def how_far(rungs: list[Rung], predicted: dict[str, dict]) -> str:
     )
 
 
-def error(predicted: float, published: float) -> str:
-    """How far a prediction is off, in percent."""
-    return f"{100 * (predicted / published - 1):+.1f} %"
-
-
 def error_tables(ladder: list[Rung], results: Path) -> str:
     """Predictions as of 2023 beside published figures, on one GPU and sharded; and today's."""
     published = rows_by_script(results / "published.json")
@@ -194,36 +190,6 @@ def error_tables(ladder: list[Rung], results: Path) -> str:
     return "\n".join(lines)
 
 
-def others_table(results: Path) -> str:
-    """What others measured, and what is predicted for the same training step."""
-    rows = json.loads((results / "others.json").read_text())
-    lines = [
-        "| project | what | measured, GB | predicted, GB | error |",
-        "| --- | --- | --: | --: | --: |",
-    ]
-    for row in rows:
-        found = ["no prediction", ""]
-        if "predicted_gb" in row:
-            found = [f"{row['predicted_gb']:.2f}", error(row["predicted_gb"], row["measured_gb"])]
-        cells = [row["project"], f"{row['what']}, {row['quantity']}", f"{row['measured_gb']:.2f}"]
-        lines.append(f"| {' | '.join([*cells, *found])} |")
-    errors = [
-        abs(row["predicted_gb"] / row["measured_gb"] - 1) for row in rows if "predicted_gb" in row
-    ]
-    within = sum(size <= 0.06 for size in errors)
-    lines.append(
-        f"\n{len(rows)} figures, {len(errors)} of them predicted. The median of the errors' sizes "
-        f"is {100 * statistics.median(errors):.1f} %, {within} are within 6 %.\n"
-    )
-    sources = {(row["project"], row["source"], row["conditions"]): None for row in rows}
-    lines += [f"- {project}: {source}. {conditions}." for project, source, conditions in sources]
-    reasons = {row["error"]: None for row in rows if "error" in row}
-    lines += [f"- No prediction: {reason}." for reason in reasons]
-    notes = {(row["project"], row["what"], row["note"]): None for row in rows if row["note"]}
-    lines += [f"- {project}, {what}: {note}." for project, what, note in notes]
-    return "\n".join(lines)
-
-
 def where(known: float, row: dict) -> str:
     """Where a figure lies, seen from a prediction with a lower and an upper figure."""
     if known > row["reserved_gb"]:
@@ -251,6 +217,13 @@ def ladder_page(ladder: list[Rung]) -> str:
     return "\n".join(parts)
 
 
+def prediction_page(page: str, ladder: list[Rung], results: Path) -> str:
+    """docs/how-prediction-works.md with its three tables."""
+    page = markers.put(page, "results", error_tables(ladder, results))
+    page = markers.put(page, "others", others_table(results))
+    return markers.put(page, "other tools", other_tools(results))
+
+
 def pages() -> dict[Path, str]:
     """What the generated pages should contain, by path."""
     ladder = read_ladder()
@@ -259,11 +232,7 @@ def pages() -> dict[Path, str]:
     tables = results_tables(ladder, ROOT / "results")
     return {
         readme: markers.put(readme.read_text(), "results", tables),
-        prediction: markers.put(
-            markers.put(prediction.read_text(), "results", error_tables(ladder, ROOT / "results")),
-            "others",
-            others_table(ROOT / "results"),
-        ),
+        prediction: prediction_page(prediction.read_text(), ladder, ROOT / "results"),
         ROOT / "docs" / "ladder.md": ladder_page(ladder),
         pairs: combining.fill(pairs.read_text(), ROOT / "results"),
     }

@@ -118,6 +118,16 @@ def test_figures_of_others_are_met_or_their_note_says_more():
     assert all(notes[case] for case, size in errors.items() if size > 0.06)
 
 
+def test_our_rows_beside_other_tools_are_the_recorded_ones():
+    rows = json.loads((ROOT / "results" / "other_predictors.json").read_text())
+    ours = {"predict_memory.py": RECORDED, "predict_memory.py --as-of 2023": RECORDED_2023}
+    assert {row["tool"] for row in rows} > set(ours)
+    for row in rows:
+        if row["tool"] in ours:
+            recorded = ours[row["tool"]][row["script"]]
+            assert row["predicted_gb"] == recorded["reserved_gb"], row
+
+
 def test_the_margin_is_what_the_tables_show():
     """The largest error on the unsafe side, from the files."""
     assert margin() == max(known / row - 1 for known, row in pairs(ROOT / "results"))
