@@ -249,7 +249,8 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     except (ValueError, UnknownScript, LadderError) as error:
         parser.error(str(error))
     options = Options(
-        model, asked.gpus, asked.batch_size, capacity=gpu or fits, margin=margin(),
+        model, asked.gpus, asked.batch_size,
+        capacity=gpu or fits, margin=margin() if gpu or fits else 0.0,
         timeline=asked.timeline is not None, snapshot=asked.snapshot is not None,
         as_of=asked.as_of, time_limit=asked.time_limit,
     )  # fmt: skip

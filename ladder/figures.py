@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 
-from ladder.pages import anchor, memory_of, rows_by_script
+from ladder.pages import anchor, memory_of, whole_runs
 from ladder.rows import KINDS, check_file
 from ladder.rungs import ROOT, family
 
@@ -19,10 +19,10 @@ PLAIN = {"metadata": {"Date": None}}
 
 
 def bars(rows: list[dict], published: dict[str, dict], path: Path) -> None:
-    """Predicted and, where there are, published reserved GB of all scripts, model by model."""
+    """Predicted and, where there are whole runs, published reserved GB, model by model."""
     models = list(dict.fromkeys(family(row["script"]) for row in rows))
     rows = sorted(rows, key=lambda row: models.index(family(row["script"])))
-    known = {script: row["gb"] for script, row in published.items() if "what" not in row}
+    scripts = [row["script"] for row in rows]
     figure, axes = plt.subplots(figsize=(8, 0.4 * len(rows) + 1))
     above = [place - 0.2 for place in range(len(rows))]
     below = [place + 0.2 for place in range(len(rows))]
@@ -30,7 +30,7 @@ def bars(rows: list[dict], published: dict[str, dict], path: Path) -> None:
     axes.barh(above, reserved, 0.38, color="#4477aa", label="predicted, today's PyTorch")
     axes.barh(
         below,
-        [known.get(row["script"], 0) for row in rows],
+        [published[script]["gb"] if script in published else 0 for script in scripts],
         0.38, color="#bbbbbb", label="published, PyTorch of 2023",
     )  # fmt: skip
     for place, row in zip(above, rows, strict=True):
@@ -137,7 +137,7 @@ def write() -> list[Path]:
     """Draw the README's figures from results/; their paths."""
     rows = json.loads((ROOT / "results" / "predicted.json").read_text())
     compared, split = ROOT / "results" / "predicted.svg", ROOT / "results" / "breakdown.svg"
-    bars(rows, rows_by_script(ROOT / "results" / "published.json"), compared)
+    bars(rows, whole_runs(ROOT / "results"), compared)
     stacked(rows, split)
     return [compared, split]
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from ladder.pages import rows_by_script
+from ladder.pages import rows_by_script, whole_runs
 from ladder.rungs import ROOT
 
 
@@ -14,7 +14,7 @@ def pairs(results: Path) -> list[tuple[float, float]]:
     are no measure: their batches and lengths are not those of the published ones. Sharded scripts
     have no one figure. What was read from nvidia-smi holds more than PyTorch's memory.
     """
-    published = rows_by_script(results / "published.json")
+    published = whole_runs(results)
     path = results / "others.json"
     others = [
         (row["measured_gb"], row["predicted_gb"])
@@ -24,9 +24,7 @@ def pairs(results: Path) -> list[tuple[float, float]]:
     return others + [
         (published[script]["gb"], row["reserved_gb"])
         for script, row in rows_by_script(results / "predicted_2023.json").items()
-        if "what" not in published.get(script, {"what": ""})
-        and not script.startswith("bonus")
-        and "reserved_least_gb" not in row
+        if script in published and not script.startswith("bonus") and "reserved_least_gb" not in row
     ]
 
 

@@ -24,6 +24,12 @@ def rows_by_script(path: Path) -> dict[str, dict]:
     return {row["script"]: row for row in rows}
 
 
+def whole_runs(results: Path) -> dict[str, dict]:
+    """The published rows that hold the peak of a whole run, by their script."""
+    rows = rows_by_script(results / "published.json")
+    return {script: row for script, row in rows.items() if "what" not in row}
+
+
 def technique(rung: Rung) -> str:
     """What a rung does, in a few words: its first line up to the colon."""
     return rung.title.partition(":")[0]
@@ -149,14 +155,10 @@ def how_far(rungs: list[Rung], predicted: dict[str, dict]) -> str:
 
 def error_tables(ladder: list[Rung], results: Path) -> str:
     """Predictions as of 2023 beside published figures, on one GPU and sharded; and today's."""
-    published = rows_by_script(results / "published.json")
+    published = whole_runs(results)
     then = rows_by_script(results / "predicted_2023.json")
     now = rows_by_script(results / "predicted.json")
-    scripts = [
-        rung.script
-        for rung in ladder
-        if rung.script in then and "what" not in published.get(rung.script, {"what": ""})
-    ]
+    scripts = [rung.script for rung in ladder if rung.script in then and rung.script in published]
     one = [script for script in scripts if "reserved_least_gb" not in then[script]]
     lines = [
         "| script | published | predicted as of 2023 | error | predicted, today's PyTorch |",
