@@ -1,10 +1,10 @@
 """Run an unmodified script on stand-ins, and save what its training looked like in each process.
 
 `python -m tests.probe_ranks SCRIPT OUT OPTIONS`, alone or under torchrun. OPTIONS, as JSON:
-`images` of the training set are kept (60); `precision` replaces the script's; `batch` is the batch
-size of a script for one process, which then sees what the ranks of another see together; `scale`
-is where loss scaling begins; `sgd` is the rate of plain SGD in Adam's place, which does not hide
-the size of a gradient. Saved in OUT/rank-N.pt is a dictionary:
+`images` of the training set are kept (60), or `reviews` (all); `precision` replaces the script's;
+`batch` is the batch size of a script for one process, which then sees what the ranks of another
+see together; `scale` is where loss scaling begins; `sgd` is the rate of plain SGD in Adam's place,
+which does not hide the size of a gradient. Saved in OUT/rank-N.pt is a dictionary:
 
     losses      of all ranks together, one per optimizer step
     texts       of a language model, the reviews of each step with their labels
@@ -38,13 +38,14 @@ from torch.utils.data import DataLoader, DistributedSampler
 from torchvision.models import vision_transformer
 from torchvision.models.vision_transformer import MLPBlock
 
-from rehearsal import data, hardware, language, weights
+from rehearsal import data, hardware, language, reviews, weights
 from rehearsal.observer import _held
 
 script, out, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 hardware.install(2)
 data.install()
 weights.install()
+reviews.TRAIN, reviews.TEST = options.get("reviews", reviews.TRAIN), 8
 language.install()
 import local_utilities  # noqa: E402, after the data's stand-in
 

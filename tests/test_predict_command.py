@@ -159,18 +159,21 @@ def test_a_gpu_without_bfloat16_is_told_what_it_can_run():
     assert "need no bfloat16: 01_pytorch-fp32, 01-2_pytorch-fabric, 02_" in process.stdout
 
 
-def test_batch_sizes():
+def test_another_batch_size_is_that_of_the_script_written_with_it():
     own = predicted("03_bfloat16.py", "--batch-size", "16")["reserved_gb"]
     assert own == predicted("04_lower-batchsize.py")["reserved_gb"]
-    row = predicted("03_bfloat16.py", "--fits", "12")
+
+
+def test_the_largest_batch_that_fits(script):
+    """One more fits at best if the prediction is right; one more than may fit does not."""
+    file = script(BATCHES.format(micro="number", size="number"))
+    row = predicted(file, "--fits", "0.37 GB")
     assert row["fits"]
-    assert 48 <= row["batch_size"] < 64
-    assert row["batch_size"] <= row["batch_size_may_fit"] < 64
-    # one more fits at best if the prediction is right
-    for size, answer in ((row["batch_size"] + 1, "may not fit"), (64, "does not fit")):
-        more = predict("03_bfloat16.py", "--gpu", "12", "--batch-size", size)
+    assert 128 < row["batch_size"] <= row["batch_size_may_fit"] < 1000
+    for key in ("batch_size", "batch_size_may_fit"):
+        more = predict("--json", file, "--gpu", "0.37 GB", "--batch-size", row[key] + 1)
         assert more.returncode == 1
-        assert f": {answer}, " in more.stdout
+        assert json.loads(more.stdout)["fits" if key == "batch_size" else "may_fit"] is False
 
 
 def test_a_scripts_own_number_is_what_another_batch_size_changes(script):

@@ -206,7 +206,7 @@ def test_bigbird_accumulates_the_gradient_of_all_reviews(probe, monkeypatch):
     The second step shows that it begins anew; without `no_backward_sync`, each review's gradient
     would take the place of the last one's.
     """
-    ranks = probe("bonus_bigbird.py", sgd=0.001, **EXACT)
+    ranks = probe("bonus_bigbird.py", sgd=0.001, reviews=120, **EXACT)
     assert all(rank["sparse"] for rank in ranks)
     assert ranks[0]["offload"] == {"parameters": 3, "gradients": 3}
     steps = [
@@ -218,7 +218,7 @@ def test_bigbird_accumulates_the_gradient_of_all_reviews(probe, monkeypatch):
         monkeypatch.setitem(language.SIZES["big_bird"], name, 0.0)
     losses = ranks[0]["losses"]
     assert losses == pytest.approx(bigbird_losses(steps), abs=1e-4)
-    assert losses[-2] < losses[0] / 2
+    assert losses == sorted(losses, reverse=True)
 
 
 def test_distilbert_accumulates_the_gradient_of_the_whole_batch(probe, monkeypatch):
