@@ -40,6 +40,7 @@ BUDGETS = {
     "11-16-under-1gb/14_adamw-8bit.py": (5, 2),
     "11-16-under-1gb/14-2_adamw-4bit.py": (2, 2),
     "11-16-under-1gb/14-3_activation-offload.py": (2, 1),
+    "11-16-under-1gb/14-4_optimizer-offload.py": (5, 2),
     "11-16-under-1gb/15_lora.py": (19, 1),
     "11-16-under-1gb/15-2_lora-peft.py": (5, 1),
     "11-16-under-1gb/16_qlora.py": (12, 5),

@@ -133,7 +133,11 @@ def _relabel(mode_type: type[FakeTensorMode], tracker: Tracker) -> None:
 
 
 def _move_parameters() -> None:
-    """Let `Module.to` swap fake parameters, which no weak reference may watch meanwhile."""
+    """Let `Module.to` swap fake parameters, which no weak reference may watch meanwhile.
+
+    Other parameters are given other data in its place, and keep their hooks. A swap leaves to C++'s
+    side of a tensor those of the other, which are none: it is told of them anew.
+    """
     swap = torch.utils.swap_tensors
 
     def swap_unwatched(one, other):
@@ -141,6 +145,9 @@ def _move_parameters() -> None:
             if isinstance(tensor, FakeTensor):
                 tensor.fake_mode.fake_tensor_converter.meta_converter.tensor_memo.clear()
         swap(one, other)
+        for hooks in ("_backward_hooks", "_post_accumulate_grad_hooks"):
+            for tensor in (one, other):
+                setattr(tensor, hooks, getattr(tensor, hooks))
 
     torch.utils.swap_tensors = swap_unwatched
 

@@ -5,6 +5,7 @@ What is not: speed and GPU memory, so `torch.cuda`'s memory counters stay at zer
 a script forgot to move to the GPU is not noticed.
 """
 
+import contextlib
 import functools
 import inspect
 import os
@@ -70,7 +71,9 @@ def _replace_cuda_module(gpus: int) -> None:
     )
     for name, value in {**fixed, **dict.fromkeys(nothing), **dict.fromkeys(zero, 0)}.items():
         setattr(torch.cuda, name, functools.partial(_answer, value))
-    torch.cuda.Event = _Event
+    torch.cuda.Event, torch.cuda.Stream = _Event, _Stream
+    torch.cuda.current_stream = torch.cuda.default_stream = functools.partial(_answer, _Stream())
+    torch.cuda.stream = contextlib.nullcontext
     # PyTorch's own code (pinning, CUDA graphs) asks here, and is told the truth
     torch.accelerator.is_available = functools.partial(_answer, False)
     torch.accelerator.current_accelerator = functools.partial(_answer, None)
@@ -96,14 +99,35 @@ class _Event:
     synchronize = wait = query = functools.partial(_answer, True)
 
 
+class _Stream:
+    """`torch.cuda.Stream` where every operator has ended before the next begins."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        pass
+
+    def record_event(self, event: _Event | None = None) -> _Event:
+        event = event or _Event()
+        event.record()
+        return event
+
+    def __enter__(self) -> "_Stream":
+        return self
+
+    def __exit__(self, *args) -> None:
+        pass
+
+    synchronize = wait_stream = wait_event = query = functools.partial(_answer, True)
+
+
 class _CudaMeansCpu(TorchFunctionMode):
     """Reads "cuda" as "cpu" wherever a device is handed to PyTorch."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        if name in ("cuda", "pin_memory"):  # methods of a tensor that is where it belongs
+        if name in ("cuda", "pin_memory", "record_stream"):  # a tensor is where it belongs
             return args[0]
+        kwargs.pop("pin_memory", None)
         if name == "to":
             args = tuple(_to_cpu(arg) for arg in args)
         if "device" in kwargs:

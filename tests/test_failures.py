@@ -132,6 +132,7 @@ def test_a_port_in_use_is_told_and_nothing_is_left(tmp_path, busy_port):
         ("bonus_distilbert-before.py", "transformers and datasets", "requirements-bonus.txt"),
         ("11-16-under-1gb/14_adamw-8bit.py", "torchao", "requirements-torchao.txt"),
         ("11-16-under-1gb/14-2_adamw-4bit.py", "torchao", "requirements-torchao.txt"),
+        ("11-16-under-1gb/14-4_optimizer-offload.py", "torchao", "requirements-torchao.txt"),
         ("11-16-under-1gb/15-2_lora-peft.py", "peft", "requirements-lora.txt"),
         ("11-16-under-1gb/16_qlora.py", "bitsandbytes", "requirements-lora.txt"),
     ],

@@ -46,6 +46,7 @@ def test_ladder_holds_every_script_in_order():
         "11-16-under-1gb/14_adamw-8bit.py",
         "11-16-under-1gb/14-2_adamw-4bit.py",
         "11-16-under-1gb/14-3_activation-offload.py",
+        "11-16-under-1gb/14-4_optimizer-offload.py",
         "11-16-under-1gb/15_lora.py",
         "11-16-under-1gb/15-2_lora-peft.py",
         "11-16-under-1gb/16_qlora.py",
@@ -70,9 +71,9 @@ def test_the_parents_are_those_of_the_map():
     assert parents["09_fsdp-act-checkp.py"] == f"{folder}08b_fsdp-custom.py"
     folder = "11-16-under-1gb/"
     assert parents["11_act-checkp.py"] == "07_init-module.py"
-    for name in ("11-2_selective-checkp.py", "11-3_float16-mixed.py", "15-2_lora-peft.py"):
-        assert parents[name] == f"{folder}11_act-checkp.py"
-    assert parents["15_lora.py"] == f"{folder}11_act-checkp.py"
+    variants = ("11-2_selective-checkp", "11-3_float16-mixed", "14-4_optimizer-offload")
+    for name in (*variants, "15_lora", "15-2_lora-peft"):
+        assert parents[f"{name}.py"] == f"{folder}11_act-checkp.py"
     assert parents["16_qlora.py"] == f"{folder}15_lora.py"
     assert parents["16-3_vit-h14.py"] == f"{folder}16_qlora.py"
     assert parents["12_optimizer-in-backward.py"] == f"{folder}11_act-checkp.py"

@@ -185,6 +185,24 @@ def test_adafactor_keeps_next_to_nothing(ladder):
     assert own["breakdown_gb"]["optimizer"] < 0.01 * own["breakdown_gb"]["parameters"]
 
 
+def test_what_the_optimizer_keeps_lies_on_the_host(ladder, tmp_path):
+    """Parameters, gradients and two averages, but those of tensors of less than 4,096 numbers."""
+    script = "11-16-under-1gb/14-4_optimizer-offload.py"
+    own, sgd = ladder[script], ladder["11-16-under-1gb/11_act-checkp.py"]
+    assert own["reserved_gb"] == sgd["reserved_gb"]
+    assert own["host_training_gb"] - sgd["host_training_gb"] == pytest.approx(
+        4 * 2 * NUMBERS / 1e9, rel=0.07
+    )
+    text = (ROOT / script).read_text()
+    freed = tmp_path / "freed.py"
+    freed.write_text(text.replace("lr=5e-5", "lr=5e-5, offload_gradients=True"))
+    (tmp_path / "local_utilities.py").symlink_to(ROOT / "local_utilities.py")
+    row = predicted(freed)
+    assert row["breakdown_gb"]["gradients"] < 0.01 * own["breakdown_gb"]["gradients"]
+    # a block that another stream still copies from is not given out again
+    assert row["reserved_least_gb"] < 0.7 * own["reserved_gb"] <= row["reserved_gb"]
+
+
 def test_expandable_segments_leave_hardly_anything_unused(ladder):
     own = ladder["08-10-vit-h14/08-2_expandable-segments.py"]
     assert own["reserved_gb"] <= 1.03 * own["allocated_gb"]

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from ladder.rungs import ROOT
 from rehearsal.weights import FEATURES
 from tests.warm import run
 
@@ -91,6 +92,21 @@ def test_the_same_numbers_with_less_memory(probe, name):
     assert own["losses"] == pytest.approx(parent["losses"], rel=1e-5)
     torch.testing.assert_close(own["final"], parent["final"])
     assert not torch.equal(own["final"], parent["parameters"][0])
+
+
+def test_the_host_computes_adamws_step(probe, tmp_path):
+    """Losses and parameters are those of PyTorch's AdamW in its place."""
+    text = (ROOT / "11-16-under-1gb/14-4_optimizer-offload.py").read_text()
+    script = tmp_path / "adamw.py"
+    usual = "torch.optim.AdamW(model.parameters(), lr=5e-5, fused=True)"
+    offloading = "CPUOffloadOptimizer(model.parameters(), lr=5e-5)"
+    assert offloading in text
+    script.write_text(text.replace(offloading, usual))
+    (tmp_path / "local_utilities.py").symlink_to(ROOT / "local_utilities.py")
+    usual = probe(str(script), MANY, "32-true")
+    own = probe("11-16-under-1gb/14-4_optimizer-offload.py", MANY, "32-true")
+    assert own["losses"] == pytest.approx(usual["losses"], rel=1e-5)
+    torch.testing.assert_close(own["final"], usual["final"])
 
 
 def test_checkpointing_changes_no_gradient(probe):
