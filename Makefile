@@ -36,7 +36,6 @@ lint: $(READY)
 
 results: $(READY)
 	$(PYTHON) -m ladder.record
-	$(PYTHON) -m ladder.figures
 	$(PYTHON) -m ladder.pages
 
 $(READY): $(wildcard requirements*.txt)

@@ -248,11 +248,12 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
             rows.check(asked.results)
     except (ValueError, UnknownScript, LadderError) as error:
         parser.error(str(error))
+    whole = not (asked.script or asked.as_of)  # what the pages are made from
     options = Options(
         model, asked.gpus, asked.batch_size,
         capacity=gpu or fits, margin=margin() if gpu or fits else 0.0,
-        timeline=asked.timeline is not None, snapshot=asked.snapshot is not None,
-        as_of=asked.as_of, time_limit=asked.time_limit,
+        room=whole, timeline=asked.timeline is not None or whole,
+        snapshot=asked.snapshot is not None, as_of=asked.as_of, time_limit=asked.time_limit,
     )  # fmt: skip
     return asked, options
 

@@ -5,10 +5,13 @@ processes, keeper, forkserver    a script's processes, all of which end with the
 rows               results files: one row for each script
 costs              what a rung's step costs, beside its parent's and its trunk's
 record             takes over what a machine found into results/
-figures            drawn from predictions
-pages, markers     the README's tables and the pages in docs/
+steps              one training step's course, short enough to be kept
+figures            draws it for --timeline
+pages, markers     bring the README and docs/ up to date, from:
+tables, pictures   the ladder's tables; bars, and a step beside its parent's
+rung_page          a rung's page
+comparisons        predictions beside what was measured, and beside other tools
 combining          the matrix in docs/combining.md
-others             predictions beside what others measured, and beside other tools
 margin             how far predictions were below what was measured
 summary            what this machine found, beside what is published
 """

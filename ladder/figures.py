@@ -1,62 +1,16 @@
-"""The README's figures and one step's timeline, drawn from predictions."""
+"""One training step's timeline, drawn from a prediction."""
 
-import json
 from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
 
-from ladder.pages import anchor, memory_of, whole_runs
+from ladder.pictures import COLORS
 from ladder.rows import KINDS, check_file
-from ladder.rungs import ROOT, family
 
 matplotlib.use("Agg")
 matplotlib.rcParams["svg.hashsalt"] = "ladder"  # the same figure twice is the same file
-COLORS = dict(
-    zip(KINDS, ("#4477aa", "#ee6677", "#ccbb44", "#228833", "#66ccee", "#aa3377"), strict=True)
-)
 PLAIN = {"metadata": {"Date": None}}
-
-
-def bars(rows: list[dict], published: dict[str, dict], path: Path) -> None:
-    """Predicted and, where there are whole runs, published reserved GB, model by model."""
-    models = list(dict.fromkeys(family(row["script"]) for row in rows))
-    rows = sorted(rows, key=lambda row: models.index(family(row["script"])))
-    scripts = [row["script"] for row in rows]
-    figure, axes = plt.subplots(figsize=(8, 0.4 * len(rows) + 1))
-    above = [place - 0.2 for place in range(len(rows))]
-    below = [place + 0.2 for place in range(len(rows))]
-    reserved = [row["reserved_gb"] for row in rows]
-    axes.barh(above, reserved, 0.38, color="#4477aa", label="predicted, today's PyTorch")
-    axes.barh(
-        below,
-        [published[script]["gb"] if script in published else 0 for script in scripts],
-        0.38, color="#bbbbbb", label="published, PyTorch of 2023",
-    )  # fmt: skip
-    for place, row in zip(above, rows, strict=True):
-        axes.text(row["reserved_gb"] + 0.2, place, memory_of(row), va="center", size="x-small")
-    axes.set_yticks(range(len(rows)), [anchor(row["script"]) for row in rows])
-    axes.margins(x=0.12, y=0.01)
-    axes.invert_yaxis()
-    axes.set_xlabel("peak GPU memory, reserved, GB")
-    axes.legend(loc="center right", bbox_to_anchor=(1, 0.58))
-    _save(figure, path)
-
-
-def stacked(rows: list[dict], path: Path) -> None:
-    """Where the memory goes, rung by rung: the split at the allocated peak."""
-    figure, axes = plt.subplots(figsize=(8, 0.35 * len(rows) + 1))
-    left = [0.0] * len(rows)
-    for kind in KINDS:
-        sizes = [row["breakdown_gb"][kind] for row in rows]
-        axes.barh(range(len(rows)), sizes, left=left, color=COLORS[kind], label=kind)
-        left = [one + other for one, other in zip(left, sizes, strict=True)]
-    axes.set_yticks(range(len(rows)), [anchor(row["script"]) for row in rows])
-    axes.margins(y=0.01)
-    axes.invert_yaxis()
-    axes.set_xlabel("predicted GB at the allocated peak, one GPU")
-    axes.legend(loc="lower right")
-    _save(figure, path)
 
 
 def check(path: Path) -> None:
@@ -131,16 +85,3 @@ def _save(figure, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, **(PLAIN if path.suffix == ".svg" else {}))
     plt.close(figure)
-
-
-def write() -> list[Path]:
-    """Draw the README's figures from results/; their paths."""
-    rows = json.loads((ROOT / "results" / "predicted.json").read_text())
-    compared, split = ROOT / "results" / "predicted.svg", ROOT / "results" / "breakdown.svg"
-    bars(rows, whole_runs(ROOT / "results"), compared)
-    stacked(rows, split)
-    return [compared, split]
-
-
-if __name__ == "__main__":
-    write()

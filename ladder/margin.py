@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from ladder.pages import rows_by_script, whole_runs
+from ladder.rows import by_script, whole_runs
 from ladder.rungs import ROOT
 
 
@@ -23,7 +23,7 @@ def pairs(results: Path) -> list[tuple[float, float]]:
     ]
     return others + [
         (published[script]["gb"], row["reserved_gb"])
-        for script, row in rows_by_script(results / "predicted_2023.json").items()
+        for script, row in by_script(results / "predicted_2023.json").items()
         if script in published and not script.startswith("bonus") and "reserved_least_gb" not in row
     ]
 

@@ -7,7 +7,7 @@ from ladder import rows
 from ladder.processes import write_json
 from ladder.rungs import ROOT, read_ladder
 
-FILES = ("rehearsed.json", "predicted.json", "predicted_2023.json")
+FILES = ("rehearsed.json", "predicted.json", "predicted_2023.json", "steps.json")
 
 
 def take_over(local: Path, recorded: Path) -> str:

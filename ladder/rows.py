@@ -83,3 +83,30 @@ def keep(new: list[dict], path: Path) -> None:
         for row in new
     ]
     write_json(merge(read(path), finite), path)
+
+
+def by_script(path: Path) -> dict[str, dict]:
+    """The rows of a results file by their script; none if there is no such file."""
+    if not path.exists():
+        return {}
+    content = json.loads(path.read_text())
+    rows = content["rows"] if isinstance(content, dict) else content
+    return {row["script"]: row for row in rows}
+
+
+def whole_runs(results: Path) -> dict[str, dict]:
+    """The published rows that hold the peak of a whole run, by their script."""
+    rows = by_script(results / "published.json")
+    return {script: row for script, row in rows.items() if "what" not in row}
+
+
+def is_range(row: dict) -> bool:
+    """Whether a prediction's reserved figure is an upper one, by more than what is printed."""
+    return row["reserved_gb"] - row.get("reserved_least_gb", row["reserved_gb"]) >= 0.005
+
+
+def memory_of(row: dict | None) -> str:
+    """A prediction's reserved GB; "≤" where streams share memory and it may be less."""
+    if row is None:
+        return ""
+    return f"{'≤ ' * is_range(row)}{row['reserved_gb']:.2f} GB"

@@ -4,16 +4,16 @@ import sys
 from pathlib import Path
 
 from ladder import rows
-from ladder.pages import memory_of, rehearsed_cells, rows_by_script
-from ladder.rows import LOCAL
+from ladder.rows import LOCAL, by_script, memory_of
 from ladder.rungs import ROOT, LadderError, read_ladder
+from ladder.tables import rehearsed_cells
 
 MADE_BY = {"predicted": "predict_memory.py", "rehearsed": "rehearse.py"}
 
 
 def lines(local: Path = LOCAL) -> list[str]:
     """A table of memory and accuracy, and what is missing in it, with the reason."""
-    published = rows_by_script(ROOT / "results" / "published.json")
+    published = by_script(ROOT / "results" / "published.json")
     found = {}
     for name in MADE_BY:
         path = local / f"{name}.json"

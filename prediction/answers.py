@@ -1,6 +1,7 @@
 """Predictions in words: one script's, and the ladder's as a table."""
 
-from ladder.pages import is_range, where
+from ladder.comparisons import where
+from ladder.rows import is_range
 from prediction import gpus
 from prediction.options import Options
 

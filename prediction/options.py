@@ -16,6 +16,7 @@ class Options:
     as_of: int | None = None  # 2023: by the rules of the published figures' PyTorch
     capacity: bool = False  # whether the script fits the GPU is asked
     margin: float = 0.0  # by which share more may be needed than is predicted
+    room: bool = False  # so is the least memory in which it does
     timeline: bool = False  # one step's course is asked for
     snapshot: bool = False  # the whole history is
     time_limit: float | None = None  # seconds

@@ -6,6 +6,7 @@ PyTorch for good.
 
 import contextlib
 import functools
+import math
 import signal
 import sys
 import time
@@ -239,7 +240,24 @@ def _result(tracker: Tracker, watched: Watched, found: loaders.Loaders, options:
         result["reserved_least_gb"] = peaks.replay(tracker.events).max_reserved / 1e9
     if options.capacity:
         result |= _fit(tracker.events, options)
+    if options.room:
+        result["room_gb"] = _room(tracker.events, allocated, watched.allocator.max_reserved)
     return result
+
+
+def _room(events: list[tuple], low: int, high: int) -> float:
+    """The least GB, to the next hundredth, that suffice if unused memory is given back in time.
+
+    It lies between what is allocated and what is reserved without need (bytes).
+    """
+    low, high = math.floor(low / 1e7), math.ceil(high / 1e7)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if peaks.replay(events, capacity=middle * 10**7, prompt=False):
+            high = middle
+        else:
+            low = middle
+    return high / 100
 
 
 def _fit(events: list[tuple], options: Options) -> dict:

@@ -37,7 +37,9 @@ def last(tracker: Tracker, lines: Lines) -> dict:
     if len(ends) < 2:
         return {}
     sums, course, phase = dict.fromkeys(KINDS, 0), [], "forward"
-    for number, (what, storage, _) in enumerate(events[: ends[-1]]):
+    for number, (what, storage, other) in enumerate(events[: ends[-1]]):
+        if (what, other) == ("mark", "step"):
+            phase = "between steps"
         if what not in ("allocate", "free") or not peaks.size_on(storage, "cuda"):
             continue
         sign = 1 if what == "allocate" else -1

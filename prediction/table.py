@@ -4,8 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ladder import rows
-from ladder.pages import rows_by_script
+from ladder import rows, steps
 from ladder.processes import display_name, end_all
 from ladder.rungs import ROOT
 from prediction import answers
@@ -15,14 +14,14 @@ from prediction.process import NoPrediction
 JOBS = 2  # scripts at a time
 KEPT = (
     "script", "reserved_gb", "allocated_gb", "host_gb", "breakdown_gb", "peak_phase", "peak_module",
-    "batch_size", "host_training_gb", "created_gb", "reserved_least_gb", "cost",
+    "batch_size", "host_training_gb", "created_gb", "reserved_least_gb", "room_gb", "cost",
 )  # fmt: skip
 Ask = Callable[[Path, Options], dict]
 
 
 def published(scripts: list[Path]) -> list[Path]:
     """Those whose memory is published."""
-    known = rows_by_script(ROOT / "results" / "published.json")
+    known = rows.by_script(ROOT / "results" / "published.json")
     return [script for script in scripts if display_name(script) in known]
 
 
@@ -30,9 +29,11 @@ def predict_all(scripts: list[Path], options: Options, results: Path, one: Ask) 
     """Predict all, print the table, keep the rows; the exit status.
 
     `one` predicts one script. One that cannot be predicted costs its own row only, which then says
-    why.
+    why. With `options.timeline`, one training step's course of each is kept in steps.json beside
+    `results`.
     """
-    known, found = rows_by_script(ROOT / "results" / "published.json"), []
+    known, found = rows.by_script(ROOT / "results" / "published.json"), []
+    courses = []  # of one training step each
     print(answers.heading(options), flush=True)
     with ThreadPoolExecutor(JOBS) as pool:
         waiting = [(script, pool.submit(one, script, options)) for script in scripts]
@@ -45,6 +46,8 @@ def predict_all(scripts: list[Path], options: Options, results: Path, one: Ask) 
                     print(f"{script.name:28s}  no prediction: {failure.reason}", flush=True)
                     continue
                 found.append({key: row[key] for key in KEPT if key in row})
+                if options.timeline and row["timeline"]:
+                    courses.append({"script": row["script"]} | steps.shorten(row["timeline"]))
                 print(answers.ladder_line(row, known.get(row["script"]), options), flush=True)
         except BaseException:  # Ctrl-C, say
             pool.shutdown(wait=False, cancel_futures=True)
@@ -53,6 +56,8 @@ def predict_all(scripts: list[Path], options: Options, results: Path, one: Ask) 
         finally:
             if found:
                 rows.keep(found, results)
+                if courses:
+                    rows.keep(courses, results.with_name("steps.json"))
                 print(f"{answers.legend(options)}\nRows kept in {results}")
     failed = [row for row in found if "error" in row]
     if not failed:

@@ -14,16 +14,22 @@ from ladder import markers, pages, record, summary
 from ladder.rungs import ROOT
 from tests.helpers import run
 
-README = (ROOT / "README.md").read_text()
-COMMANDS = "\n".join(re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTILINE)).splitlines()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMANDS = "\n".join(
+    "\n".join(re.findall(r"^```\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE))
+    for page in PAGES
+).splitlines()
 
 
 def test_generated_pages_are_up_to_date():
-    for path, text in pages.pages().items():
-        assert path.read_text() == text, f"{path.name} is out of date: run make results"
+    made = pages.pages()
+    stale = [path.name for path, text in made.items() if path.read_text() != text]
+    assert stale == [], "run make results"
+    names = {path.name for path in made}
+    assert {path.name for path in pages.PAGES.iterdir()} <= names  # none of a script that is gone
 
 
-def test_commands_in_the_readme_exist():
+def test_commands_in_the_pages_exist():
     makefile = (ROOT / "Makefile").read_text()
     assert len(COMMANDS) >= 6
     for command in filter(None, COMMANDS):
@@ -44,11 +50,12 @@ def test_commands_in_the_readme_exist():
 
 
 def test_what_to_expect_of_several_gpus_is_calculated():
-    """The README's table, from ViT-H/14's parameters and CIFAR-10's images.
+    """The page's table, from ViT-H/14's parameters and CIFAR-10's images.
 
     Float32 parameters, gradients and two averages are 16 bytes; a step gathers float16 parameters
     twice and scatters float16 gradients once, each time but for the part that a GPU has.
     """
+    page = (ROOT / "docs" / "several-gpus.md").read_text()
     with torch.device("meta"):
         model = vit_h_14(image_size=518)
         model.heads.head = torch.nn.Linear(1280, 10)
@@ -65,15 +72,39 @@ def test_what_to_expect_of_several_gpus_is_calculated():
         "steps in an epoch": [f"{math.ceil(45_000 / (4 * n)):,}" for n in gpus],
     }
     for name, cells in rows.items():
-        assert f"| {name} | {' | '.join(cells)} |" in README
+        assert f"| {name} | {' | '.join(cells)} |" in page
 
 
-def test_files_in_the_readme_exist():
-    names = re.findall(r"^\| `([^`]+)`", README, re.MULTILINE)
-    names += re.findall(r"\]\(([^)#]+)", README)
-    assert len(names) > 15
-    for name in names:
-        assert (ROOT / name).exists(), name
+def test_no_link_is_dead():
+    """Relative links of all pages lead to files, and to headings that are there."""
+    links = 0
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            if link.startswith("https://"):
+                continue
+            name, _, heading = link.partition("#")
+            target = page.parent / name if name else page
+            assert target.exists(), f"{page.name}: {link}"
+            if heading:
+                titles = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+                anchors = [re.sub(r"[^\w -]", "", title.lower()) for title in titles]
+                assert heading in [anchor.replace(" ", "-") for anchor in anchors], link
+            links += 1
+    assert links > 100
+
+
+def test_the_readme_is_short():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 160
+    heads = re.findall(r"^(\|.*)\n\| -", text, re.MULTILINE)
+    assert heads
+    assert all(head.count("|") <= 7 for head in heads)  # six columns
+
+
+def test_pictures_are_small():
+    pictures = sorted((ROOT / "docs").rglob("*.svg"))
+    assert len(pictures) > 30
+    assert all(picture.stat().st_size <= 60_000 for picture in pictures)
 
 
 @pytest.mark.parametrize("arguments", [["check", "."], ["format", "--check", "."]])

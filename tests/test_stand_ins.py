@@ -10,7 +10,7 @@ from rehearsal.data import Digits
 from rehearsal.weights import CHECKPOINT, small_vit
 from tests.warm import run
 
-README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "docs" / "rehearsal.md").read_text()
 
 
 def test_digits_are_split_without_overlap():
@@ -27,7 +27,7 @@ def test_digits_are_split_without_overlap():
 def test_checkpoint_is_small_and_holds_all_but_the_head():
     assert CHECKPOINT.stat().st_size <= 5e6
     model = small_vit()
-    assert f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} million" in README
+    assert f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} million" in PAGE
     missing, unexpected = model.load_state_dict(load_file(CHECKPOINT), strict=False)
     assert set(missing) == {"heads.head.weight", "heads.head.bias"}
     assert unexpected == []

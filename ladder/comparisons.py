@@ -1,13 +1,64 @@
-"""Predictions beside what others measured, and beside what other tools predict, as tables."""
+"""Predictions beside published figures, what others measured, and what other tools predict."""
 
 import json
 import statistics
 from pathlib import Path
 
+from ladder.rows import by_script, memory_of, whole_runs
+from ladder.rungs import Rung
+
 
 def error(predicted: float, published: float) -> str:
     """How far a prediction is off, in percent."""
     return f"{100 * (predicted / published - 1):+.1f} %"
+
+
+def error_tables(ladder: list[Rung], results: Path) -> str:
+    """Predictions as of 2023 beside published figures, on one GPU and sharded; and today's."""
+    published = whole_runs(results)
+    then = by_script(results / "predicted_2023.json")
+    now = by_script(results / "predicted.json")
+    scripts = [rung.script for rung in ladder if rung.script in then and rung.script in published]
+    one = [script for script in scripts if "reserved_least_gb" not in then[script]]
+    lines = [
+        "| script | published | predicted as of 2023 | error | predicted, today's PyTorch |",
+        "| --- | --: | --: | --: | --: |",
+    ]
+    for script in one:
+        known, row = published[script]["gb"], then[script]
+        lines.append(
+            f"| {script} | {known:.2f} | {row['reserved_gb']:.2f} | "
+            f"{error(row['reserved_gb'], known)} | {memory_of(now.get(script))} |"
+        )
+    errors = [
+        abs(then[script]["reserved_gb"] / published[script]["gb"] - 1)
+        for script in one
+        if not script.startswith("bonus")
+    ]
+    lines += [
+        f"| median of the errors' sizes, bonus aside | | | {100 * statistics.median(errors):.1f} % "
+        "| |",
+        "\n| script, one GPU of four | published | as of 2023: at least | at most | published lies "
+        "| predicted, today's PyTorch |",
+        "| --- | --: | --: | --: | --- | --: |",
+    ]
+    for script in scripts:
+        if script not in one:
+            known, row = published[script]["gb"], then[script]
+            lines.append(
+                f"| {script} | {known:.2f} | {row['reserved_least_gb']:.2f} | "
+                f"{row['reserved_gb']:.2f} | {where(known, row)} | {memory_of(now.get(script))} |"
+            )
+    return "\n".join(lines)
+
+
+def where(known: float, row: dict) -> str:
+    """Where a figure lies, seen from a prediction with a lower and an upper figure."""
+    if known > row["reserved_gb"]:
+        return f"above, by {100 * (known / row['reserved_gb'] - 1):.1f} %"
+    if known < row["reserved_least_gb"]:
+        return f"below, by {100 * (1 - known / row['reserved_least_gb']):.1f} %"
+    return "between"
 
 
 def others_table(results: Path) -> str:

@@ -1,0 +1,175 @@
+"""A page for each rung: docs/ladder/NN_name.md, with the picture of one training step beside it."""
+
+from ladder.pictures import step
+from ladder.rows import KINDS, memory_of
+from ladder.rungs import Rung, diff, family, needs_bfloat16
+from ladder.tables import Figures, difference, rehearsed_cells, stem, table
+
+REQUIREMENTS = {  # by what a script imports
+    "torchao": "requirements-torchao.txt",
+    "peft": "requirements-lora.txt",
+    "bitsandbytes": "requirements-lora.txt",
+    "transformers": "requirements-bonus.txt",
+}
+
+
+def page(place: int, ladder: list[Rung], figures: Figures, source: str) -> str:
+    """The Markdown page of a rung; `source` is its script's text."""
+    rung = ladder[place]
+    parts = [
+        f"# {stem(rung.script)}",
+        _ways(place, ladder),
+        f"**{rung.title}**",
+        _parent(rung),
+        rung.lesson,
+        "## Run it",
+        _run(rung, source),
+        _change(rung),
+        "## Memory",
+        _memory(rung, figures),
+        _picture(rung, figures),
+        _split(rung, figures),
+        "## Cost",
+        _cost(rung, figures),
+        "## Rehearsed",
+        _rehearsed(figures.rehearsed.get(rung.script)),
+        "---",
+        _ways(place, ladder),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def picture(rung: Rung, figures: Figures) -> str | None:
+    """The SVG beside the page: a step below its parent's; None where no step is recorded."""
+    own, parent = figures.steps.get(rung.script), figures.steps.get(rung.parent or "")
+    if not own:
+        return None
+    beside = parent if parent and family(rung.parent) == family(rung.script) else None
+    return step(stem(rung.script), own, stem(rung.parent or ""), beside)
+
+
+def _ways(place: int, ladder: list[Rung]) -> str:
+    ways = []
+    if place:
+        name = stem(ladder[place - 1].script)
+        ways.append(f"[← {name}]({name}.md)")
+    ways.append("[all rungs](index.md)")
+    if place + 1 < len(ladder):
+        name = stem(ladder[place + 1].script)
+        ways.append(f"[{name} →]({name}.md)")
+    return " · ".join(ways)
+
+
+def _parent(rung: Rung) -> str:
+    if rung.parent is None:
+        return ""
+    name = stem(rung.parent)
+    if rung.variant:
+        return f"A variant of [{name}]({name}.md): later scripts do not contain its change."
+    return f"Builds on [{name}]({name}.md)."
+
+
+def _run(rung: Rung, source: str) -> str:
+    files = {file for name, file in REQUIREMENTS.items() if f"import {name}" in source}
+    files |= {file for name, file in REQUIREMENTS.items() if f"from {name}" in source}
+    install = " ".join(f"-r {file}" for file in sorted(files)) or "-r requirements.txt"
+    several = "check_gpus(2)" in source
+    gpu = "two or more CUDA GPUs" if several else "one CUDA GPU"
+    if needs_bfloat16(rung.script):
+        gpu += " with bfloat16 (compute capability 8.0 or newer)"
+    told = " See [several GPUs](../several-gpus.md)." if several else ""
+    return (
+        f"```\npip install {install}\n{rung.run}\n```\n\n"
+        f"It needs {gpu}.{told} Without a GPU:\n\n"
+        f"```\npython rehearse.py {rung.script}\npython predict_memory.py {rung.script}\n```"
+    )
+
+
+def _change(rung: Rung) -> str:
+    if rung.parent is None:
+        return ""
+    shown = "\n".join(diff(rung)).rstrip()
+    return (
+        f"## What changes\n\n{difference(rung)} lines of code, docstrings aside.\n\n"
+        f"```diff\n{shown}\n```"
+    )
+
+
+def _memory(rung: Rung, figures: Figures) -> str:
+    lines = [["", "predicted, reserved", "predicted, allocated", "published, reserved", "measured"]]
+    for script in filter(None, (rung.parent, rung.script)):
+        row, known = figures.predicted.get(script), figures.published.get(script, {})
+        whole = f"{known['gb']:.2f} GB" if "gb" in known and "what" not in known else ""
+        allocated = f"{row['allocated_gb']:.2f} GB" if row else ""
+        lines.append([stem(script), memory_of(row), allocated, whole, "not yet"])
+    known, text = figures.published.get(rung.script, {}), [table(lines, "lrrrr")]
+    if "what" in known:
+        text.append(
+            f"Published is the {known['what']}: {known['gb']:.2f} GB, "
+            f"{known['without_gb']:.2f} without."
+        )
+    row = figures.predicted.get(rung.script)
+    if row:
+        text.append(
+            f"The allocated peak is in the {row['peak_phase']} phase"
+            + (f", at `{row['peak_module']}`." if row["peak_module"] else ".")
+            + f" Host: {row['host_gb']:.2f} GB of tensors at the peak, "
+            f"{row['host_training_gb']:.2f} GB while it trains (predicted)."
+        )
+    return "\n\n".join(text)
+
+
+def _picture(rung: Rung, figures: Figures) -> str:
+    if not figures.steps.get(rung.script):
+        return "No picture: the recorded prediction has no whole training step of this script."
+    name = stem(rung.script)
+    return (
+        f"![Allocated memory over one training step of {name}, predicted]({name}.svg)\n\n"
+        "One training step, from the end of an optimizer's step to the end of the next: what is "
+        "allocated after each allocation and release, by kind, on one scale. Predicted."
+    )
+
+
+def _split(rung: Rung, figures: Figures) -> str:
+    scripts = [s for s in (rung.parent, rung.script) if s in figures.predicted]
+    lines = [["GB at the allocated peak, predicted", *map(stem, scripts)]]
+    for kind in KINDS:
+        sizes = [figures.predicted[script]["breakdown_gb"][kind] for script in scripts]
+        lines.append([kind, *(f"{size:.2f}" for size in sizes)])
+    return table(lines, "l" + "r" * len(scripts)) if scripts else ""
+
+
+def _cost(rung: Rung, figures: Figures) -> str:
+    row = figures.predicted.get(rung.script)
+    if not row or not row.get("cost"):
+        return "Not counted: the prediction saw no steady training step."
+    cost, shares = row["cost"], figures.costs.get(rung.script)
+    flop = sum(cost["tflop_per_sample"].values())
+    beside = ""
+    if shares and rung.parent and family(rung.parent) == family(rung.script):
+        beside = f", {shares[0]:.2f} times its parent's and {shares[1]:.2f} times the trunk's"
+    lines = [
+        f"- Arithmetic: {flop:.3g} TFLOP a sample{beside}.",
+        f"- Kernels: {cost['kernels_per_sample']:.0f} a sample, in batches of "
+        f"{cost['samples_per_step']} a step.",
+    ]
+    for key, way in (
+        ("to_gpu_gb_per_step", "from the host to the GPU"),
+        ("to_host_gb_per_step", "from the GPU to the host"),
+        ("between_gpus_gb_per_step", "between GPUs"),
+    ):
+        if cost[key] >= 0.005:
+            lines.append(f"- Moved {way}: {cost[key]:.2f} GB a step.")
+    return "\n".join(lines) + "\n\nCounted by the prediction; time is not predicted."
+
+
+def _rehearsed(row: dict | None) -> str:
+    ran, accuracy = rehearsed_cells(row)
+    if row is None or "error" in row:
+        return f"On a CPU with stand-ins: {ran}."
+    data = "short reviews" if family(row["script"]) == "language models" else "small images"
+    return (
+        f"On a CPU, with a small model and {data} in the place of the real ones, it ran in {ran}; "
+        f"test accuracy there: {accuracy}. That shows that the script runs and learns, and says "
+        "nothing about its accuracy on the real data."
+    )

@@ -1,0 +1,46 @@
+"""One training step's course of memory, as short as a picture needs it: kept in a file of rows."""
+
+from ladder.rows import KINDS
+
+PARTS = 120  # of a step: a picture of 800 pixels shows no more
+
+
+def shorten(timeline: dict) -> dict:
+    """A prediction's "timeline" with the highest and the lowest point of each of PARTS parts.
+
+    Where a phase begins, the first and last points, and the peak stay as they are. "points" are
+    read by `points`; "phases": where each begins; "length": how many allocations and releases the
+    step has; "peak": as in the timeline. {} if the timeline is empty.
+    """
+    if not timeline:
+        return {}
+    course = timeline["course"]
+    totals = [sum(sums.values()) for _, sums in course]
+    phases = [
+        [place, phase]
+        for place, (phase, _) in enumerate(course)
+        if place == 0 or phase != course[place - 1][0]
+    ]
+    chosen = {0, len(course) - 1, timeline["peak"]["place"]}
+    for place, _ in phases:
+        chosen |= {place, max(place - 1, 0)}
+    for part in range(PARTS):
+        places = range(part * len(course) // PARTS, (part + 1) * len(course) // PARTS)
+        if places:
+            chosen |= {max(places, key=totals.__getitem__), min(places, key=totals.__getitem__)}
+    found = [
+        " ".join(str(round(course[place][1][kind] / 1e6)) for kind in KINDS)
+        for place in sorted(chosen)
+    ]
+    return {
+        "length": len(course),
+        "phases": phases,
+        "peak": timeline["peak"],
+        "points": [f"{place} {sizes}" for place, sizes in zip(sorted(chosen), found, strict=True)],
+    }
+
+
+def points(row: dict) -> list[tuple[int, list[int]]]:
+    """Of a row: places in the step, each with the MB (1e6 bytes) by kind (see `KINDS`)."""
+    lines = [list(map(int, line.split())) for line in row["points"]]
+    return [(place, sizes) for place, *sizes in lines]

@@ -1,0 +1,166 @@
+"""The ladder's tables: published, predicted and rehearsed figures in columns of their own."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ladder.costs import relative
+from ladder.rows import by_script, memory_of, whole_runs
+from ladder.rungs import Rung, changed, diff, family
+
+FAMILIES = ("ViT-L/16", "ViT-H/14", "language models")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """All that results/ knows of the scripts, by script."""
+
+    published: dict[str, dict]
+    whole: dict[str, dict]  # of these, the peaks of whole runs
+    predicted: dict[str, dict]
+    rehearsed: dict[str, dict]
+    steps: dict[str, dict]
+    costs: dict[str, tuple[float, float]]  # arithmetic, in the parent's and in the trunk's
+
+    @classmethod
+    def read(cls, ladder: list[Rung], results: Path) -> "Figures":
+        published, predicted, rehearsed, steps = (
+            by_script(results / f"{name}.json")
+            for name in ("published", "predicted", "rehearsed", "steps")
+        )
+        costs = relative(ladder, predicted)
+        return cls(published, whole_runs(results), predicted, rehearsed, steps, costs)
+
+
+def of_family(ladder: list[Rung], name: str) -> list[Rung]:
+    """A model's rungs."""
+    return [rung for rung in ladder if family(rung.script) == name]
+
+
+def stem(script: str) -> str:
+    """The name of a script's page, and what it is called in tables."""
+    return script.rpartition("/")[2].removesuffix(".py")
+
+
+def technique(rung: Rung) -> str:
+    """What a rung does, in a few words: its first line up to the colon."""
+    return rung.title.partition(":")[0]
+
+
+def table(lines: list[list[str]], align: str) -> str:
+    """A Markdown table whose first line is its head; `align` has an l or r for each column."""
+    marks = ["---" if letter == "l" else "--:" for letter in align]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [lines[0], marks, *lines[1:]])
+
+
+def ladder_table(rungs: list[Rung], figures: Figures, root: str, pages: str) -> str:
+    """Memory and arithmetic, beside what is published; `root` and `pages` lead to files.
+
+    Saved is in percent of what the first script reserves. Arithmetic is a sample's, in the first
+    script's.
+    """
+    lines = [
+        ["script", "what changes", "memory, predicted", "saved", "arithmetic", "memory, published"]
+    ]
+    trunk = figures.predicted.get(rungs[0].script)
+    for rung in rungs:
+        row, cost = figures.predicted.get(rung.script), figures.costs.get(rung.script)
+        name = stem(rung.script)
+        lines.append(
+            [
+                f"[{name}]({root}{rung.script})",
+                f"{technique(rung)}{' (variant)' if rung.variant else ''} "
+                f"([{difference(rung)}]({pages}{name}.md))",
+                memory_of(row),
+                saved(row, trunk) if rung is not rungs[0] else "",
+                f"× {cost[1]:.2f}" if cost else "",
+                published_memory(figures.published.get(rung.script)),
+            ]
+        )
+    return table(lines, "llrrrr")
+
+
+def difference(rung: Rung) -> str:
+    """How many lines a rung adds and removes; "page" where it builds on nothing."""
+    if rung.parent is None:
+        return "page"
+    added, removed = changed(diff(rung))
+    return f"+{added} −{removed}"
+
+
+def saved(row: dict | None, trunk: dict | None) -> str:
+    """How much less a script reserves than the trunk, in percent; nothing if it is not less."""
+    if not row or not trunk:
+        return ""
+    share = 100 * (1 - row["reserved_gb"] / trunk["reserved_gb"])
+    return f"{share:.0f} %" if share >= 0.5 else "–"
+
+
+def published_memory(row: dict | None) -> str:
+    """The peak of a whole run, in GB; a star where something else was published."""
+    if row is None:
+        return ""
+    return f"{row['gb']:.2f} GB" if "what" not in row else f"{row['gb']:.2f} GB*"
+
+
+def more_table(rungs: list[Rung], figures: Figures) -> str:
+    """Published time and accuracy beside what ran in the rehearsal, and how accurate it was."""
+    lines = [
+        [
+            "script", "published: time", "published: accuracy", "rehearsed: what ran",
+            "rehearsed: accuracy",
+        ]
+    ]  # fmt: skip
+    for rung in rungs:
+        known = figures.published.get(rung.script, {})
+        lines.append(
+            [
+                f"[{stem(rung.script)}]({stem(rung.script)}.md)",
+                f"{known['minutes']:.2f} min" if "minutes" in known else "",
+                f"{known['accuracy']:.2f} %" if "accuracy" in known else "",
+                *rehearsed_cells(figures.rehearsed.get(rung.script)),
+            ]
+        )
+    return table(lines, "lrrlr")
+
+
+def rehearsed_cells(row: dict | None) -> list[str]:
+    """What ran, and accuracy."""
+    if row is None:
+        return ["not run", ""]
+    if "error" in row:
+        return ["failed", ""]
+    ran = row["precision"] or ""
+    if row["ranks"] > 1:
+        ran += f"; {row['ranks']} ranks with {row['parameters_held']:.0%} of the parameters each"
+    accuracy = "" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f} %"
+    if row["learned"] is False:
+        nan = ", loss NaN" if row["loss_last"] is None else ""
+        accuracy = f"did not learn: {accuracy}{nan}"
+    return [ran, accuracy]
+
+
+def how_far(ladder: list[Rung], figures: Figures) -> str:
+    """The ladder's result in two lines: ViT-L/16's lowest figure, ViT-H/14's on one GPU."""
+    small = of_family(ladder, FAMILIES[0])
+    rows = [figures.predicted[rung.script] for rung in small if rung.script in figures.predicted]
+    trunk, best = rows[0], min(rows, key=lambda row: row["reserved_gb"])
+    equal = min(
+        (row for row in rows if row["batch_size"] == trunk["batch_size"]),
+        key=lambda row: row["reserved_gb"],
+    )
+    large = [
+        figures.predicted[rung.script]
+        for rung in of_family(ladder, FAMILIES[1])
+        if rung.script in figures.predicted
+    ]
+    on_one = min(
+        (row for row in large if not row["cost"].get("between_gpus_gb_per_step")),
+        key=lambda row: row["reserved_gb"],
+    )
+    return (
+        f"**{trunk['reserved_gb']:.1f} GB → {best['reserved_gb']:.2f} GB**: the same model and "
+        f"data, one script a step (batches of {trunk['batch_size']} → {best['batch_size']}; with "
+        f"{equal['batch_size']} again, {equal['reserved_gb']:.2f} GB). **ViT-H/14**, four times as "
+        f"large and with images of 518 px, takes {on_one['reserved_gb']:.2f} GB in the place of "
+        f"{large[0]['reserved_gb']:.2f}, on one GPU. All predicted, reserved."
+    )
