@@ -2,6 +2,7 @@
 # make check     style and the quick tests, while you work
 # make test      all checks, style included, on all cores
 # make lint      style alone
+# make site      docs/ as a site, in website/build/html/index.html
 # make results   take over what this machine found (results/local/) into results/, and make figures,
 #                the README's tables and the pages in docs/ anew from it and from the scripts
 #
@@ -13,7 +14,7 @@ READY := .venv/installed
 QUICK := tests/test_allocator.py tests/test_gpu.py tests/test_ladder.py tests/test_repository.py \
 	tests/test_stand_ins.py
 
-.PHONY: ladder check test lint results
+.PHONY: ladder check test lint site results
 
 ladder: $(READY)
 	@failed=0; \
@@ -33,6 +34,9 @@ test: $(READY)
 lint: $(READY)
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+
+site: $(READY)
+	$(PYTHON) -m website.build
 
 results: $(READY)
 	$(PYTHON) -m ladder.record

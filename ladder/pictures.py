@@ -85,7 +85,7 @@ def bars(title: str, rungs: list[Rung], rows: dict[str, dict], published: dict[s
         if known := published.get(rung.script):
             place = NAMES + scale * known["gb"]
             body.append(_box(place - 1, top + 1, 2, ROW - 2, 'class="m"'))
-            end = max(end, place)
+            end = place if end < place < end + 80 else end  # else the words have room before it
         body.append(_text(end + 6, top + 14, memory_of(row), "s b"))
     return _svg(HEAD + len(shown) * ROW + 6, title, body)
 
@@ -119,7 +119,7 @@ def _course(title: str, one: dict, top: int, most: float) -> list[str]:
     for (place, phase), after in pairwise([*one["phases"], [one["length"], ""]]):
         x = left + across * place
         body.append(f'<path class="l" d="M{x:.1f} {bottom}V{top + GAP - 8}"/>')
-        if across * (after[0] - place) > 6 * len(phase):
+        if across * (after[0] - place) > 7 * len(phase):
             body.append(_text(x + 4, top + GAP - 4, phase, "s"))
     peak = one["peak"]
     x, y = left + across * peak["place"], bottom - up * peak["bytes"] / 1e6

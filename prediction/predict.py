@@ -246,18 +246,18 @@ def _result(tracker: Tracker, watched: Watched, found: loaders.Loaders, options:
 
 
 def _room(events: list[tuple], low: int, high: int) -> float:
-    """The least GB, to the next hundredth, that suffice if unused memory is given back in time.
+    """The least GB, to the next thousandth, that suffice if unused memory is given back in time.
 
     It lies between what is allocated and what is reserved without need (bytes).
     """
-    low, high = math.floor(low / 1e7), math.ceil(high / 1e7)
+    low, high = math.floor(low / 1e6), math.ceil(high / 1e6)
     while high - low > 1:
         middle = (low + high) // 2
-        if peaks.replay(events, capacity=middle * 10**7, prompt=False):
+        if peaks.replay(events, capacity=middle * 10**6, prompt=False):
             high = middle
         else:
             low = middle
-    return high / 100
+    return high / 1000
 
 
 def _fit(events: list[tuple], options: Options) -> dict:

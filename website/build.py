@@ -1,0 +1,61 @@
+"""Put the site's pages together and build it: python -m website.build [FOLDER]    (or: make site)
+
+FOLDER (website/build) gets `source`, the pages as Sphinx reads them, and `html`, the site, whose
+index.html opens from the disk. Sphinx's warnings are errors. Exit status: Sphinx's.
+"""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from sphinx.cmd.build import build_main
+
+from ladder.rungs import ROOT, read_ladder
+from ladder.tables import Figures, stem
+from website.explorer import front_page
+
+HERE = Path(__file__).parent
+SCRIPT = re.compile(r"\]\((?:\.\./)+(?:[^)/]+/)?([^)/]+)\.py\)")  # a link to one
+SHARED = ("local_utilities", "missing", "several_gpus", "imdb")
+
+
+def put_together(source: Path) -> None:
+    """The pages of docs/, one for each script, and the front page."""
+    if source.exists():
+        shutil.rmtree(source)
+    shutil.copytree(ROOT / "docs", source)
+    for page in source.rglob("*.md"):
+        up = "../" * (len(page.relative_to(source).parts) - 1)
+        text = page.read_text()
+        page.write_text(SCRIPT.sub(rf"]({up}scripts/\1.md)", text))
+    ladder = read_ladder()
+    scripts = [ROOT / rung.script for rung in ladder]
+    scripts += [ROOT / f"{name}.py" for name in SHARED]
+    (source / "scripts").mkdir()
+    for script in scripts:
+        name = script.relative_to(ROOT).as_posix()
+        text = f"# {name}\n\n```python\n{script.read_text()}```\n"
+        (source / "scripts" / f"{stem(name)}.md").write_text(text)
+    names = "\n".join(stem(script.name) for script in scripts)
+    index = f"# The scripts\n\n```{{toctree}}\n{names}\n```\n"
+    (source / "scripts" / "index.md").write_text(index)
+    rungs = "\n".join(stem(rung.script) for rung in ladder)
+    with (source / "ladder" / "index.md").open("a") as file:
+        file.write(f"\n```{{toctree}}\n:hidden:\n\n{rungs}\n```\n")
+    (source / "index.md").write_text(front_page(ladder, Figures.read(ladder, ROOT / "results")))
+
+
+def build(folder: Path) -> int:
+    """Build the site in `folder`; Sphinx's exit status."""
+    put_together(folder / "source")
+    options = ["-q", "-W", "--keep-going", "-c", str(HERE), "-d", str(folder / "doctrees")]
+    return build_main([*options, str(folder / "source"), str(folder / "html")])
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "build"
+    status = build(folder)
+    if status == 0:
+        print(f"The site: {folder / 'html' / 'index.html'}")
+    sys.exit(status)

@@ -1,0 +1,147 @@
+"""The front page: the ladder as a table that reads without JavaScript, and data for explorer.js."""
+
+import json
+from html import escape
+
+from ladder.margin import margin
+from ladder.pictures import COLORS
+from ladder.rows import KINDS, memory_of
+from ladder.rungs import Rung, code, family, needs_bfloat16
+from ladder.tables import FAMILIES, Figures, how_far, of_family, stem, technique
+from prediction import gpus
+
+
+def front_page(ladder: list[Rung], figures: Figures) -> str:
+    """Markdown with the explorer as HTML in it."""
+    return "\n".join(
+        [
+            "# Finetune a vision transformer in a fraction of the GPU memory\n",
+            "Short, numbered scripts finetune the same model on the same data. Each one applies "
+            "one more technique that saves GPU memory, in a few lines.\n",
+            how_far(ladder, figures) + "\n",
+            "## Which script fits your GPU?\n",
+            _question(),
+            _tables(ladder, figures),
+            "## What changes from one script to another?\n",
+            _difference(ladder),
+            f'<script type="application/json" id="ladder-data">{_data(ladder, figures)}</script>\n',
+            "## All pages\n",
+            "```{toctree}\n:maxdepth: 1\n\nladder/index\ncombining\nhow-prediction-works\n"
+            "rehearsal\nseveral-gpus\nadding-a-rung\nscripts/index\n```",
+        ]
+    )
+
+
+def data(ladder: list[Rung], figures: Figures) -> dict:
+    """What explorer.js computes with: bytes as GB, each script's code as lines."""
+    return {
+        "margin": margin(),
+        "gpus": [
+            {
+                "name": model.name,
+                "room": (model.memory - model.context) / 1e9,
+                "bfloat16": model.bfloat16,
+            }
+            for model in gpus.KNOWN.values()
+        ],
+        "context": gpus.DEFAULT.context / 1e9,
+        "scripts": [
+            {
+                "script": rung.script,
+                "parent": rung.parent,
+                "family": family(rung.script),
+                "variant": rung.variant,
+                "learns": figures.rehearsed.get(rung.script, {}).get("learned") is not False,
+                "bfloat16": needs_bfloat16(rung.script),
+                "ranks": "check_gpus(2)" in "\n".join(code(rung.script)),
+                "room": figures.predicted[rung.script].get("room_gb"),
+                "reserved": figures.predicted[rung.script]["reserved_gb"],
+                "code": code(rung.script),
+            }
+            for rung in ladder
+            if rung.script in figures.predicted
+        ],
+    }
+
+
+def _data(ladder: list[Rung], figures: Figures) -> str:
+    return json.dumps(data(ladder, figures), separators=(",", ":")).replace("</", "<\\/")
+
+
+def _question() -> str:
+    options = "".join(
+        f'<option value="{escape(name)}">{escape(name)}</option>' for name in gpus.KNOWN
+    )
+    return (
+        '<form id="gpu-form" class="explorer" hidden>\n'
+        f'<label>GPU <select id="gpu"><option value="">of …</option>{options}</select></label>\n'
+        '<label><input id="gb" type="number" min="0.1" max="1000" step="any" value="8"> GB</label>'
+        '\n<p id="answer" role="status" aria-live="polite"></p>\n</form>\n'
+        '<p class="legend">Predicted for an A100 with as much memory. What another GPU\'s kernels '
+        "need is told by <code>python predict_memory.py SCRIPT --gpu NAME</code>.</p>\n"
+    )
+
+
+def _tables(ladder: list[Rung], figures: Figures) -> str:
+    legend = " ".join(
+        f'<span class="kind"><i style="background:{COLORS[kind]}"></i>{kind}</span>'
+        for kind in KINDS
+    )
+    parts = [
+        f'<p class="legend">{legend}</p>',
+        '<p id="split" class="legend" role="status" aria-live="polite">'
+        "Predicted peaks in GB reserved, on one GPU; a bar is split as its allocated peak is.</p>",
+    ]
+    for name in FAMILIES:
+        rungs = [rung for rung in of_family(ladder, name) if rung.script in figures.predicted]
+        most = max(figures.predicted[rung.script]["reserved_gb"] for rung in rungs)
+        parts.append(
+            f'<table class="bars"><caption>{escape(name)}</caption><thead><tr>'
+            '<th scope="col">script</th><th scope="col">predicted</th><th scope="col">GB</th>'
+            '<th scope="col" class="fit" hidden>fits</th></tr></thead><tbody>'
+        )
+        parts += [_row(rung, figures.predicted[rung.script], most) for rung in rungs]
+        parts.append("</tbody></table>")
+    return "\n".join(parts) + "\n"
+
+
+def _row(rung: Rung, row: dict, most: float) -> str:
+    split = ", ".join(
+        f"{kind} {row['breakdown_gb'][kind]:.2f} GB"
+        for kind in KINDS
+        if row["breakdown_gb"][kind] >= 0.005
+    )
+    words = f"{stem(rung.script)}: {memory_of(row)} reserved; allocated peak: {split}"
+    pieces = "".join(
+        f'<i style="width:{100 * row["breakdown_gb"][kind] / most:.2f}%;background:{COLORS[kind]}">'
+        "</i>"
+        for kind in KINDS
+    )
+    variant = " (variant)" if rung.variant else ""
+    return (
+        f'<tr data-script="{escape(rung.script)}"><th scope="row">'
+        f'<a href="ladder/{stem(rung.script)}.html">{escape(stem(rung.script))}</a>'
+        f"<small>{escape(technique(rung) + variant)}</small></th>"
+        f'<td><span class="bar" tabindex="0" role="img" aria-label="{escape(words)}" '
+        f'title="{escape(words)}">{pieces}</span></td>'
+        f'<td class="gb">{memory_of(row).removesuffix(" GB")}</td>'
+        '<td class="fit" hidden></td></tr>'
+    )
+
+
+def _difference(ladder: list[Rung]) -> str:
+    def select(name: str, chosen: str) -> str:
+        options = "".join(
+            f"<option{' selected' if rung.script == chosen else ''}>{escape(rung.script)}</option>"
+            for rung in ladder
+        )
+        return f'<select id="{name}">{options}</select>'
+
+    return (
+        '<form id="difference-form" class="explorer" hidden>\n'
+        f"<label>from {select('from', '02_mixed-precision.py')}</label>\n"
+        f"<label>to {select('to', '03_bfloat16.py')}</label>\n</form>\n"
+        '<pre id="difference" class="highlight" tabindex="0" aria-label="the difference" hidden>'
+        "</pre>\n<noscript>Each script's page shows its difference from the one it builds on.\n"
+        "</noscript>\n"
+    )
