@@ -42,6 +42,7 @@ from prediction.process import NoPrediction, predict
 from prediction.progress import Running
 
 NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "tqdm", "watermark", "matplotlib")
+NEEDED += ("rich",)
 KEYS = (
     "script", "reserved_gb", "allocated_gb", "host_gb", "breakdown_gb", "peak_phase", "peak_module",
     "seconds", "host_training_gb", "created_gb", "reserved_least_gb", "fits", "may_fit",
@@ -86,9 +87,10 @@ def first_later(script: Path, options: Options) -> bool:
 
     Variants do not count, and neither does what the GPU cannot run.
     """
-    rungs = [rung.script for rung in read_ladder() if not rung.variant]
+    rungs = [rung.script for rung in read_ladder()]
     name = display_name(script)
-    later = rungs[rungs.index(name) + 1 :] if name in rungs else []
+    variants = {rung.script for rung in read_ladder() if rung.variant}
+    later = [other for other in rungs[rungs.index(name) + 1 :] if other not in variants]
     later = [other for other in later if family(other) == family(name)]
     if not options.gpu.bfloat16:
         passed = [other for other in later if needs_bfloat16(other)]
@@ -113,9 +115,10 @@ def first_later(script: Path, options: Options) -> bool:
 
 def what_fits(script: Path, options: Options) -> None:
     """Say what does run on a GPU that is too small for a script."""
-    print("Looking for a later script that fits …", flush=True)
-    if first_later(script, replace(options, batch_size=None)):
-        return
+    if display_name(script) in [rung.script for rung in read_ladder()]:
+        print("Looking for a later script that fits …", flush=True)
+        if first_later(script, replace(options, batch_size=None)):
+            return
     print("Looking for the largest batch that fits …", flush=True)
     try:
         best, _ = largest(script, options, lambda text: None)
@@ -155,9 +158,7 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
         keys = (*KEYS, "batch_size", "batch_size_may_fit") if asked.fits else KEYS
         print(json.dumps({key: row[key] for key in (*keys, "notes") if key in row}))
     else:
-        print(answers.describe(row, options))
-        if "fits" in row:
-            print(answers.describe_fit(row, options))
+        answers.show(row, options)
         if asked.fits and may > best[0]:
             print(
                 f"  batches of up to {may} may fit: see docs/how-prediction-works.md on the error"

@@ -44,24 +44,25 @@ from ladder.rungs import ROOT, LadderError, read_rung
 
 RESULTS = rows.LOCAL / "rehearsed.json"
 NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "tqdm", "watermark")
-NEEDED += ("sklearn", "safetensors")
+NEEDED += ("sklearn", "safetensors", "rich")
 COLUMNS = (  # key, heading, width, format
     ("script", "script", 28, "s"),
     ("precision", "precision that ran", 25, "s"),
     ("ranks", "ranks", 5, "d"),
-    ("parameters_held", "par.", 4, ".0%"),
-    ("optimizer_held", "opt.", 4, ".0%"),
+    ("parameters_held", "weights", 7, ".0%"),
+    ("optimizer_held", "optimizer", 9, ".0%"),
     ("seconds", "seconds", 7, ".1f"),
     ("images_per_second", "samples/s", 9, ".0f"),
     ("loss_first", "loss: first", 11, ".3f"),
     ("loss_last", "last", 6, ".3f"),
     ("accuracy", "test acc.", 9, ".1%"),
-    ("host_gb", "host GB", 7, ".2f"),
+    ("host_gb", "RAM, GB", 7, ".2f"),
 )
 LEGEND = (
-    "ranks: processes that trained together. par., opt.: of the parameters and of the optimizer's\n"
-    "numbers, what one rank keeps. samples/s, losses: of all ranks. host GB: of the largest rank.\n"
-    "seconds: from the script's first line to its last."
+    "ranks: processes that trained together. weights, optimizer: which part of the parameters and\n"
+    "of the optimizer's numbers one rank keeps. samples/s, losses: of all ranks. RAM: of this\n"
+    "rehearsal's largest process, not what the script would need. seconds: from a script's first\n"
+    "line to its last. Accuracies are of small models on small data."
 )
 
 
@@ -216,6 +217,10 @@ def main() -> int:
     except (UnknownScript, LadderError, ValueError) as error:
         parser.error(str(error))
 
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)  # plain text where it is not a terminal
     on_terminal = sys.stdout.isatty() and not options.show
     start, ran, stand_ins, stopped, status = time.monotonic(), [], {}, "", 0
     print(table_line(heading for _, heading, _, _ in COLUMNS), flush=True)
@@ -229,7 +234,9 @@ def main() -> int:
             rows.keep([row], options.results)
             ran.append(row)
             stand_ins |= given
-            print(("\r\x1b[K" if on_terminal else "") + table_row(row), flush=True)
+            print("\r\x1b[K" if on_terminal else "", end="", flush=True)
+            style = "red" if "error" in row else "yellow" if row["learned"] is False else ""
+            console.print(Text(table_row(row), style=style))
             if "error" in row:
                 status = 1
                 last = output.rstrip().splitlines()[-20:]

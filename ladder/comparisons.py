@@ -21,7 +21,7 @@ def error_tables(ladder: list[Rung], results: Path) -> str:
     scripts = [rung.script for rung in ladder if rung.script in then and rung.script in published]
     one = [script for script in scripts if "reserved_least_gb" not in then[script]]
     lines = [
-        "| script | published | predicted as of 2023 | error | predicted, today's PyTorch |",
+        "| script | published | predicted as of 2023 | error of that | predicted today |",
         "| --- | --: | --: | --: | --: |",
     ]
     for script in one:

@@ -162,5 +162,6 @@ def how_far(ladder: list[Rung], figures: Figures) -> str:
         f"data, one script a step (batches of {trunk['batch_size']} → {best['batch_size']}; with "
         f"{equal['batch_size']} again, {equal['reserved_gb']:.2f} GB). **ViT-H/14**, four times as "
         f"large and with images of 518 px, takes {on_one['reserved_gb']:.2f} GB in the place of "
-        f"{large[0]['reserved_gb']:.2f}, on one GPU. All predicted, reserved."
+        f"{large[0]['reserved_gb']:.2f}, on one GPU. All predicted, reserved: nobody has measured "
+        "these scripts on a GPU yet."
     )

@@ -1,13 +1,19 @@
 """Predictions in words: one script's, and the ladder's as a table."""
 
+from rich.console import Console
+from rich.text import Text
+
 from ladder.comparisons import where
+from ladder.pictures import COLORS
 from ladder.rows import is_range
 from prediction import gpus
 from prediction.options import Options
 
+console = Console(highlight=False, soft_wrap=True)  # plain text where it is not a terminal
 TODAY = (
-    "reserved, allocated, host: predicted peaks in GB. ≤: at most, where streams share memory\n"
-    "(see docs/how-prediction-works.md). How this compares with published figures: --as-of 2023"
+    "Predicted peaks in GB. reserved, allocated: of GPU memory; host: of tensors in the host's.\n"
+    "≤: at most, where streams share memory (see docs/how-prediction-works.md).\n"
+    "How this compares with published figures: --as-of 2023"
 )
 THEN = (
     "reserved: predicted peak in GB, by the rules of the PyTorch that the published figures were\n"
@@ -34,30 +40,69 @@ def progress(script: str, report: dict) -> str:
     return f"{script}: {report['phase']}, {steps}, {report['reserved_gb']:.2f} GB reserved so far"
 
 
-def describe(row: dict, options: Options) -> str:
-    """A prediction in a few lines."""
-    at_most = "at most " if is_range(row) else ""
-    kinds = ", ".join(f"{kind} {size:.2f}" for kind, size in row["breakdown_gb"].items())
-    module = f", {row['peak_module']}" if row["peak_module"] else ""
-    batch = f", batches of {options.batch_size}" if options.batch_size else ""
+def answer(row: dict, options: Options) -> str:
+    """What was asked, in a line: whether it fits, or how much it needs."""
+    batch = f" with batches of {options.batch_size}" if options.batch_size else ""
     if "batch_size_line" in row:
         batch += f" (the number in line {row['batch_size_line']})"
-    lines = [
-        f"{row['script']}{batch}: {at_most}{row['reserved_gb']:.2f} GB reserved, "
-        f"{row['allocated_gb']:.2f} GB allocated (predicted peaks)",
-        f"  then: {kinds}",
-        f"  where: {row['peak_phase']}{module}",
-        f"  host: {row['host_gb']:.2f} GB of tensors, {row['host_training_gb']:.2f} GB of them "
-        "while it trains",
-        *(
-            [f"  at least: {row['reserved_least_gb']:.2f} GB reserved, if the GPU keeps up"]
-            if at_most
-            else []
-        ),
-        *([f"  {describe_cost(row['cost'], options.gpu)}"] if row["cost"] else []),
-        *(f"  note: {note}" for note in dict.fromkeys(row["notes"])),
-    ]
-    return "\n".join(lines)
+    name, at_most = f"{row['script']}{batch}", "at most " if is_range(row) else ""
+    needs = f"{at_most}{row['reserved_gb']:.2f} GB of GPU memory"
+    if "fits" not in row:
+        return f"{name} needs {needs} (predicted peak, reserved)"
+    return f"{name} {verdict(row)} {options.gpu.name}: it needs {needs} (predicted peak, reserved)"
+
+
+def details(row: dict, options: Options) -> list[str]:
+    """What else is known of a prediction, a line each."""
+    module = f", at {row['peak_module']}" if row["peak_module"] else ""
+    lines = [f"allocated peak: {row['allocated_gb']:.2f} GB ({row['peak_phase']}{module})"]
+    if is_range(row):
+        lines.append(f"reserved: at least {row['reserved_least_gb']:.2f} GB, if the GPU keeps up")
+    if "fits" in row:
+        lines.append(describe_fit(row, options))
+    lines.append(
+        f"host: {row['host_gb']:.2f} GB of tensors, {row['host_training_gb']:.2f} GB of them while "
+        "it trains"
+    )
+    if row["cost"]:
+        lines.append(describe_cost(row["cost"], options.gpu))
+    return lines + [f"note: {note}" for note in dict.fromkeys(row["notes"])]
+
+
+def split(row: dict) -> Text:
+    """The allocated peak by kind: a bar on a terminal of colours, and its figures in words.
+
+    The bar's length is the terminal's width for the whole peak.
+    """
+    kinds = [(kind, size) for kind, size in row["breakdown_gb"].items() if size >= 0.005]
+    text, width = Text(), min(console.width - 4, 72)
+    if console.is_terminal and console.color_system:
+        text.append("  ")
+        end = total = 0
+        for kind, size in kinds:
+            total += size
+            cells = round(width * total / row["allocated_gb"]) - end
+            text.append("█" * cells, style=COLORS[kind])
+            end += cells
+        text.append("\n")
+    text.append("  ")
+    for number, (kind, size) in enumerate(kinds):
+        if number:
+            text.append(", ")
+        text.append(f"{kind} {size:.2f}", style=COLORS[kind])
+    return text.append(" GB of it")
+
+
+def show(row: dict, options: Options) -> None:
+    """Print a prediction: the answer, then the details."""
+    colors = {"fits": "green", "may not fit": "yellow", "does not fit": "red"}
+    style = f"bold {colors[verdict(row)]}" if "fits" in row else "bold"
+    console.print(Text(answer(row, options), style=style))
+    first, *rest = details(row, options)
+    console.print(Text(f"  {first}"))
+    console.print(split(row))
+    for line in rest:
+        console.print(Text(f"  {line}"))
 
 
 def verdict(row: dict) -> str:
@@ -98,7 +143,7 @@ def describe_fit(row: dict, options: Options) -> str:
     if row["may_fit"] and not row["fits"]:
         told += f", where predictions were up to {100 * options.margin:.1f} % low"
     return (
-        f"  {model.name}, {memory:.2f} GB: {told} (about {context:.2f} GB are CUDA's context; "
+        f"{model.name}, {memory:.2f} GB: {told} (about {context:.2f} GB are CUDA's context; "
         f"{2 * model.workspace / 1e9:.2f} GB of what is reserved are cuBLAS's workspaces)"
     )
 

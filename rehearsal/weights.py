@@ -44,11 +44,12 @@ def _stand_in_vit(weights: WeightsEnum | None = None, num_classes: int = 1000, *
         raise RuntimeError(f"the stand-in has no patches for images of {image_size} px")
     model = small_vit(num_classes, image_size, **kept)
     if weights is not None:
+        head = model.heads.head  # which the scripts replace
         parameters = sum(p.numel() for p in model.parameters())
-        parameters -= sum(p.numel() for p in model.heads.head.parameters())
+        parameters += (10 - head.out_features) * (head.in_features + 1)
         used[f"{type(weights).__name__}.{weights.name}"] = (
-            f"a vision transformer of {parameters / 1e6:.1f} million parameters and a head, "
-            "pretrained on digits in printed fonts"
+            f"a vision transformer of {parameters / 1e6:.1f} million parameters with a head "
+            "of ten classes, pretrained on digits in printed fonts"
         )
         state = load_file(CHECKPOINT)  # float16 on disk
         state["conv_proj.weight"] = _resize_patches(state["conv_proj.weight"], image_size // SIDE)

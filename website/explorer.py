@@ -39,6 +39,7 @@ def data(ladder: list[Rung], figures: Figures) -> dict:
         "gpus": [
             {
                 "name": model.name,
+                "gb": round(model.memory / 1e9, 1),
                 "room": (model.memory - model.context) / 1e9,
                 "bfloat16": model.bfloat16,
             }

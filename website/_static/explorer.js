@@ -171,7 +171,11 @@ function start() {
   for (const id of ["gpu-form", "difference-form"]) {
     element(id).addEventListener("submit", (event) => event.preventDefault());
   }
-  element("gpu").addEventListener("input", () => answer(data));
+  element("gpu").addEventListener("input", () => {
+    const known = data.gpus.find((gpu) => gpu.name === element("gpu").value);
+    if (known) element("gb").value = known.gb;
+    answer(data);
+  });
   element("gb").addEventListener("input", () => {
     element("gpu").value = "";
     answer(data);
