@@ -13,8 +13,10 @@ def install() -> None:
     F.conv2d = _patches_as_matrix_product(F.conv2d)
     for name in ("linear", "conv2d", "scaled_dot_product_attention"):
         setattr(F, name, _accumulate_in_float32(getattr(F, name)))
-    for name in ("matmul", "einsum"):
+    for name in ("matmul", "mm", "bmm", "einsum"):
         setattr(torch, name, _accumulate_in_float32(getattr(torch, name)))
+    for name in ("matmul", "mm", "bmm", "__matmul__"):  # the last is the operator @
+        setattr(torch.Tensor, name, _accumulate_in_float32(getattr(torch.Tensor, name)))
 
 
 def _patches_as_matrix_product(conv2d):

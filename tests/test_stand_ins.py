@@ -8,6 +8,7 @@ from ladder.rungs import ROOT
 from rehearsal import arithmetic
 from rehearsal.data import Digits
 from rehearsal.weights import CHECKPOINT, small_vit
+from tests import helpers
 from tests.warm import run
 
 PAGE = (ROOT / "docs" / "rehearsal.md").read_text()
@@ -101,3 +102,19 @@ def test_weights_without_a_stand_in_are_told(tmp_path):
     process = run("rehearse.py", str(script), "--results", str(tmp_path / "rows.json"))
     assert process.returncode == 1
     assert "there is no stand-in for the weights ResNet18_Weights" in process.stdout
+
+
+def test_products_of_16_bits_add_up_in_float32_however_they_are_written():
+    """In 16 bits, 1 + 2**-9 + … would stay 1; and the way without float32 is far slower."""
+    program = (
+        "import torch\n"
+        "from rehearsal import arithmetic\n"
+        "arithmetic.install()\n"
+        "a = torch.full((2, 1025), 2.0**-9).bfloat16(); a[:, 0] = 1\n"
+        "b = torch.ones(1025, 2).bfloat16()\n"
+        "for r in (a @ b, a.matmul(b), a.mm(b), torch.mm(a, b), torch.matmul(a, b),\n"
+        "          torch.bmm(a[None], b[None])):\n"
+        "    print(r.dtype, set(r.flatten().tolist()))\n"
+    )
+    process = helpers.run("-c", program)
+    assert process.stdout.splitlines() == ["torch.bfloat16 {3.0}"] * 6, process.stderr
