@@ -5,8 +5,9 @@ Builds on: 05_gradient-accum.py (variant)
 Adam keeps the average of each gradient and of its square. Adafactor keeps no average of gradients,
 and of the squares of a matrix only the sums of its rows and columns, from which it guesses the
 rest. So its state is about as small as that of SGD, which has none, and each parameter still has a
-step size of its own. Its learning rate is relative to the size of the weights: Adam's 5e-5 would
-learn nothing here. Do without it where SGD learns as well, or where Adam's exact steps matter.
+step size of its own. Its learning rate is relative to the size of the weights (Adam's 5e-5 would
+learn nothing here), and in bfloat16 gradients below 0.0078 take smaller steps, by PyTorch's default
+of `eps`. Do without it where SGD learns as well, or where Adam's exact steps matter.
 
 Run: python 06-2_adafactor.py
 """

@@ -43,6 +43,24 @@ NOTES = {
     ("scaler", "FSDP1"): "A rank that sees no overflow takes the step that the other skips. Use "
     "`ShardedGradScaler` (Fabric does).",
     ("scaler", "FSDP1 offload"): "As with FSDP1.",
+    ("half", "Adafactor"): "PyTorch's smallest gradient for it, `eps[0]`, is by default the "
+    "precision of the parameter's type, 0.0078 in bfloat16: smaller gradients take smaller steps. "
+    "06-2 makes up for it by its learning rate; or pass `eps=(1e-7, 1e-3)`.",
+    ("8 bits", "Adafactor"): "Two optimizers for the same parameters: choose one.",
+    ("clipping", "optimizer offload"): "The gradients that are clipped on the GPU are not used any "
+    "more: their copies are on the way to the host. Do without one of the two.",
+    ("FSDP1", "Adafactor"): "FSDP1 makes one long parameter of each unit, whose parts have no rows "
+    "and columns: Adafactor then keeps an average for each number, and trains otherwise.",
+    ("FSDP1 offload", "Adafactor"): "As with FSDP1.",
+    ("FSDP2", "Adafactor"): "PyTorch's Adafactor takes a norm in place, which sharded parameters "
+    "(DTensor) do not support.",
+    ("FSDP2 offload", "Adafactor"): "As with FSDP2.",
+    ("FSDP1", "optimizer offload"): "As with the optimizer in backward: hooks sit on parameters "
+    "that FSDP1 replaces, and large parameters are not trained. FSDP has an offload of its own.",
+    ("FSDP1 offload", "optimizer offload"): "As with FSDP1.",
+    ("FSDP2", "QLoRA"): "The dequantized weight is whole on every GPU, the trained difference "
+    "sharded, and PyTorch does not add the two. Keep the differences out of the sharding.",
+    ("FSDP2 offload", "QLoRA"): "As with FSDP2.",
     ("half", "scaler"): "A GradScaler does not take float16 gradients; with bfloat16 there is "
     "nothing to scale.",
     ("FSDP1", "FSDP2"): "Two ways to shard the same parameters: choose one.",

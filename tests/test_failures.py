@@ -130,6 +130,7 @@ def test_a_port_in_use_is_told_and_nothing_is_left(tmp_path, busy_port):
     [
         ("bonus_bigbird.py", "transformers and datasets", "requirements-bonus.txt"),
         ("bonus_distilbert-before.py", "transformers and datasets", "requirements-bonus.txt"),
+        ("bonus_distilbert-lora.py", "peft", "requirements-lora.txt"),
         ("11-16-under-1gb/14_adamw-8bit.py", "torchao", "requirements-torchao.txt"),
         ("11-16-under-1gb/14-2_adamw-4bit.py", "torchao", "requirements-torchao.txt"),
         ("11-16-under-1gb/14-4_optimizer-offload.py", "torchao", "requirements-torchao.txt"),

@@ -55,6 +55,7 @@ def test_ladder_holds_every_script_in_order():
         "bonus_distilbert-before.py",
         "bonus_distilbert-after.py",
         "bonus_bigbird.py",
+        "bonus_distilbert-lora.py",
     ]
     assert {rung.script for rung in LADDER if rung.parent} == set(BUDGETS)
 
