@@ -1,5 +1,6 @@
 """Predict a script's peak GPU memory on a machine without a GPU, without data and without weights.
 
+    python predict_memory.py train.py --gpu 24 -- --width 4096      with options of the script's own
     python predict_memory.py 03_bfloat16.py              what it needs, and what for
     python predict_memory.py 03_bfloat16.py --gpu 8      does it fit a GPU of 8 GB? (or: T4, H100 …)
     python predict_memory.py 03_bfloat16.py --fits 12    the largest batch that fits 12 GB
@@ -197,9 +198,11 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     """The command line; ends the program with status 2 if it makes no sense."""
     parser = Parser(
         description="Predict a script's peak GPU memory, without a GPU.",
-        epilog="No script: all of the ladder. Exit status: 1 if it does not or may not fit, 2 if "
-        "nothing can be said.",
+        epilog="After --: the script's own options. No script: all of the ladder. Exit status: 1 "
+        "if it does not or may not fit, 2 if nothing can be said.",
     )
+    own = arguments.index("--") if "--" in arguments else len(arguments)
+    arguments, theirs = arguments[:own], tuple(arguments[own + 1 :])
     parser.json = "--json" in arguments
     parser.script = next((word for word in arguments if not word.startswith("-")), None)
     parser.add_argument("script", nargs="*", help="a script; none means the whole ladder")
@@ -236,6 +239,8 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         parser.error("--gpu asks whether a script fits, --fits for which batch it does: choose one")
     if len(asked.script) != 1 and (gpu or fits or asked.timeline or asked.snapshot or asked.json):
         parser.error("name the one script that this is asked for")
+    if theirs and len(asked.script) != 1:
+        parser.error("what stands after -- is one script's: name that one")
     for name in ("batch_size", "gpus"):
         if getattr(asked, name) is not None and getattr(asked, name) < 1:
             parser.error(f"--{name.replace('_', '-')} has to be at least 1")
@@ -251,7 +256,7 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         parser.error(str(error))
     whole = not (asked.script or asked.as_of)  # what the pages are made from
     options = Options(
-        model, asked.gpus, asked.batch_size,
+        model, asked.gpus, theirs, asked.batch_size,
         capacity=gpu or fits, margin=margin() if gpu or fits else 0.0,
         room=whole, timeline=asked.timeline is not None or whole,
         snapshot=asked.snapshot is not None, as_of=asked.as_of, time_limit=asked.time_limit,

@@ -15,11 +15,14 @@ devices            where tensors are: "cuda" or the host
 cuda               `torch.cuda`: properties, streams, events
 autocast, composites, attention, recurrent, optimizers    what a GPU's own rules decide
 readings           what is read from tensors without numbers
+unknown_sizes      results whose size depends on numbers: the most that it can be
+metrics            torchmetrics, which checks no numbers then
 remembered         what operators returned, under a short key
 buffers            what operators take for themselves
 collectives        what process groups do, one after the other
 as_of_2023         the rules of the published figures' PyTorch
 ranks_of_many      one rank of many in one process
+data_parallel      DistributedDataParallel's buckets
 storages           when each is allocated and released, and on which stream
 tracker            by which module, in which phase, and what for
 order              what the CPU knows a GPU to have done

@@ -112,6 +112,7 @@ def install(tracker: Tracker, model: Model, gpus: int) -> None:
     torch.cuda.device = lambda device: contextlib.nullcontext()
     torch.accelerator.is_available = functools.partial(_answer, True)
     torch.accelerator.current_accelerator = functools.partial(_answer, torch.device("cuda"))
+    torch._C._get_accelerator = torch.accelerator.current_accelerator  # FSDP2 asks here
 
 
 def _answer(value, *args, **kwargs):

@@ -23,6 +23,7 @@ from prediction import (
     optimizers,
     readings,
     recurrent,
+    unknown_sizes,
 )
 from prediction.buffers import RULES, Rule
 from prediction.devices import CUDA, LABEL
@@ -46,7 +47,7 @@ class _Traits:
 
     __slots__ = (
         "buffers", "collective", "convolution", "copies", "cost", "direct", "product", "reads",
-        "sized",
+        "sized", "unknown",
     )  # fmt: skip
 
     def __init__(self, func, buffers: Rule | None) -> None:
@@ -56,6 +57,7 @@ class _Traits:
         self.copies = func in COPIES
         self.collective = func.namespace in ("c10d", "_c10d_functional")
         self.sized = func in SIZED
+        self.unknown = unknown_sizes.RULES.get(func)
         self.convolution = func in CONVOLUTIONS
         self.direct = (
             func in fake_tensor._DISPATCH_META_HANDLERS
@@ -67,12 +69,12 @@ class _Traits:
 class Gpu(FakeTensorMode):
     """Every tensor is fake while this is entered; `tracker` books the storages, `cost` the work."""
 
-    def __init__(self, tracker: Tracker, workspace: int) -> None:
+    def __init__(self, tracker: Tracker, workspace: int, notes: list[str]) -> None:
         """`workspace`: the bytes that cuBLAS takes for each thread that uses it."""
         super().__init__(allow_non_fake_inputs=True)
         self.tracker = tracker
         self.depth = 0  # operators that run inside of operators allocate nothing on a GPU
-        self.workspace = workspace
+        self.workspace, self.notes = workspace, notes
         self.whole_numbers_read = False
         self.threads: set[bool] = set()  # with a workspace: the backward pass's, all others'
         self.results = Results(self)
@@ -116,6 +118,10 @@ class Gpu(FakeTensorMode):
 
     def result(self, func, types, args, kwargs, traits):
         """What an operator returns."""
+        if traits.unknown is not None:
+            most = self.most(func, args, kwargs, traits)
+            if most is not None:
+                return most
         key = None if traits.direct else self.results.key(func, args, kwargs)
         entry = None if key is None else self.results.find(key, func, args, kwargs)
         if entry is not None and entry is not NOTHING:
@@ -130,6 +136,18 @@ class Gpu(FakeTensorMode):
             return super().dispatch(func, types, args, kwargs)
         finally:
             self.depth -= 1
+
+    def most(self, func, args, kwargs, traits):
+        """The largest result of an operator whose size is not known; None if it is known."""
+        self.depth += 1
+        try:
+            with self:
+                found = traits.unknown(*args, **kwargs)
+        finally:
+            self.depth -= 1
+        if found is not None:
+            self.notes.append(unknown_sizes.note(func))
+        return found
 
     def read(self, tensor: torch.Tensor):
         """What is read from a tensor. Reading from the GPU waits for what it has to do."""
@@ -165,4 +183,4 @@ def install(tracker: Tracker, model: Model, gpus: int, notes: list[str] | None =
     attention.install(model.capability)
     optimizers.install()
     torch.backends.mha.set_fastpath_enabled(False)  # it bypasses the operators that are booked
-    return Gpu(tracker, model.workspace)
+    return Gpu(tracker, model.workspace, notes)

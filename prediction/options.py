@@ -11,6 +11,7 @@ class Options:
 
     gpu: gpus.Model = gpus.DEFAULT
     gpus: int = 4  # that the script finds
+    arguments: tuple[str, ...] = ()  # the script's own
     batch_size: int | None = None  # in the place of the script's own
     number: tuple[int, int] | None = None  # the source's number to replace: its line and column
     as_of: int | None = None  # 2023: by the rules of the published figures' PyTorch

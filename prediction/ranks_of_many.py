@@ -6,6 +6,7 @@ as processes, and is kept from it.
 
 import functools
 import os
+import sys
 
 import torch
 import torch.distributed as dist
@@ -38,7 +39,7 @@ def install(tracker: Tracker, ranks: int) -> None:
         if not dist.is_initialized():
             join("fake", store=FakeStore(), rank=0, world_size=ranks)
 
-    dist.init_process_group = dist.distributed_c10d.init_process_group = join_alone
+    _everywhere(join, join_alone)
     group = dist.distributed_c10d.new_group
 
     @functools.wraps(group)
@@ -52,11 +53,28 @@ def install(tracker: Tracker, ranks: int) -> None:
     for name in ("__init__", "__getitem__", "_flatten"):
         method = getattr(device_mesh.DeviceMesh, name)
         setattr(device_mesh.DeviceMesh, name, _with_numbers(method))
-    device_mesh.init_device_mesh = dist.init_device_mesh = _with_numbers(dist.init_device_mesh)
+    _everywhere(dist.init_device_mesh, _with_numbers(dist.init_device_mesh))
     _fsdp_param._chunk_with_empty = _own_chunk
     lightning_environment.find_free_network_port = lambda: 29500
     subprocess_script._launch_process_observer = lambda processes: None
     subprocess_script._SubprocessScriptLauncher._call_children_scripts = _start_nothing
+
+
+def _everywhere(function, other) -> None:
+    """Let another function take its place, also where PyTorch's modules import it by name."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("torch.distributed"):
+            for key in [key for key, value in vars(module).items() if value is function]:
+                setattr(module, key, other)
+
+
+def torchruns(ranks: int) -> dict[str, str]:
+    """The environment variables of the first of so many processes on one machine."""
+    return {
+        "RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0", "ROLE_RANK": "0",
+        "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "GROUP_WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500", "TORCHELASTIC_RUN_ID": "none",
+    }  # fmt: skip
 
 
 def _own_chunk(tensor: torch.Tensor, ranks: int, dim: int) -> list[torch.Tensor]:

@@ -1,4 +1,9 @@
-"""What is read from tensors without data: 0, and False for a truth value."""
+"""What is read from tensors without data: 0, and False for a truth value.
+
+But what is 0 is finite: `isfinite`, also of all of a tensor's numbers, is True.
+"""
+
+import functools
 
 import numpy as np
 import torch
@@ -7,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 def number(tensor: torch.Tensor, value: int = 0):
     if tensor.dtype == torch.bool:
-        return False
+        return getattr(tensor, "known_true", False)
     return float(value) if tensor.dtype.is_floating_point else value
 
 
@@ -24,3 +29,18 @@ def install() -> None:
     FakeTensor.tolist = lambda tensor: zeros(tensor).tolist()
     FakeTensor.numpy = lambda tensor, **_: zeros(tensor)
     FakeTensor.__array__ = lambda tensor, dtype=None, **_: zeros(tensor)
+    for owner in (torch, torch.Tensor):
+        for name in ("isfinite", "all"):
+            setattr(owner, name, _of_finite(getattr(owner, name), name == "isfinite"))
+
+
+def _of_finite(function, first: bool):
+    """`isfinite`, or what is asked of its result."""
+
+    @functools.wraps(function)
+    def wrapped(tensor, *args, **kwargs):
+        result = function(tensor, *args, **kwargs)
+        result.known_true = first or getattr(tensor, "known_true", False)
+        return result
+
+    return wrapped

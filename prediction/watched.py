@@ -43,6 +43,7 @@ class Watched:
         self.created = 0  # bytes reserved at most until the model was first called
         self.loaders = 0  # in use
         self.steps = 0
+        self.passed = False  # whether a model was called
         self.phase = "setup"
         self.notes: list[str] = []
         self._send, self._sent = send, time.monotonic()
@@ -93,6 +94,7 @@ class Watched:
 
     def _pass(self) -> None:
         """The model is called. Steady, if it has been so without end."""
+        self.passed = True
         peak = self.peak()
         self._passes = 0 if rose(self._before, peak) else self._passes + 1
         self._before = peak

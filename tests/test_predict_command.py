@@ -234,10 +234,13 @@ def test_a_peak_that_rises_for_ever_is_told(script):
 
 def test_work_without_an_optimizer_step_is_bounded(script):
     """By passes through the model: a loop that only evaluates, and one that steps by hand."""
-    for body in ("    model(torch.ones(8, 64).cuda())", "    model(model.weight).sum().backward()"):
-        process = predict(script(TRAINING + "while True:\n" + body))
-        assert process.returncode == 2
-        assert "it never trained: no optimizer took a step; ended after 2000" in process.stderr
+    process = predict(script(TRAINING + "while True:\n    model(torch.ones(8, 64).cuda())"))
+    assert process.returncode == 0
+    assert "ended after 2000 passes" in process.stdout
+    assert "the memory of inference" in process.stdout
+    process = predict(script(TRAINING + "while True:\n    model(model.weight).sum().backward()"))
+    assert process.returncode == 2
+    assert "it never trained: no optimizer took a step; ended after 2000" in process.stderr
 
 
 def test_a_loader_without_a_batch_is_told(script):
@@ -265,8 +268,11 @@ def test_a_time_limit_holds_wherever_it_finds_the_script(script, limit):
     """Python swallows what is raised while an object is released."""
     endless = "while True: model(torch.ones(8, 64).cuda()).sum()"
     process = predict(script(TRAINING + endless), "--time-limit", limit)
-    assert process.returncode == 2
-    assert "--time-limit" in process.stderr or "ended after 2000 passes" in process.stderr
+    if process.returncode == 0:  # it was faster
+        assert "ended after 2000 passes" in process.stdout
+    else:
+        assert process.returncode == 2
+        assert "--time-limit" in process.stderr
 
 
 def test_one_script_that_fails_costs_its_own_row_only(script, tmp_path):

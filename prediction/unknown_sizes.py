@@ -1,0 +1,90 @@
+"""Operators whose result's size depends on numbers that are not known: the most that it can be.
+
+`nonzero` may find all elements, `unique` as many values, a mask of truth values may keep each row.
+A note names the line, because less is needed where less is found.
+"""
+
+import sys
+import traceback
+
+import torch
+
+aten = torch.ops.aten
+
+
+def _long(like: torch.Tensor, *shape: int) -> torch.Tensor:
+    return torch.empty(shape, dtype=torch.long, device=like.device)
+
+
+def _nonzero(tensor):
+    return _long(tensor, tensor.numel(), tensor.dim())
+
+
+def _unique(tensor, sorted=True, return_inverse=False, return_counts=False):
+    """Values, the place of each element's, and how often each occurs."""
+    inverse = _long(tensor, *tensor.shape) if return_inverse or return_counts else _long(tensor, 0)
+    counts = _long(tensor, tensor.numel()) if return_counts else _long(tensor, 0)
+    return tensor.new_empty(tensor.numel()), inverse, counts
+
+
+def _unique_consecutive(tensor, return_inverse=False, return_counts=False, dim=None):
+    if dim is not None:
+        return _unique_dim(tensor, dim, True, return_inverse, return_counts)
+    return _unique(tensor, True, return_inverse, return_counts)
+
+
+def _unique_dim(tensor, dim, sorted=True, return_inverse=False, return_counts=False):
+    size = tensor.shape[dim]
+    inverse = _long(tensor, size if return_inverse else 0)
+    return tensor.new_empty(tensor.shape), inverse, _long(tensor, size if return_counts else 0)
+
+
+def _masked_select(tensor, mask):
+    shape = torch.broadcast_shapes(tensor.shape, mask.shape)
+    return tensor.new_empty(shape.numel())
+
+
+def _index(tensor, indices):
+    """With masks among the indices; None if there are none, so that the size is known."""
+    if not any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in indices):
+        return None
+    places = []
+    for index in indices:
+        if index is not None and index.dtype in (torch.bool, torch.uint8):
+            places += [_long(tensor, index.numel()) for _ in range(index.dim())]
+        else:
+            places.append(index)
+    return aten.index.Tensor(tensor, places)
+
+
+def _bincount(tensor, weights=None, minlength=0):
+    """As many as are asked for: that is the number of classes. None if none are."""
+    kind = torch.long if weights is None else weights.dtype
+    return torch.empty(minlength, dtype=kind, device=tensor.device) if minlength else None
+
+
+RULES = {
+    aten.bincount.default: _bincount,
+    aten.nonzero.default: _nonzero,
+    aten._unique2.default: _unique,
+    aten.unique_dim.default: _unique_dim,
+    aten.unique_consecutive.default: _unique_consecutive,
+    aten.masked_select.default: _masked_select,
+    aten.index.Tensor: _index,
+}
+
+
+def note(func: torch._ops.OpOverload) -> str:
+    """What is taken for granted, and in which line of the script."""
+    if func is aten.bincount.default:
+        return "bincount is taken to meet no number beyond its minlength"
+    name = "a mask" if func in (aten.index.Tensor, aten.masked_select.default) else func.name()
+    name = name.removeprefix("aten::").removeprefix("_").removesuffix("2")
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    lines = [
+        line
+        for frame, line in traceback.walk_stack(sys._getframe())
+        if frame.f_code.co_filename == script
+    ]
+    where = f"line {lines[0]}: " if lines else ""
+    return f"{where}{name} is taken to find all elements, the most that it can"

@@ -1,0 +1,238 @@
+"""Scripts of the kinds that people have: predicted, and held against formulas."""
+
+import json
+
+import pytest
+
+from ladder.rungs import ROOT
+from tests.warm import predict, predicted
+
+HEAD = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n"
+DEEP = "model = nn.Sequential(*[nn.Linear(1024, 1024) for _ in range(8)]).cuda()\n"
+WEIGHTS = 8 * (1024 * 1024 + 1024) * 4 / 1e9  # GB in float32
+LOOP = """
+from torch.utils.data import DataLoader, TensorDataset
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for (images,) in DataLoader(TensorDataset(torch.zeros(1000, 1024)), batch_size=32):
+    model(images.cuda()).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+RANK = """
+import os
+import torch.distributed as dist
+dist.init_process_group("nccl")
+rank = int(os.environ["LOCAL_RANK"])
+assert (dist.get_rank(), dist.get_world_size()) == (int(os.environ["RANK"]), 4)
+torch.cuda.set_device(rank)
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    """A function that writes a script and returns its path."""
+
+    def write(text: str):
+        (tmp_path / "train.py").write_text(HEAD + text)
+        return tmp_path / "train.py"
+
+    return write
+
+
+# ----------------------------------------------------------------------------- options, own folder
+
+
+OPTIONS = """
+import argparse
+import json
+import helper
+parser = argparse.ArgumentParser()
+parser.add_argument("--width", type=int, required=True)
+width = parser.parse_args().width + json.load(open("config.json"))["more"] + helper.NONE
+model = nn.Linear(width, width, bias=False).cuda()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(4):
+    model(torch.ones(8, width, device="cuda")).sum().backward()
+    optimizer.step()
+"""
+
+
+def test_what_stands_after_the_dashes_is_the_scripts(script, tmp_path):
+    """Also its siblings, and the configuration beside it."""
+    file = script(OPTIONS)
+    (tmp_path / "helper.py").write_text("NONE = 0\n")
+    (tmp_path / "config.json").write_text('{"more": 96}')
+    row = predicted(file, "--gpu", "24", "--", "--width", "4000")
+    assert row["breakdown_gb"]["parameters"] == pytest.approx(4096**2 * 4 / 1e9)
+    for arguments, told in ((["--wdth", "3"], "required: --width"), ([], "required: --width")):
+        process = predict(file, "--", *arguments)
+        assert process.returncode == 2
+        assert told in process.stderr
+
+
+def test_options_of_two_scripts_are_refused(script):
+    process = predict(script(LOOP), "03_bfloat16.py", "--", "--x")
+    assert process.returncode == 2
+    assert "one script's" in process.stderr
+
+
+# --------------------------------------------------------------------------------- several GPUs
+
+
+@pytest.mark.parametrize("views", [False, True])
+def test_distributed_data_parallel_keeps_buckets(script, views):
+    """As large as all gradients; with views, they are the gradients. A ring moves them twice."""
+    wrapped = f"""
+from torch.nn.parallel import DistributedDataParallel as DDP
+model = DDP(model, device_ids=[rank], gradient_as_bucket_view={views})
+"""
+    file = script(
+        RANK + DEEP + wrapped + LOOP.replace("zero_grad()", "zero_grad(set_to_none=True)")
+    )
+    row = predicted(file)
+    kept = row["breakdown_gb"]["gradients"]
+    assert kept == pytest.approx(WEIGHTS * (1 if views else 2), rel=0.13)  # the last is on its way
+    moved = row["cost"]["between_gpus_gb_per_step"]
+    assert moved == pytest.approx(2 * 3 / 4 * WEIGHTS, rel=0.01)
+
+
+def test_accumulation_without_sync_moves_nothing_meanwhile(script):
+    loop = """
+from torch.nn.parallel import DistributedDataParallel as DDP
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+model = DDP(model)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+data = TensorDataset(torch.zeros(1000, 1024))
+sampler = DistributedSampler(data)
+for epoch in range(2):
+    sampler.set_epoch(epoch)
+    for (images,) in DataLoader(data, batch_size=8, sampler=sampler):
+        with model.no_sync():
+            model(images.cuda()).sum().backward()
+        model(images.cuda()).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+"""
+    cost = predicted(script(RANK + DEEP + loop))["cost"]
+    assert cost["between_gpus_gb_per_step"] == pytest.approx(2 * 3 / 4 * WEIGHTS, rel=0.01)
+
+
+@pytest.mark.parametrize("kind", ["FSDP1", "FSDP2"])
+def test_sharding_in_plain_pytorch(script, kind):
+    wrapped = {
+        "FSDP1": "from torch.distributed.fsdp import FullyShardedDataParallel as FSDP\n"
+        "model = FSDP(nn.Sequential(*map(FSDP, model)), device_id=rank)\n",
+        "FSDP2": "from torch.distributed.fsdp import fully_shard\n"
+        "for layer in model: fully_shard(layer)\nfully_shard(model)\n",
+    }[kind]
+    row = predicted(script(RANK + DEEP + wrapped + LOOP))
+    whole = predicted(script(DEEP + LOOP))
+    assert row["breakdown_gb"]["gradients"] < 0.6 * whole["breakdown_gb"]["gradients"]
+
+
+# -------------------------------------------------------------------------- numbers not known
+
+
+def test_what_may_find_all_elements_is_taken_to(script):
+    """A mask keeps every row at most; `nonzero` makes two long numbers an element."""
+    loop = """
+model = nn.Linear(1024, 1024).cuda()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(4):
+    x = torch.randn(4096, 1024, device="cuda")
+    keep = x[:, 0] > 0
+    rows, columns = torch.where(x > 0)
+    kept = x[keep]
+    assert kept.shape == (4096, 1024) and rows.shape == (4096 * 1024,)
+    values, places, counts = torch.unique(keep, return_inverse=True, return_counts=True)
+    assert len(values) == len(counts) == 4096 and places.shape == (4096,)
+    model(kept).sum().backward()
+    optimizer.step()
+"""
+    row = predicted(script(loop))
+    for line, name in ((10, "nonzero"), (11, "a mask"), (13, "unique")):
+        told = f"line {line}: {name} is taken to find all elements, the most that it can"
+        assert told in row["notes"]
+
+
+def test_metrics_of_predicted_classes(script):
+    loop = """
+import copy
+from sklearn.metrics import accuracy_score, f1_score
+from torchmetrics import AUROC, Accuracy, ConfusionMatrix, F1Score, MetricCollection
+from torchmetrics.functional import accuracy
+many = {"task": "multiclass", "num_classes": 10}
+metric = Accuracy(**many).cuda()
+metrics = MetricCollection([F1Score(**many), ConfusionMatrix(**many)]).cuda()
+auroc, copied = AUROC(**many).cuda(), copy.deepcopy(metric)
+model = nn.Linear(64, 10).cuda()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+best, found, right = 0.0, [], []
+for _ in range(4):
+    x, y = torch.randn(32, 64, device="cuda"), torch.randint(10, (32,), device="cuda")
+    logits = model(x)
+    loss = F.cross_entropy(logits, y)
+    assert torch.isfinite(loss) and torch.isfinite(logits).all() and not torch.isnan(loss)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    classes = logits.argmax(1)
+    for one in (metric, metrics, copied):
+        one.update(classes, y)
+    auroc.update(logits.softmax(1), y)
+    accuracy(classes, y, **many)
+    found += classes.cpu().numpy().tolist()
+    right.extend(y.cpu().numpy())
+    print(f"{loss:.3f} {norm:.2f}", round(loss.item(), 3))
+if accuracy_score(right, found) > best and f1_score(right, found, average="macro"):
+    best = metric.compute().item()
+print(metrics.compute(), auroc.compute())
+"""
+    row = predicted(script(loop))
+    assert row["breakdown_gb"]["parameters"] > 0
+    assert not [note for note in row["notes"] if "no optimizer" in note]
+
+
+# ----------------------------------------------------------------------- compiled, or not trained
+
+
+def test_what_is_compiled_is_predicted_as_it_is(script):
+    compiled = """
+compiled = torch.compile(model, mode="max-autotune", fullgraph=True)
+
+@torch.compile(dynamic=False)
+def loss_of(images):
+    return compiled(images).sum()
+
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+step = torch.compile(optimizer.step)
+for _ in range(4):
+    loss_of(torch.randn(32, 1024, device="cuda")).backward()
+    step()
+    optimizer.zero_grad()
+"""
+    own, plain = predicted(script(DEEP + compiled)), predicted(script(DEEP + LOOP))
+    assert own["reserved_gb"] == plain["reserved_gb"]
+    assert any("predicted as if uncompiled" in note for note in own["notes"])
+
+
+def test_compiled_models_that_others_measured_are_near():
+    rows = json.loads((ROOT / "results/others.json").read_text())
+    compiled = [row for row in rows if "compiled" in row["conditions"]]
+    assert len(compiled) == 3
+    for row in compiled:
+        assert abs(row["predicted_gb"] / row["measured_gb"] - 1) < 0.03
+
+
+def test_inference_alone(script):
+    """Weights, and of the layers' results two at a time."""
+    row = predicted(
+        script(
+            DEEP
+            + "with torch.no_grad():\n    for _ in range(5): model(torch.ones(8192, 1024).cuda())\n"
+        )
+    )
+    assert any("inference" in note for note in row["notes"])
+    result = 8192 * 1024 * 4 / 1e9
+    assert row["allocated_gb"] == pytest.approx(WEIGHTS + 3 * result, rel=0.1)
