@@ -37,7 +37,7 @@ from ladder.processes import (
     start_forkserver,
 )
 from ladder.rungs import ROOT, LadderError, family, needs_bfloat16, read_ladder
-from prediction import answers, batches, files, gpus, table
+from prediction import advice, answers, batches, files, gpus, table
 from prediction.options import Options
 from prediction.process import NoPrediction, predict
 from prediction.progress import Running
@@ -114,12 +114,14 @@ def first_later(script: Path, options: Options) -> bool:
     return False
 
 
-def what_fits(script: Path, options: Options) -> None:
-    """Say what does run on a GPU that is too small for a script."""
+def what_fits(script: Path, options: Options, row: dict) -> None:
+    """Say what does run on a GPU that is too small for a script, or what would help it."""
     if display_name(script) in [rung.script for rung in read_ladder()]:
         print("Looking for a later script that fits …", flush=True)
         if first_later(script, replace(options, batch_size=None)):
             return
+    else:
+        print("".join(f"  {line}\n" for line in advice.lines(row)), end="")
     print("Looking for the largest batch that fits …", flush=True)
     try:
         best, _ = largest(script, options, lambda text: None)
@@ -168,7 +170,7 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
     if row.get("fits", True):
         return 0
     if not asked.json:
-        what_fits(script, options)
+        what_fits(script, options, row)
     return 1
 
 
@@ -269,7 +271,7 @@ def main() -> int:
     name = display_name(asked.scripts[0])
     try:
         end_as_after_ctrl_c()
-        start_forkserver("prediction.predict")
+        start_forkserver("prediction.run")
         if len(asked.scripts) == 1:
             return predict_one(asked.scripts[0], asked, options)
         return table.predict_all(asked.scripts, options, asked.results, one)

@@ -145,7 +145,7 @@ def main() -> int:
     print(f"{count} × {model.name}, PyTorch {torch.__version__}\n{HEADING}", flush=True)
     found = []
     with patch.dict(os.environ, CUDA_VISIBLE_DEVICES=""):  # predictions are made without it
-        start_forkserver("prediction.predict")
+        start_forkserver("prediction.run")
     try:
         for script in scripts:
             found.append(one(script, model, count))

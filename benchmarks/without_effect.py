@@ -51,7 +51,7 @@ CHUNKS = {"in one piece": 1, "in 16 chunks": 16}
 def losses() -> dict[str, dict[str, float]]:
     """Predicted GB (allocated, on the GPU) of head, loss and gradients alone, by head."""
     found = {}
-    start_forkserver("prediction.predict")
+    start_forkserver("prediction.run")
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "head.py"
         for title, (rows, width, classes) in HEADS.items():

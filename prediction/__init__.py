@@ -5,7 +5,8 @@ As a prediction passes through it:
 options, gpus      what is asked, and of which GPU
 process            one prediction in a process of its own
 sandbox, landlock  what the script may not do there
-predict            runs the script and says what it would need
+run                runs the script and says what it would need
+world              what the script finds, put together from what follows
 batches            other batch sizes, and the largest that fits
 own_number         the number in a script that becomes its batch size
 torchvision_shapes, transformers_shapes    data sets, weights and models by their shapes
@@ -35,5 +36,11 @@ step               one step's course, and what holds its peak
 snapshot           the history as PyTorch's memory viewer reads it
 watched            how far it is, and when it has seen enough
 answers, table, progress    predictions in words, many beside published ones, and how far they are
+advice             which techniques help where it does not fit
 files              what a prediction leaves in files
+interface          the same for programs and notebooks
 """
+
+from prediction.interface import NotPredicted, predict
+
+__all__ = ["NotPredicted", "predict"]

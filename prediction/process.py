@@ -74,7 +74,7 @@ def _answer(
     sys.dont_write_bytecode = True
     from tqdm import tqdm
 
-    from prediction import predict as script_run
+    from prediction import run as script_run
 
     tqdm.set_lock(threading.RLock())  # by default a semaphore, which outlives a killed process
     more = (send,) if question == "predict" else ()

@@ -1,10 +1,14 @@
 """Scripts of the kinds that people have: predicted, and held against formulas."""
 
 import json
+import re
 
 import pytest
 
-from ladder.rungs import ROOT
+from ladder.rungs import ROOT, read_ladder
+from prediction import NotPredicted
+from prediction import predict as from_python
+from prediction.advice import TECHNIQUES
 from tests.warm import predict, predicted
 
 HEAD = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n"
@@ -45,6 +49,7 @@ def script(tmp_path):
 OPTIONS = """
 import argparse
 import json
+import re
 import helper
 parser = argparse.ArgumentParser()
 parser.add_argument("--width", type=int, required=True)
@@ -236,3 +241,35 @@ def test_inference_alone(script):
     assert any("inference" in note for note in row["notes"])
     result = 8192 * 1024 * 4 / 1e9
     assert row["allocated_gb"] == pytest.approx(WEIGHTS + 3 * result, rel=0.1)
+
+
+# ------------------------------------------------------------------------ advice, and in programs
+
+
+def test_what_helps_is_named_with_its_page(script):
+    """All weights and averages, or all activations."""
+    file = script(DEEP + LOOP.replace("SGD(", "Adam("))
+    process = predict(file, "--gpu", "0.4 GB")
+    assert process.returncode == 1
+    assert "optimizer are 3" in process.stdout
+    assert "8-bit averages" in process.stdout
+    assert "later script" not in process.stdout  # it is none of the ladder
+    pages = re.findall(r"docs/ladder/\S+\.md", process.stdout)
+    assert len(pages) >= 3
+    assert all((ROOT / page).exists() for page in pages)
+    assert {page for _, techniques in TECHNIQUES.values() for _, page in techniques} <= {
+        rung.script.rpartition("/")[2].removesuffix(".py") for rung in read_ladder()
+    }
+
+
+def test_the_interface_for_notebooks(script):
+    file = script(OPTIONS.replace("import helper\n", "").replace(" + helper.NONE", ""))
+    (file.parent / "config.json").write_text('{"more": 0}')
+    prediction = from_python(file, gpu=24, arguments=["--width", 512])
+    assert prediction["breakdown_gb"]["parameters"] == pytest.approx(512**2 * 4 / 1e9)
+    assert prediction["fits"]
+    assert str(prediction).startswith(f"{file} fits 24 GB: it needs")
+    with pytest.raises(NotPredicted, match="required: --width"):
+        from_python(file)
+    with pytest.raises(NotPredicted, match="there is no script"):
+        from_python("nowhere.py")

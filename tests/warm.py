@@ -22,7 +22,7 @@ IMPORTED = (
     "torchvision",
     "lightning",
     "torchmetrics",
-    "prediction.predict",
+    "prediction.run",
     "rehearsal.run",
 )
 

@@ -48,7 +48,7 @@ def main() -> None:
     known = {}
     if words and RESULTS.exists():
         known = {(row["source"], row["what"]): row for row in json.loads(RESULTS.read_text())}
-    start_forkserver("prediction.predict")
+    start_forkserver("prediction.run")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for case in CASES:

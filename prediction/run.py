@@ -4,11 +4,8 @@ Meant for `predict_memory.py`, in a process of its own, because the stand-ins re
 PyTorch for good.
 """
 
-import argparse
 import contextlib
-import functools
 import math
-import os
 import signal
 import sys
 import time
@@ -23,33 +20,12 @@ import torchvision  # noqa: F401
 from torch._subclasses import fake_tensor
 
 from ladder.processes import write_json
-from prediction import (
-    as_of_2023,
-    data_parallel,
-    gpu,
-    loaders,
-    metrics,
-    own_number,
-    peaks,
-    ranks_of_many,
-    sandbox,
-    step,
-    torchvision_shapes,
-    transformers_shapes,
-)
+from prediction import loaders, own_number, peaks, sandbox, step, world
 from prediction.lines import Lines
 from prediction.options import Options
 from prediction.tracker import Tracker
 from prediction.watched import Growing, Steady, Watched
-
-COMPILED = (
-    "torch.compile: predicted as if uncompiled. torchao measured a compiled ViT-H/14 at 2 % more "
-    "than is predicted so (results/others.json); other models, and CUDA graphs, may differ more"
-)
-
-
-class Unpredictable(Exception):
-    """The script does something whose memory cannot be known from shapes."""
+from prediction.world import Unpredictable
 
 
 class TooLong(BaseException):
@@ -72,7 +48,7 @@ def predict(
     watched = Watched(send)
     lines = Lines(str(script), watched.sees)
     tracker = Tracker(lines.sees if options.timeline or options.snapshot else watched.sees)
-    mode, found = _prepare(tracker, watched, script, options)
+    mode, found = world.prepare(tracker, watched, script, options)
     error = None
     guard.watch()
 
@@ -127,7 +103,7 @@ def first_batch_size(script: Path, scratch: Path, options: Options) -> dict:
     """Run a script up to its first loader: {"batch_size": the loader's, None if it has none}."""
     guard = sandbox.Sandbox(script, scratch)
     tracker = Tracker()
-    mode, _ = _prepare(tracker, Watched(), script, options)
+    mode, _ = world.prepare(tracker, Watched(), script, options)
     found = {"batch_size": None}
 
     def first(loader, dataset, size=1, *args, **kwargs):
@@ -155,77 +131,6 @@ def _run(code: CodeType, name: str) -> None:
     main.__file__ = name
     sys.modules["__main__"] = main
     exec(code, vars(main))
-
-
-def _prepare(
-    tracker: Tracker, watched: Watched, script: Path, options: Options
-) -> tuple[gpu.Gpu, loaders.Loaders]:
-    """Replace what a script finds; the mode that it has to run in, and what is known of loaders."""
-    _start_as_usual(script, options.arguments)
-    tracker.install()
-    mode = gpu.install(tracker, options.gpu, options.gpus, watched.notes)
-    if options.as_of == 2023:
-        as_of_2023.install(mode)
-    torchvision_shapes.install()
-    found = loaders.install(tracker, watched, mode.cost, options)
-    source = script.read_bytes()
-    if b"transformers" in source or b"datasets" in source:  # importing them takes seconds
-        transformers_shapes.install()
-    ranks_of_many.install(tracker, options.gpus)
-    data_parallel.install(tracker)
-    if any(word in source for word in (b"init_process_group", b"LOCAL_RANK", b"init_device_mesh")):
-        os.environ |= ranks_of_many.torchruns(options.gpus)
-    allocator = watched.allocator
-    for name in ("max_allocated", "max_reserved", "allocated", "reserved"):
-        key = f"max_memory_{name[4:]}" if name.startswith("max_") else f"memory_{name}"
-        setattr(torch.cuda, key, lambda *args, name=name, **kwargs: getattr(allocator, name))
-    metrics.install()
-    torch.save = lambda *args, **kwargs: watched.notes.append("torch.save was left out")
-    torch.compile = functools.partial(_compile, watched.notes)
-    from torch.utils import cpp_extension  # which complains where it finds no GPU
-
-    for name in ("load", "load_inline"):
-        message = "a CUDA extension of its own: what it allocates is not known"
-        setattr(cpp_extension, name, _cannot(message))
-    return mode, found
-
-
-def _start_as_usual(script: Path, arguments: tuple[str, ...]) -> None:
-    """Set what `python SCRIPT ARGUMENTS` finds: its options, where it imports from, its folder.
-
-    That is the working directory if the script lies below it, and else the script's own, where its
-    configuration is. An argument that names a file as seen from the working directory still does.
-    """
-    if not script.is_relative_to(Path.cwd()):
-        here, arguments = Path.cwd(), list(arguments)
-        arguments = [str(here / word) if (here / word).exists() else word for word in arguments]
-        os.chdir(script.parent)
-    sys.argv, sys.path[0] = [str(script), *arguments], str(script.parent)
-    argparse.ArgumentParser.error = lambda parser, message: sys.exit(message)  # which is shown
-
-
-def _compile(notes: list[str], function=None, **options):
-    """In the place of `torch.compile`, which is known for the steps of torchao's optimizers alone.
-
-    They change their arguments in place and return nothing, by kernels that are taken to need no
-    memory of their own. All else runs as it is, operator by operator.
-    """
-    if function is None:  # a decorator with options
-        return functools.partial(_compile, notes, **options)
-    if getattr(function, "__module__", None) == "torchao.optim.adam":
-        notes.append(
-            "what the compiled kernels of torchao's optimizer need meanwhile is not counted"
-        )
-        return lambda *args: None
-    notes.append(COMPILED)
-    return function
-
-
-def _cannot(message: str):
-    def stop(*args, **kwargs):
-        raise Unpredictable(message)
-
-    return stop
 
 
 def _explain(script: Path, failure: BaseException) -> str:

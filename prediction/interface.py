@@ -1,0 +1,60 @@
+"""Predictions for programs and notebooks.
+
+from prediction import predict
+print(predict("train.py", gpu=24))
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+COMMAND = Path(__file__).resolve().parent.parent / "predict_memory.py"
+
+
+class NotPredicted(Exception):
+    """Nothing can be said about a script, and why."""
+
+
+class Prediction(dict):
+    """The figures that `predict_memory.py --json` prints, in GB (1e9 bytes); as text, in words."""
+
+    def __init__(self, row: dict, gpu: str | None) -> None:
+        super().__init__(row)
+        self._gpu = gpu
+
+    def __str__(self) -> str:
+        from prediction import answers, gpus
+        from prediction.options import Options
+
+        options = Options(gpus.find(self._gpu) if self._gpu else gpus.DEFAULT)
+        lines = [f"  {line}" for line in answers.details(self, options)]
+        kinds = ", ".join(f"{kind} {size:.2f}" for kind, size in self["breakdown_gb"].items())
+        return "\n".join([answers.answer(self, options), *lines, f"  split: {kinds} GB"])
+
+
+def predict(
+    script: str | Path,
+    gpu: str | float | None = None,
+    arguments: Sequence[str] = (),
+    batch_size: int | None = None,
+    gpus: int = 4,
+) -> Prediction:
+    """A script's predicted peak, with `gpu` (a name, or its GB) also whether it fits; NotPredicted.
+
+    `arguments` are the script's own; `batch_size` takes the place of its own; `gpus` is how many it
+    finds. The script runs in a process of its own, for some seconds.
+    """
+    words = ["--json", str(script), "--gpus", str(gpus)]
+    words += ["--gpu", str(gpu)] if gpu is not None else []
+    words += ["--batch-size", str(batch_size)] if batch_size is not None else []
+    words += ["--", *map(str, arguments)] if arguments else []
+    process = subprocess.run([sys.executable, COMMAND, *words], capture_output=True, text=True)
+    try:
+        row = json.loads(process.stdout)
+    except ValueError:
+        raise NotPredicted(process.stderr.strip()) from None
+    if "error" in row:
+        raise NotPredicted(f"{row['script']}: {row['error']}")
+    return Prediction(row, None if gpu is None else str(gpu))
