@@ -188,6 +188,16 @@ class Parser(argparse.ArgumentParser):
         super().error(message)
 
 
+def example(text: str) -> tuple[int, int, int]:
+    """The shape of an image; ArgumentTypeError."""
+    from prediction import example_data  # takes a second
+
+    try:
+        return example_data.read(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def positive(text: str) -> float:
     """A number of seconds."""
     seconds = float(text)
@@ -211,6 +221,11 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     parser.add_argument("--gpu", metavar="GPU", help="GB, or one of " + ", ".join(gpus.KNOWN))
     parser.add_argument("--fits", metavar="GPU", help="find the largest batch size that fits")
     parser.add_argument("--batch-size", type=int, metavar="N", help="in place of the script's")
+    parser.add_argument(
+        "--example", metavar="images:3x224x224", type=example,
+        help="what stands in for a folder of images that is not here",
+    )  # fmt: skip
+    parser.add_argument("--classes", type=int, default=1000, metavar="N", help="its classes (1000)")
     parser.add_argument("--gpus", type=int, default=4, metavar="N", help="GPUs it finds (4)")
     parser.add_argument(
         "--as-of", type=int, choices=[2023], metavar="2023",
@@ -243,7 +258,7 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         parser.error("name the one script that this is asked for")
     if theirs and len(asked.script) != 1:
         parser.error("what stands after -- is one script's: name that one")
-    for name in ("batch_size", "gpus"):
+    for name in ("batch_size", "gpus", "classes"):
         if getattr(asked, name) is not None and getattr(asked, name) < 1:
             parser.error(f"--{name.replace('_', '-')} has to be at least 1")
     try:
@@ -258,7 +273,7 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         parser.error(str(error))
     whole = not (asked.script or asked.as_of)  # what the pages are made from
     options = Options(
-        model, asked.gpus, theirs, asked.batch_size,
+        model, asked.gpus, theirs, asked.example, asked.classes, asked.batch_size,
         capacity=gpu or fits, margin=margin() if gpu or fits else 0.0,
         room=whole, timeline=asked.timeline is not None or whole,
         snapshot=asked.snapshot is not None, as_of=asked.as_of, time_limit=asked.time_limit,

@@ -10,6 +10,8 @@ world              what the script finds, put together from what follows
 batches            other batch sizes, and the largest that fits
 own_number         the number in a script that becomes its batch size
 torchvision_shapes, transformers_shapes    data sets, weights and models by their shapes
+example_data       folders of images that are not here
+written_files      what the script writes, which goes to the scratch folder
 loaders            one batch again and again
 gpu                runs operators on shapes alone
 devices            where tensors are: "cuda" or the host

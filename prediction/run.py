@@ -20,7 +20,8 @@ import torchvision  # noqa: F401
 from torch._subclasses import fake_tensor
 
 from ladder.processes import write_json
-from prediction import loaders, own_number, peaks, sandbox, step, world
+from prediction import loaders, own_number, peaks, sandbox, step, world, written_files
+from prediction.example_data import NotHere
 from prediction.lines import Lines
 from prediction.options import Options
 from prediction.tracker import Tracker
@@ -50,6 +51,7 @@ def predict(
     tracker = Tracker(lines.sees if options.timeline or options.snapshot else watched.sees)
     mode, found = world.prepare(tracker, watched, script, options)
     error = None
+    written_files.install(scratch)
     guard.watch()
 
     def late() -> str:
@@ -143,7 +145,7 @@ def _explain(script: Path, failure: BaseException) -> str:
     where = f"line {lines[-1]}: " if lines else ""
     if isinstance(failure, SyntaxError):
         return f"line {failure.lineno}: {failure.msg}"
-    if isinstance(failure, Unpredictable):
+    if isinstance(failure, (Unpredictable, NotHere)):
         return f"{where}{failure}"
     if isinstance(
         failure,

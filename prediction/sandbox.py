@@ -6,6 +6,7 @@ Neither is a protection against malice.
 """
 
 import ctypes
+import errno
 import multiprocessing.util
 import os
 import sys
@@ -96,7 +97,7 @@ class Sandbox:
                     self._refuse(f"changes files ({event}: {name})")
         elif event in CONNECTIONS:
             if event != "socket.sendmsg" or args[1] is not None:  # None: connected before
-                self._refuse(f"opens a connection ({event} {args})")
+                raise OSError(errno.ENETUNREACH, "a prediction is offline", f"{event} {args}")
         elif event in PROGRAMS:
             self._refuse(f"starts a program ({event})")
         elif self._from_script():

@@ -431,9 +431,9 @@ STEP = "m = torch.nn.Linear(3, 3).cuda(); o = torch.optim.SGD(m.parameters())\n"
 BAD = {  # what the script does, and what the message has to say
     "raise RuntimeError('went wrong')": "line 2: RuntimeError: went wrong",
     "print(torch.ones(2).cuda())": "never trained",
-    "open('out.txt', 'w')": "line 2: it writes a file (out.txt)",
-    "import os; os.makedirs('checkpoints')": "line 2: it changes files",
-    "import socket; socket.create_connection(('localhost', 1))": "line 2: it opens a connection",
+    "import os; os.remove(__file__)": "line 2: it changes files",
+    "import os; os.rename(__file__, 'x')": "line 2: it changes files",
+    "import socket; socket.create_connection(('localhost', 1))": "line 2: OSError: [Errno 101]",
     "import subprocess; subprocess.run(['ls'])": "line 2: it starts a program",
     "from torch.utils import cpp_extension; cpp_extension.load('x', [])": "CUDA extension",
     "x = torch.ones(3).long().cuda(); x[: x.max().item()]": "line 2: a shape depends on the data",
@@ -442,7 +442,7 @@ BAD = {  # what the script does, and what the message has to say
     "import os; os._exit(3)": "ended its own process, with status 3",
     "raise KeyboardInterrupt": "line 2: KeyboardInterrupt",
     "x = '\xe9'  # in Latin-1": "line 2: (unicode error)",
-    f"try: open('out.txt', 'w')\nexcept BaseException: pass\n{STEP}": "writes a file",
+    f"import os\ntry: os.remove(__file__)\nexcept BaseException: pass\n{STEP}": "changes files",
 }
 
 

@@ -273,3 +273,108 @@ def test_the_interface_for_notebooks(script):
         from_python(file)
     with pytest.raises(NotPredicted, match="there is no script"):
         from_python("nowhere.py")
+
+
+# --------------------------------------------------------------------------- what is written
+
+
+WRITES = """
+import json
+import os
+import socket
+from pathlib import Path
+
+os.makedirs("runs/first", exist_ok=True)
+Path("out").mkdir(exist_ok=True)
+log = open("log.txt", "a")
+for epoch in range(3):
+    model(torch.randn(8, 1024, device="cuda")).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    log.write(f"{epoch}\\n")
+    json.dump({"epoch": epoch}, open("out/last.json", "w"))
+    checkpoint = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}
+    torch.save(checkpoint, "runs/first/checkpoint.pt")
+log.close()
+assert open("log.txt").read() == "before\\n0\\n1\\n2\\n"
+assert json.loads(Path("out/last.json").read_text()) == {"epoch": 2}
+assert os.listdir("runs/first") == ["checkpoint.pt"] and os.path.exists("runs")
+assert "out" in os.listdir(".") and "log.txt" in os.listdir(".")
+os.replace("out/last.json", "out/best.json")
+assert [path.name for path in Path("out").glob("*.json")] == ["best.json"]
+kept = torch.load("runs/first/checkpoint.pt", map_location="cpu")
+model.load_state_dict(kept["model"])
+optimizer.load_state_dict(kept["optimizer"])
+assert kept["epoch"] == 2
+try:
+    Path("out").mkdir()
+    raise RuntimeError("made twice")
+except FileExistsError:
+    pass
+try:
+    open("no/such/folder.txt", "w")
+    raise RuntimeError("written where no folder is")
+except FileNotFoundError:
+    pass
+try:
+    socket.create_connection(("localhost", 1))
+except OSError as error:
+    print(error)
+"""
+
+
+def test_what_is_written_goes_nowhere_and_can_be_read_back(script):
+    optimizer = "optimizer = torch.optim.Adam(model.parameters())\n"
+    file = script(DEEP + optimizer + WRITES)
+    (file.parent / "log.txt").write_text("before\n")
+    row = predicted(file)
+    assert row["breakdown_gb"]["optimizer"] == pytest.approx(2 * WEIGHTS, rel=0.01)
+    assert sorted(path.name for path in file.parent.iterdir()) == ["log.txt", "train.py"]
+    assert (file.parent / "log.txt").read_text() == "before\n"
+
+
+# ------------------------------------------------------------------------- data that is not here
+
+
+FOLDER = """
+from torchvision import datasets, models, transforms
+crop = transforms.Compose([transforms.RandomResizedCrop({side}), transforms.ToTensor()])
+images = datasets.ImageFolder("{folder}", crop)
+loader = torch.utils.data.DataLoader(images, batch_size=4, shuffle=True, num_workers=4)
+model = models.resnet18(num_classes=len(images.classes)).cuda()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for images, labels in loader:
+    loss = F.cross_entropy(model(images.cuda()), labels.cuda())
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_an_example_stands_in_for_a_folder_of_images(script):
+    file = script(FOLDER.format(side=64, folder="/no/such/train"))
+    process = predict(file)
+    assert process.returncode == 2
+    assert "line 7: there is no folder /no/such/train. " in process.stderr
+    assert "--example images:3x224x224 --classes 1000" in process.stderr
+    row = predicted(file, "--example", "images:3x80x100", "--classes", "7")
+    head = 512 * 7 + 7
+    weights = 11_176_512 + head + 2 * 4800 + 20  # and batch norm's averages and counts
+    assert row["breakdown_gb"]["parameters"] == pytest.approx(weights * 4 / 1e9, rel=0.001)
+    assert any("in the place of /no/such/train" in note for note in row["notes"])
+    for wrong in ("images:3x0x4", "images:2x4x4", "pictures", "images:3x4"):
+        process = predict(file, "--example", wrong)
+        assert process.returncode == 2
+        assert "is no example" in process.stderr
+
+
+def test_a_folder_of_images_that_is_here_is_read(script, tmp_path):
+    from PIL import Image
+
+    for name in ("cat", "dog", "owl"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (40, 30)).save(tmp_path / "images" / name / f"{number}.png")
+    row = predicted(script(FOLDER.format(side=32, folder=tmp_path / "images")))
+    assert row["breakdown_gb"]["parameters"] < 0.0449  # three classes
+    assert row["notes"] == []
