@@ -38,7 +38,7 @@ from ladder.processes import (
 )
 from ladder.rungs import ROOT, LadderError, family, needs_bfloat16, read_ladder
 from prediction import advice, answers, batches, files, gpus, table
-from prediction.options import Options
+from prediction.options import Options, starts_group
 from prediction.process import NoPrediction, predict
 from prediction.progress import Running
 
@@ -188,6 +188,18 @@ class Parser(argparse.ArgumentParser):
         super().error(message)
 
 
+def found_gpus(scripts: list[Path]) -> int:
+    """How many GPUs scripts find that are not told: the published figures' four, or one.
+
+    One is for scripts that are none of the ladder's and not started as several processes: with
+    more, some libraries would use them all from one process.
+    """
+    ladder = {rung.script for rung in read_ladder()}
+    own = [script for script in scripts if display_name(script) not in ladder]
+    several = any(starts_group(script.read_bytes()) for script in own)
+    return 1 if own and not several else 4
+
+
 def example(text: str) -> tuple[int, int, int]:
     """The shape of an image; ArgumentTypeError."""
     from prediction import example_data  # takes a second
@@ -226,7 +238,10 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         help="what stands in for a folder of images that is not here",
     )  # fmt: skip
     parser.add_argument("--classes", type=int, default=1000, metavar="N", help="its classes (1000)")
-    parser.add_argument("--gpus", type=int, default=4, metavar="N", help="GPUs it finds (4)")
+    parser.add_argument(
+        "--gpus", type=int, metavar="N",
+        help="GPUs it finds (4; 1 for a script of your own that starts no group of processes)",
+    )  # fmt: skip
     parser.add_argument(
         "--as-of", type=int, choices=[2023], metavar="2023",
         help="by the rules of the published figures' PyTorch",
@@ -271,6 +286,7 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
             rows.check(asked.results)
     except (ValueError, UnknownScript, LadderError) as error:
         parser.error(str(error))
+    asked.gpus = asked.gpus or found_gpus(asked.scripts)
     whole = not (asked.script or asked.as_of)  # what the pages are made from
     options = Options(
         model, asked.gpus, theirs, asked.example, asked.classes, asked.batch_size,

@@ -39,14 +39,14 @@ def predict(
     gpu: str | float | None = None,
     arguments: Sequence[str] = (),
     batch_size: int | None = None,
-    gpus: int = 4,
+    gpus: int | None = None,
 ) -> Prediction:
     """A script's predicted peak, with `gpu` (a name, or its GB) also whether it fits; NotPredicted.
 
     `arguments` are the script's own; `batch_size` takes the place of its own; `gpus` is how many it
     finds. The script runs in a process of its own, for some seconds.
     """
-    words = ["--json", str(script), "--gpus", str(gpus)]
+    words = ["--json", str(script), *(["--gpus", str(gpus)] if gpus else [])]
     words += ["--gpu", str(gpu)] if gpu is not None else []
     words += ["--batch-size", str(batch_size)] if batch_size is not None else []
     words += ["--", *map(str, arguments)] if arguments else []

@@ -5,6 +5,12 @@ from dataclasses import dataclass
 from prediction import gpus
 
 
+def starts_group(source: bytes) -> bool:
+    """Whether a script's text says that it is one of several processes."""
+    words = (b"init_process_group", b"LOCAL_RANK", b"init_device_mesh", b"WORLD_SIZE")
+    return any(word in source for word in words)
+
+
 @dataclass(frozen=True)
 class Options:
     """The defaults are those of the published figures."""

@@ -52,6 +52,7 @@ def predict(
     mode, found = world.prepare(tracker, watched, script, options)
     error = None
     written_files.install(scratch)
+    guard.settled = watched.at_rest
     guard.watch()
 
     def late() -> str:
@@ -86,6 +87,10 @@ def predict(
             error = "it stopped by itself: " + str(leaving.code).partition("\n")[0]
     except BaseException as failure:
         error = guard.denied(failure) or _explain(script, failure)
+        if watched.at_rest():  # what comes later does not make less of what is known
+            stopped = guard.later[-1] if isinstance(failure, sandbox.Refused) else error
+            watched.notes.append(f"the peak was at rest when it ended: {stopped}")
+            error = None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
     if guard.refusals:  # whatever became of it

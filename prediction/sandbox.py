@@ -9,6 +9,7 @@ import ctypes
 import errno
 import multiprocessing.util
 import os
+import subprocess
 import sys
 import threading
 import traceback
@@ -45,6 +46,8 @@ class Sandbox:
         """Restrict this thread, and those that it starts, below Python; `watch` does the rest."""
         self.script, self.scratch = str(script), os.path.realpath(scratch)
         self.refusals: list[str] = []  # sentences; also of what the script caught
+        self.later: list[str] = []  # those of the time when nothing new is learned any more
+        self.settled = lambda: False  # whether that time has come
         self.below_python = landlock.restrict(scratch)
 
     def watch(self) -> None:
@@ -78,8 +81,9 @@ class Sandbox:
         return f"{where}it {what}, which a prediction does not do"
 
     def _refuse(self, what: str) -> None:
-        self.refusals.append(self._sentence(what, traceback.walk_stack(sys._getframe())))
-        raise Refused(self.refusals[-1])
+        sentence = self._sentence(what, traceback.walk_stack(sys._getframe()))
+        (self.later if self.settled() else self.refusals).append(sentence)
+        raise Refused(sentence)
 
     def _check(self, event: str, args: tuple) -> None:
         if event == "open":
@@ -98,6 +102,9 @@ class Sandbox:
         elif event in CONNECTIONS:
             if event != "socket.sendmsg" or args[1] is not None:  # None: connected before
                 raise OSError(errno.ENETUNREACH, "a prediction is offline", f"{event} {args}")
+        elif event == "subprocess.Popen" and not self._from_script():
+            # a library that asks for hardware or versions: so it is where there is no such program
+            raise FileNotFoundError(errno.ENOENT, "a prediction starts no program", str(args[0]))
         elif event in PROGRAMS:
             self._refuse(f"starts a program ({event})")
         elif self._from_script():
@@ -111,9 +118,9 @@ class Sandbox:
         return real == self.scratch or real.startswith((self.scratch + os.sep, "/dev/"))
 
     def _from_script(self) -> bool:
-        """Whether ctypes was called by the script or a file beside it; libraries may."""
+        """Whether ctypes, or subprocess, was called by the script or a file beside it."""
         frame = sys._getframe(3)  # beyond this function, _check and the hook
-        while frame.f_back and frame.f_code.co_filename == ctypes.__file__:
+        while frame.f_back and frame.f_code.co_filename in (ctypes.__file__, subprocess.__file__):
             frame = frame.f_back
         return os.path.dirname(frame.f_code.co_filename) == os.path.dirname(self.script)
 

@@ -4,6 +4,7 @@ import argparse
 import functools
 import os
 import sys
+import traceback
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from prediction import (
     torchvision_shapes,
     transformers_shapes,
 )
-from prediction.options import Options
+from prediction.options import Options, starts_group
 from prediction.tracker import Tracker
 from prediction.watched import Watched
 
@@ -50,7 +51,7 @@ def prepare(
         transformers_shapes.install()
     ranks_of_many.install(tracker, options.gpus)
     data_parallel.install(tracker)
-    if any(word in source for word in (b"init_process_group", b"LOCAL_RANK", b"init_device_mesh")):
+    if starts_group(source):
         os.environ |= ranks_of_many.torchruns(options.gpus)
     allocator = watched.allocator
     for name in ("max_allocated", "max_reserved", "allocated", "reserved"):
@@ -93,7 +94,9 @@ def _compile(notes: list[str], function=None, **options):
             "what the compiled kernels of torchao's optimizer need meanwhile is not counted"
         )
         return lambda *args: None
-    notes.append(COMPILED)
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_stack(sys._getframe())]
+    if not any(file.startswith("<frozen importlib") for file in files):  # by what is imported
+        notes.append(COMPILED)
     return function
 
 

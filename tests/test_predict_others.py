@@ -378,3 +378,90 @@ def test_a_folder_of_images_that_is_here_is_read(script, tmp_path):
     row = predicted(script(FOLDER.format(side=32, folder=tmp_path / "images")))
     assert row["breakdown_gb"]["parameters"] < 0.0449  # three classes
     assert row["notes"] == []
+
+
+# --------------------------------------------------------------------------------- frameworks
+
+
+TRAINER = """
+from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+
+class Texts(torch.utils.data.Dataset):
+    def __len__(self):
+        return 256
+
+    def __getitem__(self, place):
+        return {"input_ids": torch.ones(128).long(), "labels": torch.tensor(0)}
+
+size = {"hidden_size": 256, "num_hidden_layers": 4, "intermediate_size": 512}
+model = BertForSequenceClassification(BertConfig(num_attention_heads=4, **size))
+arguments = TrainingArguments(
+    "out", per_device_train_batch_size=8, bf16=True, gradient_accumulation_steps=2,
+    eval_strategy="epoch", logging_steps=2, report_to="none", num_train_epochs=1,
+)
+Trainer(model, arguments, train_dataset=Texts(), eval_dataset=Texts()).train()
+"""
+ACCELERATE = """
+from accelerate import Accelerator
+from torch.utils.data import DataLoader, TensorDataset
+accelerator = Accelerator(mixed_precision="bf16", gradient_accumulation_steps=2)
+model = nn.Sequential(*[nn.Linear(1024, 1024) for _ in range(8)])
+optimizer = torch.optim.AdamW(model.parameters())
+loader = DataLoader(TensorDataset(torch.zeros(640, 1024)), batch_size=32)
+model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+for (images,) in loader:
+    with accelerator.accumulate(model):
+        accelerator.backward(model(images).sum())
+        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+"""
+LIGHTNING = """
+import lightning
+from torch.utils.data import DataLoader, TensorDataset
+
+class Deep(lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(*[nn.Linear(1024, 1024) for _ in range(8)])
+
+    def training_step(self, batch, number):
+        loss = self.layers(batch[0]).sum()
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch, number):
+        self.log("val_loss", self.layers(batch[0]).sum())
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters())
+
+loader = DataLoader(TensorDataset(torch.zeros(640, 1024)), batch_size=32)
+trainer = lightning.Trainer(max_epochs=2, precision="bf16-mixed", gradient_clip_val=1.0)
+trainer.fit(Deep(), loader, loader)
+"""
+
+
+@pytest.mark.parametrize(
+    "text", [TRAINER, ACCELERATE, LIGHTNING], ids=["Trainer", "accelerate", "L"]
+)
+def test_frameworks_train_with_adams_two_averages(script, text):
+    """In float32, beside parameters and gradients of the same size; they ask for hardware, too."""
+    row = predicted(script(text))
+    kinds = row["breakdown_gb"]
+    if text is not TRAINER:
+        assert kinds["parameters"] == pytest.approx(WEIGHTS, rel=0.01)
+    assert kinds["optimizer"] == pytest.approx(2 * kinds["parameters"], rel=0.02)
+    assert row["notes"] == []
+
+
+def test_what_fails_once_the_peak_is_at_rest_is_a_note(script):
+    end = "open('result.txt', 'w').write(str(1 / 0))\n"
+    row = predicted(script(DEEP + LOOP + end))
+    (note,) = row["notes"]
+    assert "the peak was at rest when it ended: line 12: ZeroDivisionError" in note
+    (note,) = predicted(script(DEEP + LOOP + "import os\nos.remove(__file__)\n"))["notes"]
+    assert "line 13: it changes files (os.remove: " in note
+    process = predict(script(DEEP + end + LOOP))
+    assert process.returncode == 2
+    assert "line 5: ZeroDivisionError" in process.stderr
