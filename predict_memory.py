@@ -210,6 +210,19 @@ def example(text: str) -> tuple[int, int, int]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def config(text: str) -> tuple[str, str]:
+    """A model's name and its file; ArgumentTypeError."""
+    name, _, file = text.partition("=")
+    try:
+        if "model_type" not in json.loads(Path(file).read_text()):
+            raise ValueError("it names no model_type")
+    except (OSError, ValueError, TypeError) as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no NAME=path/to/config.json: {error}"
+        ) from None
+    return name, str(Path(file).absolute())
+
+
 def positive(text: str) -> float:
     """A number of seconds."""
     seconds = float(text)
@@ -235,9 +248,13 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     parser.add_argument("--batch-size", type=int, metavar="N", help="in place of the script's")
     parser.add_argument(
         "--example", metavar="images:3x224x224", type=example,
-        help="what stands in for a folder of images that is not here",
+        help="what stands in for data that is not here; or: tokens:512",
     )  # fmt: skip
     parser.add_argument("--classes", type=int, default=1000, metavar="N", help="its classes (1000)")
+    parser.add_argument(
+        "--config", action="append", default=[], metavar="NAME=FILE", type=config,
+        help="the config.json of a model that the script names",
+    )  # fmt: skip
     parser.add_argument(
         "--gpus", type=int, metavar="N",
         help="GPUs it finds (4; 1 for a script of your own that starts no group of processes)",
@@ -289,8 +306,8 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     asked.gpus = asked.gpus or found_gpus(asked.scripts)
     whole = not (asked.script or asked.as_of)  # what the pages are made from
     options = Options(
-        model, asked.gpus, theirs, asked.example, asked.classes, asked.batch_size,
-        capacity=gpu or fits, margin=margin() if gpu or fits else 0.0,
+        model, asked.gpus, theirs, asked.example, asked.classes, tuple(asked.config),
+        asked.batch_size, capacity=gpu or fits, margin=margin() if gpu or fits else 0.0,
         room=whole, timeline=asked.timeline is not None or whole,
         snapshot=asked.snapshot is not None, as_of=asked.as_of, time_limit=asked.time_limit,
     )  # fmt: skip

@@ -9,8 +9,12 @@ run                runs the script and says what it would need
 world              what the script finds, put together from what follows
 batches            other batch sizes, and the largest that fits
 own_number         the number in a script that becomes its batch size
-torchvision_shapes, transformers_shapes    data sets, weights and models by their shapes
-example_data       folders of images that are not here
+when_imported      changes to a library once the script has imported it
+torchvision_shapes, timm_shapes, transformers_shapes    models, data sets and weights by shapes
+model_sizes        what a model's config.json says, by its name
+datasets_shapes    data sets and metrics of the Hugging Face hub by shapes
+bitsandbytes_shapes    4-bit weights and paged averages
+example_data       what stands in for data that is not here
 written_files      what the script writes, which goes to the scratch folder
 loaders            one batch again and again
 gpu                runs operators on shapes alone

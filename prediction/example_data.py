@@ -1,5 +1,6 @@
-"""Folders of images that are not here: `--example images:3x224x224 --classes 1000` stands in."""
+"""Data that is not here: `--example images:3x224x224 --classes 1000` or `tokens:512` stands in."""
 
+import io
 import os
 import re
 import sys
@@ -16,18 +17,32 @@ class NotHere(Exception):
     """A data set's folder does not exist, and no example stands in for it."""
 
 
-def read(text: str) -> tuple[int, int, int]:
-    """Channels, height and width of "images:3x224x224"; ValueError."""
-    found = re.fullmatch(r"images:(\d+)x(\d+)x(\d+)", text)
-    shape = tuple(map(int, found.groups())) if found else ()
-    if not shape or shape[0] not in MODES or 0 in shape:
+def read(text: str) -> tuple[int, ...]:
+    """Channels, height and width of "images:3x224x224", the words of "tokens:512"; ValueError."""
+    found = re.fullmatch(r"images:(\d+)x(\d+)x(\d+)|tokens:(\d+)", text)
+    shape = tuple(int(number) for number in found.groups() if number) if found else ()
+    if not shape or 0 in shape or (len(shape) == 3 and shape[0] not in MODES):
         raise ValueError(
-            f"{text!r} is no example: images:CHANNELSxHEIGHTxWIDTH, as images:3x224x224"
+            f"{text!r} is no example: images:CHANNELSxHEIGHTxWIDTH, as images:3x224x224, or "
+            "tokens:NUMBER, as tokens:512"
         )
     return shape
 
 
-def install(example: tuple[int, int, int] | None, classes: int, notes: list[str]) -> None:
+def image(shape: tuple[int, int, int]) -> Image.Image:
+    """A black image of these channels, height and width."""
+    channels, height, width = shape
+    return Image.new(MODES[channels], (width, height))
+
+
+def picture(shape: tuple[int, int, int]) -> bytes:
+    """The same as a file."""
+    file = io.BytesIO()
+    image(shape).save(file, "png")
+    return file.getvalue()
+
+
+def install(example: tuple[int, ...] | None, classes: int, notes: list[str]) -> None:
     """Let folders that exist be read, and others be the example. Cannot be undone."""
     for name in ("ImageFolder", "ImageNet"):
         original = getattr(torchvision.datasets, name)
@@ -45,12 +60,11 @@ def _stand_in(original: type, example, classes: int, notes: list[str]) -> type:
                 kwargs |= {"transform": transform, "target_transform": target_transform}
                 super().__init__(root, *args, **kwargs)
                 return
-            if example is None:
+            if example is None or len(example) != 3:
                 raise NotHere(
                     f"there is no folder {os.fspath(root)}. To predict without the images:  "
                     "--example images:3x224x224 --classes 1000"
                 )
-            channels, height, width = example
             VisionDataset.__init__(
                 self, root, transform=transform, target_transform=target_transform
             )
@@ -58,8 +72,8 @@ def _stand_in(original: type, example, classes: int, notes: list[str]) -> type:
             self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
             self.samples = self.imgs = [("", 0)] * COUNT
             self.targets = [0] * COUNT
-            self.loader = lambda path: Image.new(MODES[channels], (width, height))
-            told = f"{channels}x{height}x{width}, {COUNT:,} images of {classes} classes"
+            self.loader = lambda path: image(example)
+            told = f"{'x'.join(map(str, example))}, {COUNT:,} images of {classes} classes"
             notes.append(f"in the place of {os.fspath(root)}: {told}")
 
     return Folder

@@ -14,6 +14,7 @@ from prediction.tracker import Tracker
 from prediction.watched import QUIET, Watched, rose
 
 PASSES = 4  # backward passes of accumulation, with which a step without a new peak counts as two
+AHEAD = 128  # batches that may be taken before a model sees the first of them
 
 
 class Loaders:
@@ -43,7 +44,7 @@ def install(tracker: Tracker, watched: Watched, cost: Cost, options: Options) ->
         if first is None:
             watched.notes.append("a loader has no batch: fewer samples than one, and drop_last?")
             return
-        seen, quiet, steps = watched.peak(), 0, tracker.steps
+        seen, quiet, steps, ahead, passes = watched.peak(), 0, tracker.steps, 0, tracker.passes
         before = backwards = tracker.backwards
         samples = _samples(first)
         epoch = len(loader) * samples
@@ -60,6 +61,10 @@ def install(tracker: Tracker, watched: Watched, cost: Cost, options: Options) ->
                         torch.Tensor, lambda tensor: tensor.pin_memory(), batch
                     )
                 yield batch
+                ahead = 0 if tracker.passes > passes else ahead + 1
+                passes = tracker.passes
+                if 0 < ahead < AHEAD:
+                    continue  # to be accumulated, say
                 training = tracker.backwards > before
                 if training and tracker.steps == steps:
                     continue  # within a cycle

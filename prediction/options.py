@@ -18,8 +18,9 @@ class Options:
     gpu: gpus.Model = gpus.DEFAULT
     gpus: int = 4  # that the script finds
     arguments: tuple[str, ...] = ()  # the script's own
-    example: tuple[int, int, int] | None = None  # an image's shape, where a folder is not here
+    example: tuple[int, ...] | None = None  # an image's shape, or words, for data that is not here
     classes: int = 1000  # of the example's
+    configs: tuple[tuple[str, str], ...] = ()  # files config.json by the names of models
     batch_size: int | None = None  # in the place of the script's own
     number: tuple[int, int] | None = None  # the source's number to replace: its line and column
     as_of: int | None = None  # 2023: by the rules of the published figures' PyTorch

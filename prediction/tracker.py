@@ -37,6 +37,7 @@ class Tracker(Storages):
         self.sequence: list[tuple[int, str]] = []  # autograd's numbers at which a module began
         self.loose: list[Storage] = []  # made by the forward pass outside of modules
         self.steps = self.backwards = 0  # so far: backward passes, and those with a step after
+        self.passes = 0  # through a model
         self._stepped = 0
 
     def made(self, storage: Storage, tensor: Tensor, op: str, inputs: object) -> None:
@@ -94,6 +95,7 @@ class Tracker(Storages):
 
     def _enter(self, module, args) -> None:
         if not self.calls:
+            self.passes += 1
             self.mark("pass")
             if self.phase == "setup":
                 self.mark("created")

@@ -1,91 +1,193 @@
-"""Language models, tokenizers and reviews by their shapes: nothing from a model hub is needed."""
+"""transformers' models, tokenizers and image processors by their shapes: no hub, no weights."""
 
-# Models whose sizes are the defaults of their configuration class in transformers, by the last part
-# of their names on the hub: model_type, what differs from the defaults, and the longest input.
-MODELS = {
-    "distilbert-base-uncased": ("distilbert", {}, 512),
-    "bert-base-uncased": ("bert", {}, 512),
-    "roberta-base": ("roberta", {"max_position_embeddings": 514, "type_vocab_size": 1}, 512),
-    "bigbird-roberta-base": ("big_bird", {}, 4096),
-    "gpt2": ("gpt2", {}, 1024),
-    "vit-base-patch16-224": ("vit", {}, 197),
-}
-SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-REVIEW = "a film " * 4096  # at least as long as any of them reads
+import functools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+from prediction import model_sizes
+from prediction.when_imported import when_imported
+
+ENCODERS = (
+    "bert",
+    "distilbert",
+    "roberta",
+    "xlm-roberta",
+    "big_bird",
+    "albert",
+    "electra",
+    "mpnet",
+    "deberta-v2",
+    "camembert",
+    "modernbert",
+)  # fmt: skip  whose tokenizers put a text between two special tokens
+ENCODERS_TOKENS = {
+    "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}  # fmt: skip
+CHAT = "{% for one in messages %}{{ one['role'] + ' ' + one['content'] + ' ' }}{% endfor %}"
+HUB = (
+    "cache_dir", "revision", "code_revision", "token", "use_safetensors", "variant", "subfolder",
+    "force_download", "local_files_only", "proxies", "_commit_hash", "_from_auto",
+    "_from_pipeline", "gguf_file", "adapter_kwargs",
+)  # fmt: skip
+FLASH = ("flash_attention_2", "flash_attention_3")
 
 
-class UnknownModel(Exception):
-    """A name whose sizes are not known here."""
+def install(given: Mapping[str, str], notes: list[str]) -> None:
+    """Hand these out wherever a script asks transformers. Cannot be undone.
+
+    `given`: files config.json by the names of models, which are asked first.
+    """
+    os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"  # its threads would not be followed
+
+    def configurations(module: ModuleType) -> None:
+        def get_config_dict(cls, name, **options):
+            return model_sizes.find(name, given), _without_hub(options)
+
+        module.PreTrainedConfig.get_config_dict = classmethod(get_config_dict)
+
+    def models(module: ModuleType) -> None:
+        original = module.PreTrainedModel.from_pretrained.__func__
+
+        def from_pretrained(cls, name=None, *args, config=None, **options):
+            options = _without_hub(options)
+            if options.get("attn_implementation") in FLASH:
+                options["attn_implementation"] = "sdpa"
+                notes.append("flash_attention: predicted as PyTorch's own, which is flash's kernel")
+            if name is None:
+                return original(cls, *args, config=config, **options)
+            if config is None:
+                config, options = cls.config_class.from_pretrained(
+                    name, return_unused_kwargs=True, **options
+                )
+            return original(
+                cls, None, *args, config=config, state_dict=_file(cls, config), **options
+            )
+
+        module.PreTrainedModel.from_pretrained = classmethod(from_pretrained)
+        module.maybe_load_adapters = lambda name, *args, **options: (None, name, options)
+
+    def automatic_models(module: ModuleType) -> None:
+        module.find_adapter_config_file = lambda *args, **options: None
+        module.resolve_revision = lambda name, revision=None, **options: revision
+
+    def tokenizers(module: ModuleType, name: str = "PreTrainedTokenizerBase") -> None:
+        cls = getattr(module, name)
+        original = cls.from_pretrained.__func__
+
+        def from_pretrained(cls, name, *args, **options):
+            if _here(name, "tokenizer.json", "tokenizer_config.json"):
+                return original(cls, name, *args, **options | {"local_files_only": True})
+            return tokenizer(model_sizes.find(name, given), options)
+
+        cls.from_pretrained = classmethod(from_pretrained)
+
+    def image_processors(module: ModuleType) -> None:
+        original = module.AutoImageProcessor.from_pretrained.__func__
+
+        def from_pretrained(cls, name, *args, **options):
+            if _here(name, "preprocessor_config.json"):
+                return original(cls, name, *args, **options | {"local_files_only": True})
+            return image_processor(model_sizes.find(name, given), options)
+
+        module.AutoImageProcessor.from_pretrained = classmethod(from_pretrained)
+
+    when_imported("transformers.configuration_utils", configurations)
+    when_imported("transformers.modeling_utils", models)
+    when_imported("transformers.models.auto.auto_factory", automatic_models)
+    when_imported("transformers.tokenization_utils_base", tokenizers)
+    when_imported(
+        "transformers.models.auto.tokenization_auto",
+        functools.partial(tokenizers, name="AutoTokenizer"),
+    )
+    when_imported("transformers.models.auto.image_processing_auto", image_processors)
 
 
-def known(name: str) -> tuple[str, dict, int]:
-    """The entry of MODELS for a hub's name; UnknownModel."""
-    try:
-        return MODELS[str(name).rpartition("/")[2]]
-    except KeyError:
-        raise UnknownModel(
-            f"the sizes of {name} are not known here, only those of {', '.join(MODELS)}; "
-            "a model made from a configuration (from_config) needs no name"
-        ) from None
+def _without_hub(options: dict) -> dict:
+    """Options without those on where a file comes from."""
+    return {key: value for key, value in options.items() if key not in HUB}
 
 
-def config(name: str, **options):
-    """In the place of `AutoConfig.from_pretrained`."""
-    from transformers import AutoConfig
+def _here(name: str, *files: str) -> bool:
+    """Whether one of these files of a model is in its folder or in the hub's cache here."""
+    return any(
+        (Path(name) / file).is_file() or model_sizes.cached(str(name), file) for file in files
+    )
 
-    kind, differing, _ = known(name)
-    return AutoConfig.for_model(kind, **differing | options)
+
+def _file(cls, config) -> dict[str, torch.Tensor]:
+    """What a model's file holds, on the host: shapes of the class's own weights, in its type."""
+    kind = config.dtype or torch.float32
+    with torch.device("meta"):
+        shapes = cls(config).state_dict()
+    return {
+        key: torch.empty(
+            value.shape, dtype=kind if value.is_floating_point() else value.dtype, device="cpu"
+        )
+        for key, value in shapes.items()
+    }
 
 
-def tokenizer(name: str, *args, **options):
-    """In the place of `AutoTokenizer.from_pretrained`. What it knows of words does not matter."""
+def tokenizer(sizes: Mapping, options: Mapping):
+    """A tokenizer that makes a token of each word, all of them the same.
+
+    It has the model's number of tokens, its special tokens and its longest input.
+    """
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    words = Tokenizer(
-        models.WordLevel({word: n for n, word in enumerate(SPECIAL.values())}, "[UNK]")
-    )
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    special = _special_tokens(sizes)
+    places = {place: word for word, place in special.values()}
+    count = sizes.get("vocab_size") or sizes.get("text_config", {})["vocab_size"]
+    words = {places.get(place, f"word{place}"): place for place in range(count)}
+    anything = special.get("unk_token", (f"word{count - 1}",))[0]
+    made = Tokenizer(models.WordLevel(words, anything))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if "cls_token" in special:
+        made.post_processor = processors.BertProcessing(special["sep_token"], special["cls_token"])
     kept = {key: options[key] for key in ("model_max_length", "padding_side") if key in options}
     return PreTrainedTokenizerFast(
-        tokenizer_object=words,
+        tokenizer_object=made,
         model_input_names=["input_ids", "attention_mask"],
-        **{"model_max_length": known(name)[2]} | SPECIAL | kept,
+        chat_template=CHAT,
+        **{"model_max_length": _longest(sizes)} | kept,
+        **{key: word for key, (word, _) in special.items()},
     )
 
 
-def model(cls, name: str, *args, dtype=None, torch_dtype=None, **options):
-    """In the place of `from_pretrained`: the class's model, in float32 unless a dtype is named."""
-    options.pop("cache_dir", None)
-    settings = options.pop("config", None) or config(name, **options)
-    made = cls.from_config(settings) if hasattr(cls, "from_config") else cls(settings)
-    dtype = dtype or torch_dtype
-    return made.eval() if dtype in (None, "auto") else made.eval().to(dtype)
+def _special_tokens(sizes: Mapping) -> dict[str, tuple[str, int]]:
+    """By their names in transformers: the token and its number, those that the model knows."""
+    if sizes["model_type"] in ENCODERS:
+        first = sizes.get("pad_token_id") or 0
+        return {name: (word, first + n) for n, (name, word) in enumerate(ENCODERS_TOKENS.items())}
+    found = {}
+    for kind in ("pad", "bos", "eos"):
+        place = sizes.get(f"{kind}_token_id")
+        place = place[0] if isinstance(place, list) else place
+        if place is not None:  # two kinds may be one token
+            same = [word for word, number in found.values() if number == place]
+            found[f"{kind}_token"] = (same[0] if same else f"<{kind}>", place)
+    return found
 
 
-def load_reviews(path: str, *args, **kwargs):
-    """As IMDb, with reviews that are as long as a model reads; few, for speed's sake."""
-    if "imdb" not in path:
-        raise UnknownModel(f"the shapes of the data set {path} are not known here, only IMDb's")
-    from datasets import Dataset, DatasetDict
+def _longest(sizes: Mapping) -> int:
+    """The longest input in tokens; RoBERTa's kind counts positions from after the padding's."""
+    for key in ("max_position_embeddings", "n_positions"):
+        if key in sizes:
+            kind = sizes["model_type"]
+            first = sizes["pad_token_id"] + 1 if kind in ("roberta", "xlm-roberta") else 0
+            return sizes[key] - first
+    return 512
 
-    reviews = Dataset.from_dict({"text": [REVIEW] * 512, "label": [0] * 512})
-    return DatasetDict(train=reviews, test=reviews)
 
+def image_processor(sizes: Mapping, options: Mapping):
+    """One that makes the model's images of any."""
+    from transformers import ViTImageProcessor
 
-def install() -> None:
-    """Hand these out wherever a script asks transformers or datasets. Cannot be undone."""
-    try:
-        import datasets
-        import transformers
-        from transformers.models.auto import modeling_auto
-    except ModuleNotFoundError:  # a script that needs them says so itself
-        return
-    transformers.AutoConfig.from_pretrained = config
-    transformers.AutoTokenizer.from_pretrained = tokenizer
-    for name, cls in vars(modeling_auto).items():
-        if name.startswith("AutoModel"):
-            cls.from_pretrained = classmethod(model)
-    transformers.PreTrainedModel.from_pretrained = classmethod(model)
-    datasets.load_dataset = load_reviews
+    side = sizes.get("image_size") or sizes.get("vision_config", {}).get("image_size", 224)
+    height, width = (side, side) if isinstance(side, int) else side
+    return ViTImageProcessor(size={"height": height, "width": width})

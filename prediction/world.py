@@ -11,12 +11,15 @@ import torch
 
 from prediction import (
     as_of_2023,
+    bitsandbytes_shapes,
     data_parallel,
+    datasets_shapes,
     example_data,
     gpu,
     loaders,
     metrics,
     ranks_of_many,
+    timm_shapes,
     torchvision_shapes,
     transformers_shapes,
 )
@@ -47,8 +50,10 @@ def prepare(
     example_data.install(options.example, options.classes, watched.notes)
     found = loaders.install(tracker, watched, mode.cost, options)
     source = script.read_bytes()
-    if b"transformers" in source or b"datasets" in source:  # importing them takes seconds
-        transformers_shapes.install()
+    transformers_shapes.install(dict(options.configs), watched.notes)
+    datasets_shapes.install(options.example, options.classes, watched.notes)
+    timm_shapes.install()
+    bitsandbytes_shapes.install(watched.notes)
     ranks_of_many.install(tracker, options.gpus)
     data_parallel.install(tracker)
     if starts_group(source):

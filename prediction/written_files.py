@@ -12,9 +12,12 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch.utils._pytree import tree_map
+
+from prediction.when_imported import when_imported
 
 FIRST = ("mkdir", "remove", "unlink", "rmdir", "utime", "chmod", "truncate")  # one path, changed
 BOTH = ("rename", "replace")  # two paths
@@ -93,6 +96,15 @@ def install(scratch: Path) -> Written:
         setattr(os, name, _move(written, getattr(os, name)))
     torch.save = functools.partial(_save, written)
     torch.load = functools.partial(_load, written, torch.load)
+
+    def safetensors(module: ModuleType) -> None:
+        load = module.load_file
+        module.save_file = functools.partial(_save, written)
+        module.load_file = lambda file, device="cpu", **options: _load(
+            written, lambda *args: load(file, device, **options), file, device
+        )
+
+    when_imported("safetensors.torch", safetensors)
     return written
 
 
@@ -187,7 +199,7 @@ def _load(written: Written, load, file, map_location=None, *args, **kwargs):
     name = os.path.abspath(file) if isinstance(file, (str, os.PathLike)) else None
     if name not in written.saved:
         return load(file, map_location, *args, **kwargs)
-    device = map_location if isinstance(map_location, (str, torch.device)) else None
+    device = map_location if isinstance(map_location, (str, int, torch.device)) else None
 
     def with_shape(leaf):
         return leaf.tensor(device) if isinstance(leaf, Shape) else leaf

@@ -1,0 +1,37 @@
+"""Change a library's module right after a script has imported it, and not before."""
+
+import importlib.abc
+import importlib.util
+import sys
+from collections.abc import Callable
+from types import ModuleType
+
+_wanted: dict[str, Callable[[ModuleType], None]] = {}
+
+
+def when_imported(name: str, change: Callable[[ModuleType], None]) -> None:
+    """Call `change` with the module of this full name once it is there; now if it is already."""
+    if name in sys.modules:
+        change(sys.modules[name])
+        return
+    if not _wanted:
+        sys.meta_path.insert(0, _Finder())
+    _wanted[name] = change
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds nothing by itself: it adds the change to what the other finders find."""
+
+    def find_spec(self, name, path=None, target=None):
+        change = _wanted.pop(name, None)
+        spec = change and importlib.util.find_spec(name)  # of the others, since it is popped
+        if spec is None or spec.loader is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            change(module)
+
+        spec.loader.exec_module = exec_module
+        return spec
