@@ -252,6 +252,10 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     )  # fmt: skip
     parser.add_argument("--classes", type=int, default=1000, metavar="N", help="its classes (1000)")
     parser.add_argument(
+        "--batches", type=int, default=16, metavar="N",
+        help="where a loader's batches differ in size, the largest of the first N counts (16)",
+    )  # fmt: skip
+    parser.add_argument(
         "--config", action="append", default=[], metavar="NAME=FILE", type=config,
         help="the config.json of a model that the script names",
     )  # fmt: skip
@@ -290,7 +294,7 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         parser.error("name the one script that this is asked for")
     if theirs and len(asked.script) != 1:
         parser.error("what stands after -- is one script's: name that one")
-    for name in ("batch_size", "gpus", "classes"):
+    for name in ("batch_size", "batches", "gpus", "classes"):
         if getattr(asked, name) is not None and getattr(asked, name) < 1:
             parser.error(f"--{name.replace('_', '-')} has to be at least 1")
     try:
@@ -307,9 +311,9 @@ def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     whole = not (asked.script or asked.as_of)  # what the pages are made from
     options = Options(
         model, asked.gpus, theirs, asked.example, asked.classes, tuple(asked.config),
-        asked.batch_size, capacity=gpu or fits, margin=margin() if gpu or fits else 0.0,
-        room=whole, timeline=asked.timeline is not None or whole,
-        snapshot=asked.snapshot is not None, as_of=asked.as_of, time_limit=asked.time_limit,
+        asked.batches, asked.batch_size,
+        capacity=gpu or fits, margin=margin() if gpu or fits else 0.0, room=whole,
+        timeline=asked.timeline is not None or whole, snapshot=asked.snapshot is not None, as_of=asked.as_of, time_limit=asked.time_limit,
     )  # fmt: skip
     return asked, options
 

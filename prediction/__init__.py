@@ -14,9 +14,11 @@ torchvision_shapes, timm_shapes, transformers_shapes    models, data sets and we
 model_sizes        what a model's config.json says, by its name
 datasets_shapes    data sets and metrics of the Hugging Face hub by shapes
 bitsandbytes_shapes    4-bit weights and paged averages
+triton_kernels     which are not run
 example_data       what stands in for data that is not here
 written_files      what the script writes, which goes to the scratch folder
 loaders            one batch again and again
+ignite_epochs      which end with it
 gpu                runs operators on shapes alone
 devices            where tensors are: "cuda" or the host
 cuda               `torch.cuda`: properties, streams, events

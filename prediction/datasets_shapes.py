@@ -21,6 +21,7 @@ COLUMNS = {
     "openwebtext": ({"text"}, {}),
     "alpaca": ({"instruction", "input", "output", "text"}, {}),
     "samsum": ({"dialogue", "summary", "id"}, {}),
+    "ultrafeedback_binarized": ({"chosen", "rejected"}, {}),
     "cola": ({"sentence"}, CLASSES | {"idx": ROWS}),
     "sst2": ({"sentence"}, CLASSES | {"idx": ROWS}),
     "mrpc": ({"sentence1", "sentence2"}, CLASSES | {"idx": ROWS}),
@@ -109,8 +110,8 @@ def _rows(path: str, name: str | None, example, classes: int, notes: list[str]):
         columns = {column: Image() for column in texts}
         row = {column: {"bytes": picture(size), "path": None} for column in texts}
     columns |= {column: ClassLabel(number) for column, number in labels.items()}
-    row |= dict.fromkeys(labels, 0)
     many = {column: [value] * ROWS for column, value in row.items()}
+    many |= {column: [n % number for n in range(ROWS)] for column, number in labels.items()}
     return Dataset.from_dict(many, features=Features(columns))
 
 

@@ -1,5 +1,6 @@
 """Data that is not here: `--example images:3x224x224 --classes 1000` or `tokens:512` stands in."""
 
+import inspect
 import io
 import os
 import re
@@ -10,6 +11,29 @@ from PIL import Image
 from torchvision.datasets import VisionDataset
 
 COUNT = 100_000  # images, of which a prediction needs one batch
+CLASSES = (
+    "ImageFolder",
+    "ImageNet",
+    "Food101",
+    "Flowers102",
+    "OxfordIIITPet",
+    "StanfordCars",
+    "DTD",
+    "EuroSAT",
+    "Country211",
+    "FGVCAircraft",
+    "GTSRB",
+    "SUN397",
+    "Caltech101",
+    "Caltech256",
+    "STL10",
+    "SVHN",
+    "Places365",
+    "PCAM",
+    "FER2013",
+    "USPS",
+)  # fmt: skip  torchvision's data sets of images with a class each
+MASKS = ("VOCSegmentation", "SBDataset")  # and those with a class for each point
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by channels
 
 
@@ -43,8 +67,11 @@ def picture(shape: tuple[int, int, int]) -> bytes:
 
 
 def install(example: tuple[int, ...] | None, classes: int, notes: list[str]) -> None:
-    """Let folders that exist be read, and others be the example. Cannot be undone."""
-    for name in ("ImageFolder", "ImageNet"):
+    """Let data sets of images be read if they are here, and be the example if not.
+
+    Cannot be undone.
+    """
+    for name in CLASSES + MASKS:
         original = getattr(torchvision.datasets, name)
         known = type(name, (_stand_in(original, example, classes, notes),), {})
         setattr(torchvision.datasets, name, known)
@@ -52,28 +79,45 @@ def install(example: tuple[int, ...] | None, classes: int, notes: list[str]) -> 
 
 
 def _stand_in(original: type, example, classes: int, notes: list[str]) -> type:
-    class Folder(original):
-        def __init__(self, root, *args, transform=None, target_transform=None, **kwargs) -> None:
-            if args and callable(args[0]):  # as ImageFolder takes it
-                transform, *args = args
-            if os.path.isdir(root):
-                kwargs |= {"transform": transform, "target_transform": target_transform}
+    masks = original.__name__ in MASKS
+
+    class Images(original):
+        blank = False
+
+        def __init__(self, root, *args, **kwargs) -> None:
+            try:
                 super().__init__(root, *args, **kwargs)
                 return
+            except (OSError, RuntimeError):  # not here, and a prediction is offline
+                pass
+            name = f"{original.__name__} in {os.fspath(root)}"
             if example is None or len(example) != 3:
                 raise NotHere(
-                    f"there is no folder {os.fspath(root)}. To predict without the images:  "
+                    f"there is no {name}. To predict without the images:  "
                     "--example images:3x224x224 --classes 1000"
                 )
-            VisionDataset.__init__(
-                self, root, transform=transform, target_transform=target_transform
-            )
+            given = inspect.signature(original).bind(root, *args, **kwargs).arguments
+            changes = ("transforms", "transform", "target_transform")
+            VisionDataset.__init__(self, root, **{key: given.get(key) for key in changes})
+            self.blank = True
             self.classes = [str(number) for number in range(classes)]
             self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
-            self.samples = self.imgs = [("", 0)] * COUNT
-            self.targets = [0] * COUNT
-            self.loader = lambda path: image(example)
+            self.targets = [number % classes for number in range(COUNT)]
+            self.samples = self.imgs = [("", number) for number in self.targets]
             told = f"{'x'.join(map(str, example))}, {COUNT:,} images of {classes} classes"
-            notes.append(f"in the place of {os.fspath(root)}: {told}")
+            notes.append(f"in the place of {name}: {told}")
 
-    return Folder
+        def __len__(self) -> int:
+            return COUNT if self.blank else super().__len__()
+
+        def __getitem__(self, index: int):
+            if not self.blank:
+                return super().__getitem__(index)
+            picture, target = image(example), self.targets[index]
+            if masks:  # of the same size, with a class for each of its points
+                target = image((1, *example[1:]))
+            if self.transforms is None:
+                return picture, target
+            return self.transforms(picture, target)
+
+    return Images

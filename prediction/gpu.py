@@ -9,7 +9,7 @@ import functools
 
 import torch
 from torch._subclasses import fake_tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from prediction import (
     allocator_settings,
@@ -126,6 +126,10 @@ class Gpu(FakeTensorMode):
         entry = None if key is None else self.results.find(key, func, args, kwargs)
         if entry is not None and entry is not NOTHING:
             return self.results.make(entry, args)
+        # numbers that are known stay so on the host alone: on a GPU there is nothing to compute
+        known = _known(args) if kwargs.get("device") == CUDA else []
+        for tensor, _ in known:
+            tensor.constant = None
         self.depth += 1
         try:
             if entry is NOTHING:
@@ -136,6 +140,8 @@ class Gpu(FakeTensorMode):
             return super().dispatch(func, types, args, kwargs)
         finally:
             self.depth -= 1
+            for tensor, constant in known:
+                tensor.constant = constant
 
     def most(self, func, args, kwargs, traits):
         """The largest result of an operator whose size is not known; None if it is known."""
@@ -158,6 +164,13 @@ class Gpu(FakeTensorMode):
             return number(tensor)
         # Adam divides by a number that depends on its count of steps, which is kept on the host
         return number(tensor, 1 if self.tracker.phase == "optimizer step" else 0)
+
+
+def _known(args: tuple) -> list[tuple[FakeTensor, torch.Tensor]]:
+    """Tensors among the arguments whose numbers are known, with those."""
+    leaves = torch.utils._pytree.tree_leaves(args)
+    fakes = [leaf for leaf in leaves if isinstance(leaf, FakeTensor)]
+    return [(tensor, tensor.constant) for tensor in fakes if tensor.constant is not None]
 
 
 def _waits(copy: torch.Tensor, args: tuple, kwargs: dict) -> bool:

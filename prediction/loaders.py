@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import itertools
 import weakref
+from collections.abc import Iterator
 
 import torch
 from torch.utils.data import DataLoader
@@ -14,6 +16,7 @@ from prediction.tracker import Tracker
 from prediction.watched import QUIET, Watched, rose
 
 PASSES = 4  # backward passes of accumulation, with which a step without a new peak counts as two
+ENDLESS = 10**6  # batches of a loader that does not know how many it has
 AHEAD = 128  # batches that may be taken before a model sees the first of them
 
 
@@ -27,7 +30,7 @@ class Loaders:
 def install(tracker: Tracker, watched: Watched, cost: Cost, options: Options) -> Loaders:
     """Let all loaders do so from now on. Cannot be undone.
 
-    A loader gives its first batch again and again, and ends once the peak has stayed the same: in
+    A loader gives one batch again and again, and ends once the peak has stayed the same: in
     training for two cycles from one optimizer step to the next, in evaluation for one batch, and so
     when it is used again. The batch size asked for takes the place of the first loader's, and of
     the others' that have the same, unless the script's own number is replaced.
@@ -35,25 +38,28 @@ def install(tracker: Tracker, watched: Watched, cost: Cost, options: Options) ->
     loaders = Loaders()
     _replace_batch_size(loaders, None if options.number else options.batch_size, watched.notes)
     iterate = DataLoader.__iter__
-    steady = weakref.WeakSet()
+    firsts, steady = weakref.WeakKeyDictionary(), weakref.WeakSet()
 
     def batches(loader):
         pin, loader.num_workers, loader.pin_memory = loader.pin_memory, 0, False
-        with torch._subclasses.fake_tensor.unset_fake_temporarily():
-            first = next(iterate(loader), None)
+        if loader not in firsts:
+            with torch._subclasses.fake_tensor.unset_fake_temporarily():
+                firsts[loader] = _largest(iterate(loader), options.batches, watched.notes)
+        first = firsts[loader]
         if first is None:
             watched.notes.append("a loader has no batch: fewer samples than one, and drop_last?")
             return
         seen, quiet, steps, ahead, passes = watched.peak(), 0, tracker.steps, 0, tracker.passes
         before = backwards = tracker.backwards
         samples = _samples(first)
-        epoch = len(loader) * samples
+        count = _length(loader)
+        epoch = count * samples
         with contextlib.suppress(TypeError):  # a sampler without a length
             epoch = min(epoch, len(loader.sampler))
         watched.loaders += 1
         cost.interrupt()
         try:
-            for _ in range(len(loader)):
+            for _ in range(count):
                 cost.batch(samples, epoch)
                 batch = torch.utils._pytree.tree_map_only(torch.Tensor, fake, first)
                 if pin:  # one batch: those that workers have ready beforehand are not counted
@@ -85,6 +91,32 @@ def install(tracker: Tracker, watched: Watched, cost: Cost, options: Options) ->
     DataLoader.__iter__ = batches
     torch_dataloader.DataLoader.__iter__ = batches
     return loaders
+
+
+def _length(loader: DataLoader) -> int:
+    """How many batches a loader has; very many, if it does not know."""
+    try:
+        return len(loader)
+    except TypeError:
+        return ENDLESS
+
+
+def _largest(batches: Iterator, count: int, notes: list[str]):
+    """The first batch, or the largest of `count` if the second has another size; None of none."""
+    some = list(itertools.islice(batches, 2))
+    sizes = {_numbers(batch) for batch in some}
+    if len(sizes) > 1:
+        some += itertools.islice(batches, max(count - 2, 0))
+        notes.append(
+            f"batches differ in size: the largest of the first {len(some)} counts (--batches)"
+        )
+    return max(some, key=_numbers, default=None)
+
+
+def _numbers(batch: object) -> int:
+    """How many numbers are in a batch's tensors."""
+    leaves = torch.utils._pytree.tree_leaves(batch)
+    return sum(leaf.numel() for leaf in leaves if isinstance(leaf, torch.Tensor))
 
 
 def _samples(batch: object) -> int:

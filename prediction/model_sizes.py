@@ -109,14 +109,30 @@ def find(name: str, given: Mapping[str, str]) -> dict:
     short = name.rpartition("/")[2]
     for ending in ("", *ENDINGS):
         if (known := short.removesuffix(ending)) in KNOWN:
-            from transformers import AutoConfig
-
-            kind, differing = KNOWN[known]
-            return AutoConfig.for_model(kind, **differing).to_dict()
+            return _as_file(*KNOWN[known])
     raise UnknownModel(
         f"the sizes of {name} are not known here. They stand in its config.json (a few KB, on the "
         f"model's page on the hub):  --config {name}=path/to/config.json"
     )
+
+
+def _as_file(kind: str, differing: dict) -> dict:
+    """A configuration as config.json has it, with the class that was pretrained."""
+    from transformers import AutoConfig
+    from transformers.models.auto import modeling_auto as auto
+
+    for names in (
+        auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+        auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+        auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+        auto.MODEL_MAPPING_NAMES,
+    ):
+        if kind in names:
+            return AutoConfig.for_model(kind, **differing).to_dict() | {
+                "architectures": [names[kind]]
+            }
+    raise UnknownModel(kind)
 
 
 def cached(name: str, file: str) -> str | None:

@@ -21,6 +21,7 @@ class Options:
     example: tuple[int, ...] | None = None  # an image's shape, or words, for data that is not here
     classes: int = 1000  # of the example's
     configs: tuple[tuple[str, str], ...] = ()  # files config.json by the names of models
+    batches: int = 16  # of which the largest counts, where they differ
     batch_size: int | None = None  # in the place of the script's own
     number: tuple[int, int] | None = None  # the source's number to replace: its line and column
     as_of: int | None = None  # 2023: by the rules of the published figures' PyTorch

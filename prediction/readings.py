@@ -20,6 +20,8 @@ def install() -> None:
     """Let tensors without numbers be printed and handed to NumPy."""
 
     def zeros(tensor):
+        if tensor.constant is not None:  # what the script wrote itself, as torch.tensor([1, 2])
+            return tensor.constant.numpy()
         kind = torch.float32 if tensor.dtype == torch.bfloat16 else tensor.dtype
         return np.zeros(tuple(tensor.shape), str(kind).removeprefix("torch."))
 
@@ -28,6 +30,7 @@ def install() -> None:
     )
     FakeTensor.tolist = lambda tensor: zeros(tensor).tolist()
     FakeTensor.numpy = lambda tensor, **_: zeros(tensor)
+    torch.equal = torch.Tensor.equal = lambda tensor, other: tensor.shape == other.shape
     FakeTensor.__array__ = lambda tensor, dtype=None, **_: zeros(tensor)
     for owner in (torch, torch.Tensor):
         for name in ("isfinite", "all"):

@@ -101,6 +101,8 @@ def predict(
         error = "; ".join(["it never trained: no optimizer took a step", *watched.notes])
     if error is not None:
         return {"error": error}
+    if not watched.peak()[0]:
+        watched.notes.append("nothing was put on a GPU: is there an option for it, as --cuda?")
     result = _result(tracker, watched, found, options) | step.inside(tracker, lines, options)
     result["cost"] = mode.cost.result(options.gpu)
     return result | {"seconds": time.perf_counter() - start}
@@ -178,7 +180,7 @@ def _result(tracker: Tracker, watched: Watched, found: loaders.Loaders, options:
         "created_gb": watched.created / 1e9,
         "batch_size": found.batch_size,
         "samples": found.samples,
-        "notes": watched.notes,
+        "notes": list(dict.fromkeys(watched.notes)),
     }
     if any(what == "use" for what, _, _ in tracker.events):  # several streams share memory
         result["reserved_least_gb"] = peaks.replay(tracker.events).max_reserved / 1e9

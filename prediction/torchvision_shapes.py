@@ -5,8 +5,11 @@ import sys
 import numpy as np
 import torch
 import torchvision
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torchvision.datasets import VisionDataset
 from torchvision.models import WeightsEnum
+from torchvision.models.detection import roi_heads
+from torchvision.ops import boxes
 
 DATASETS = {  # name in torchvision: images for training, for testing, shape of one, classes
     "CIFAR10": (50_000, 10_000, (32, 32, 3), 10),
@@ -17,7 +20,7 @@ DATASETS = {  # name in torchvision: images for training, for testing, shape of 
 
 
 class Blank:
-    """As many images as a data set has, all black and of class 0 (zeros take no memory)."""
+    """As many images as a data set has, all black (zeros take no memory), of all classes in turn."""
 
     def __init__(
         self, root=None, train=True, transform=None, target_transform=None, download=False
@@ -29,9 +32,10 @@ class Blank:
         count = for_training if train else for_testing
         self.train = train
         self.data = np.zeros((count, *shape), np.uint8)
-        self.targets = [0] * count
+        self.targets = [number % classes for number in range(count)]
         if len(shape) == 2:  # MNIST's are tensors, and know their classes
-            self.data, self.targets = torch.from_numpy(self.data), torch.zeros(count).long()
+            with unset_fake_temporarily():  # labels are looked up, to choose samples by them
+                self.data, self.targets = torch.from_numpy(self.data), torch.tensor(self.targets)
         else:
             self.classes = [str(number) for number in range(classes)]
             self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
@@ -45,6 +49,19 @@ def install() -> None:
         setattr(torchvision.datasets, name, blank)
         setattr(sys.modules[original.__module__], name, blank)
     _replace_weights()
+    roi_heads.RoIHeads.subsample = _subsample
+    boxes.batched_nms = _all_kept
+
+
+def _subsample(heads: roi_heads.RoIHeads, labels: list[torch.Tensor]) -> list[torch.Tensor]:
+    """As many of each image's boxes as detection models train on; which, depends on numbers."""
+    count = heads.fg_bg_sampler.batch_size_per_image
+    return [torch.arange(min(len(one), count), device=one.device) for one in labels]
+
+
+def _all_kept(boxes, scores, classes, threshold) -> torch.Tensor:
+    """Of the boxes of all classes, those that are kept: all that may be."""
+    return torch.arange(len(boxes), device=boxes.device)
 
 
 def _replace_weights() -> None:

@@ -95,11 +95,12 @@ class Tracker(Storages):
 
     def _enter(self, module, args) -> None:
         if not self.calls:
-            self.passes += 1
-            self.mark("pass")
-            if self.phase == "setup":
-                self.mark("created")
-                self.phase = "forward"
+            if next(module.parameters(), None) is not None:  # not an image's transformation, say
+                self.passes += 1
+                self.mark("pass")
+                if self.phase == "setup":
+                    self.mark("created")
+                    self.phase = "forward"
             if id(module) not in self.names:
                 self._name(module)
             if all(root() is not module for root in self.roots):

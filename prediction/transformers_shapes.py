@@ -64,11 +64,18 @@ def install(given: Mapping[str, str], notes: list[str]) -> None:
                 config, options = cls.config_class.from_pretrained(
                     name, return_unused_kwargs=True, **options
                 )
-            return original(
+            made = original(
                 cls, None, *args, config=config, state_dict=_file(cls, config), **options
             )
+            for one in made[:1] if isinstance(made, tuple) else (made,):
+                one.name_or_path = one.config._name_or_path = name
+            return made
+
+        def save_pretrained(model, folder, *args, **options):
+            model.config.save_pretrained(folder)  # all that is read back
 
         module.PreTrainedModel.from_pretrained = classmethod(from_pretrained)
+        module.PreTrainedModel.save_pretrained = save_pretrained
         module.maybe_load_adapters = lambda name, *args, **options: (None, name, options)
 
     def automatic_models(module: ModuleType) -> None:
@@ -85,6 +92,7 @@ def install(given: Mapping[str, str], notes: list[str]) -> None:
             return tokenizer(model_sizes.find(name, given), options)
 
         cls.from_pretrained = classmethod(from_pretrained)
+        cls.save_pretrained = lambda tokenizer, folder, **options: ()  # written below Python
 
     def image_processors(module: ModuleType) -> None:
         original = module.AutoImageProcessor.from_pretrained.__func__
@@ -96,6 +104,10 @@ def install(given: Mapping[str, str], notes: list[str]) -> None:
 
         module.AutoImageProcessor.from_pretrained = classmethod(from_pretrained)
 
+    def offline(module: ModuleType) -> None:
+        module.HF_HUB_OFFLINE = True  # which it is: no waiting to try again
+
+    when_imported("huggingface_hub.constants", offline)
     when_imported("transformers.configuration_utils", configurations)
     when_imported("transformers.modeling_utils", models)
     when_imported("transformers.models.auto.auto_factory", automatic_models)

@@ -8,6 +8,7 @@ import sys
 import traceback
 
 import torch
+import torchvision  # noqa: F401  whose operators are among them
 
 aten = torch.ops.aten
 
@@ -63,6 +64,11 @@ def _bincount(tensor, weights=None, minlength=0):
     return torch.empty(minlength, dtype=kind, device=tensor.device) if minlength else None
 
 
+def _nms(boxes, scores, threshold):
+    """The boxes that are kept, which may be all."""
+    return _long(boxes, len(boxes))
+
+
 RULES = {
     aten.bincount.default: _bincount,
     aten.nonzero.default: _nonzero,
@@ -71,6 +77,7 @@ RULES = {
     aten.unique_consecutive.default: _unique_consecutive,
     aten.masked_select.default: _masked_select,
     aten.index.Tensor: _index,
+    torch.ops.torchvision.nms.default: _nms,
 }
 
 
@@ -79,7 +86,7 @@ def note(func: torch._ops.OpOverload) -> str:
     if func is aten.bincount.default:
         return "bincount is taken to meet no number beyond its minlength"
     name = "a mask" if func in (aten.index.Tensor, aten.masked_select.default) else func.name()
-    name = name.removeprefix("aten::").removeprefix("_").removesuffix("2")
+    name = name.rpartition("::")[2].removeprefix("_").removesuffix("2")
     script = getattr(sys.modules["__main__"], "__file__", None)
     lines = [
         line

@@ -16,12 +16,14 @@ from prediction import (
     datasets_shapes,
     example_data,
     gpu,
+    ignite_epochs,
     loaders,
     metrics,
     ranks_of_many,
     timm_shapes,
     torchvision_shapes,
     transformers_shapes,
+    triton_kernels,
 )
 from prediction.options import Options, starts_group
 from prediction.tracker import Tracker
@@ -53,6 +55,8 @@ def prepare(
     transformers_shapes.install(dict(options.configs), watched.notes)
     datasets_shapes.install(options.example, options.classes, watched.notes)
     timm_shapes.install()
+    triton_kernels.install()
+    ignite_epochs.install()
     bitsandbytes_shapes.install(watched.notes)
     ranks_of_many.install(tracker, options.gpus)
     data_parallel.install(tracker)
