@@ -17,7 +17,6 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing to tell or to tidy up yet
 
 import argparse
-import importlib.util
 import json
 import os
 import sys
@@ -25,25 +24,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ladder import rows
-from ladder.margin import margin
 from ladder.processes import (
     Ended,
-    UnknownScript,
     display_name,
     end_as_after_ctrl_c,
     end_forkserver,
-    find_scripts,
     start_forkserver,
 )
 from ladder.rungs import ROOT, LadderError, family, needs_bfloat16, read_ladder
-from prediction import advice, answers, batches, files, gpus, table
-from prediction.options import Options, starts_group
+from prediction import advice, answers, batches, command_line, files, table
+from prediction.options import Options
 from prediction.process import NoPrediction, predict
 from prediction.progress import Running
 
-NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "tqdm", "watermark", "matplotlib")
-NEEDED += ("rich",)
 KEYS = (
     "script", "reserved_gb", "allocated_gb", "host_gb", "breakdown_gb", "peak_phase", "peak_module",
     "seconds", "host_training_gb", "created_gb", "reserved_least_gb", "fits", "may_fit",
@@ -177,149 +170,8 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
 # ---------------------------------------------------------------------------------------- command
 
 
-class Parser(argparse.ArgumentParser):
-    """One that also answers in JSON where that was asked for."""
-
-    json, script = False, None
-
-    def error(self, message: str) -> None:
-        if self.json:
-            print(json.dumps({"script": self.script, "error": message}))
-        super().error(message)
-
-
-def found_gpus(scripts: list[Path]) -> int:
-    """How many GPUs scripts find that are not told: the published figures' four, or one.
-
-    One is for scripts that are none of the ladder's and not started as several processes: with
-    more, some libraries would use them all from one process.
-    """
-    ladder = {rung.script for rung in read_ladder()}
-    own = [script for script in scripts if display_name(script) not in ladder]
-    several = any(starts_group(script.read_bytes()) for script in own)
-    return 1 if own and not several else 4
-
-
-def example(text: str) -> tuple[int, int, int]:
-    """The shape of an image; ArgumentTypeError."""
-    from prediction import example_data  # takes a second
-
-    try:
-        return example_data.read(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def config(text: str) -> tuple[str, str]:
-    """A model's name and its file; ArgumentTypeError."""
-    name, _, file = text.partition("=")
-    try:
-        if "model_type" not in json.loads(Path(file).read_text()):
-            raise ValueError("it names no model_type")
-    except (OSError, ValueError, TypeError) as error:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no NAME=path/to/config.json: {error}"
-        ) from None
-    return name, str(Path(file).absolute())
-
-
-def positive(text: str) -> float:
-    """A number of seconds."""
-    seconds = float(text)
-    if not 0 < seconds < float("inf"):
-        raise ValueError
-    return seconds
-
-
-def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
-    """The command line; ends the program with status 2 if it makes no sense."""
-    parser = Parser(
-        description="Predict a script's peak GPU memory, without a GPU.",
-        epilog="After --: the script's own options. No script: all of the ladder. Exit status: 1 "
-        "if it does not or may not fit, 2 if nothing can be said.",
-    )
-    own = arguments.index("--") if "--" in arguments else len(arguments)
-    arguments, theirs = arguments[:own], tuple(arguments[own + 1 :])
-    parser.json = "--json" in arguments
-    parser.script = next((word for word in arguments if not word.startswith("-")), None)
-    parser.add_argument("script", nargs="*", help="a script; none means the whole ladder")
-    parser.add_argument("--gpu", metavar="GPU", help="GB, or one of " + ", ".join(gpus.KNOWN))
-    parser.add_argument("--fits", metavar="GPU", help="find the largest batch size that fits")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="in place of the script's")
-    parser.add_argument(
-        "--example", metavar="images:3x224x224", type=example,
-        help="what stands in for data that is not here; or: tokens:512",
-    )  # fmt: skip
-    parser.add_argument("--classes", type=int, default=1000, metavar="N", help="its classes (1000)")
-    parser.add_argument(
-        "--batches", type=int, default=16, metavar="N",
-        help="where a loader's batches differ in size, the largest of the first N counts (16)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--config", action="append", default=[], metavar="NAME=FILE", type=config,
-        help="the config.json of a model that the script names",
-    )  # fmt: skip
-    parser.add_argument(
-        "--gpus", type=int, metavar="N",
-        help="GPUs it finds (4; 1 for a script of your own that starts no group of processes)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--as-of", type=int, choices=[2023], metavar="2023",
-        help="by the rules of the published figures' PyTorch",
-    )  # fmt: skip
-    parser.add_argument("--timeline", type=Path, metavar="FILE", help="draw one step's memory")
-    parser.add_argument(
-        "--snapshot", type=Path, metavar="FILE.pickle",
-        help="keep the history of the memory for PyTorch's viewer, pytorch.org/memory_viz",
-    )  # fmt: skip
-    parser.add_argument(
-        "--time-limit", type=positive, metavar="SECONDS", help="for each script (none)"
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    parser.add_argument("--show", action="store_true", help="show the script's own output")
-    parser.add_argument("--results", type=Path, help=argparse.SUPPRESS)
-    asked = parser.parse_args(arguments)
-    then = f"_{asked.as_of}" if asked.as_of else ""
-    asked.results = asked.results or rows.LOCAL / f"predicted{then}.json"
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        parser.error(
-            f"not installed here: {', '.join(missing)}. Install with  "
-            "pip install -r requirements-dev.txt"
-        )
-    gpu, fits = asked.gpu is not None, asked.fits is not None
-    if gpu and fits:
-        parser.error("--gpu asks whether a script fits, --fits for which batch it does: choose one")
-    if len(asked.script) != 1 and (gpu or fits or asked.timeline or asked.snapshot or asked.json):
-        parser.error("name the one script that this is asked for")
-    if theirs and len(asked.script) != 1:
-        parser.error("what stands after -- is one script's: name that one")
-    for name in ("batch_size", "batches", "gpus", "classes"):
-        if getattr(asked, name) is not None and getattr(asked, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} has to be at least 1")
-    try:
-        model = gpus.find(asked.gpu if gpu else asked.fits) if gpu or fits else gpus.DEFAULT
-        asked.scripts = find_scripts(asked.script)
-        if asked.as_of and not asked.script:
-            asked.scripts = table.published(asked.scripts)
-        files.check(asked.timeline, asked.snapshot)
-        if len(asked.scripts) > 1:
-            rows.check(asked.results)
-    except (ValueError, UnknownScript, LadderError) as error:
-        parser.error(str(error))
-    asked.gpus = asked.gpus or found_gpus(asked.scripts)
-    whole = not (asked.script or asked.as_of)  # what the pages are made from
-    options = Options(
-        model, asked.gpus, theirs, asked.example, asked.classes, tuple(asked.config),
-        asked.batches, asked.batch_size,
-        capacity=gpu or fits, margin=margin() if gpu or fits else 0.0, room=whole,
-        timeline=asked.timeline is not None or whole, snapshot=asked.snapshot is not None, as_of=asked.as_of, time_limit=asked.time_limit,
-    )  # fmt: skip
-    return asked, options
-
-
 def main() -> int:
-    asked, options = read_options(sys.argv[1:])
+    asked, options = command_line.read(sys.argv[1:])
     name = display_name(asked.scripts[0])
     try:
         end_as_after_ctrl_c()

@@ -2,7 +2,7 @@
 
 As a prediction passes through it:
 
-options, gpus      what is asked, and of which GPU
+command_line, options, gpus    what is asked, and of which GPU
 process            one prediction in a process of its own
 sandbox, landlock  what the script may not do there
 run                runs the script and says what it would need

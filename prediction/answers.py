@@ -49,6 +49,8 @@ def answer(row: dict, options: Options) -> str:
     needs = f"{at_most}{row['reserved_gb']:.2f} GB of GPU memory"
     if "fits" not in row:
         return f"{name} needs {needs} (predicted peak, reserved)"
+    if row["may_fit"] and row["reserved_gb"] > options.gpu.memory / 1e9:
+        needs = f"{row['reserved_within_gb']:.2f} GB of GPU memory there, with more room {needs}"
     return f"{name} {verdict(row)} {options.gpu.name}: it needs {needs} (predicted peak, reserved)"
 
 

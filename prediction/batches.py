@@ -10,6 +10,7 @@ from prediction.process import NoPrediction, first_batch_size, predict
 
 TRIES = 24  # predictions at most in a search
 UNMOVED = "what the peak consists of does not depend on the loader's batches"
+DOUBLED = 4  # times in a row without a change, after which batches are not doubled any more
 NUMBERS = 8  # numbers of a source that are tried at most
 
 
@@ -21,7 +22,7 @@ def with_batch_size(script: Path, options: Options, told=None, show: bool = Fals
     """
     own = _own(script, options, told)
     options = _with_number(script, options, own["batch_size"])
-    row = _note(predict(script, options, told, show), options)
+    row = _note(predict(script, _sized(options), told, show), options)
     if options.number and own["batch_size"] != options.batch_size and _alike(own, row):
         row["notes"].append(f"its own batches of {own['batch_size']} allocate as much: {UNMOVED}")
     return row
@@ -32,7 +33,7 @@ def largest_batch(script: Path, options: Options, told=None) -> Iterator[tuple[i
 
     First the largest that may fit is searched for, then the largest that does. Memory grows with
     the batch nearly along a line, on which the next size to try lies. The search ends at the data
-    set's size, where twice the batch needs as much, and after TRIES.
+    set's size, where DOUBLED batches need as much, and after TRIES.
     """
     row = _own(script, options, told)
     own = row["batch_size"]
@@ -40,8 +41,8 @@ def largest_batch(script: Path, options: Options, told=None) -> Iterator[tuple[i
     tried: dict[int, dict] = {}
 
     def ask(size: int) -> tuple[int, dict]:
-        again = predict(script, replace(options, batch_size=size), told)
-        tried[size] = _note(again, options)
+        other = replace(options, batch_size=size)
+        tried[size] = _note(predict(script, _sized(other), told), other)
         return size, tried[size]
 
     if options.batch_size in (None, own):
@@ -50,7 +51,7 @@ def largest_batch(script: Path, options: Options, told=None) -> Iterator[tuple[i
     else:
         yield ask(options.batch_size)
     most = row["samples"] or float("inf")
-    high = max(tried)
+    high, unmoved = max(tried), 0
     while tried[high]["may_fit"] and len(tried) < TRIES:
         if high >= most:
             tried[high]["notes"].append(f"that is the whole data set, {most} samples, in a batch")
@@ -58,9 +59,10 @@ def largest_batch(script: Path, options: Options, told=None) -> Iterator[tuple[i
         low, high = high, min(2 * high, most)
         yield ask(high)
         same = tried[low]["reserved_gb"] == tried[high]["reserved_gb"]
-        if high < most and same and _alike(tried[low], tried[high]):
+        unmoved = unmoved + 1 if same and _alike(tried[low], tried[high]) else 0
+        if high < most and unmoved == DOUBLED:
             tried[high]["notes"].append(
-                f"batches of {low} need as much: {UNMOVED}. Larger ones were not tried"
+                f"batches of {high >> DOUBLED} need as much: {UNMOVED}. Larger ones were not tried"
             )
             break
     room = (options.gpu.memory - options.gpu.context) / 1e9
@@ -96,6 +98,8 @@ def _with_number(script: Path, options: Options, own: int) -> Options:
     That is the one whose change reaches the loader. So it does not matter how it gets there: as an
     option's default, a constant, or an argument.
     """
+    if options.batch_option:
+        return options
     for place in own_number.places(script.read_bytes(), own)[:NUMBERS]:
         for trial in (2 * own, own + 1):  # by which the script may have to divide it
             other = replace(options, number=place, batch_size=trial)
@@ -104,13 +108,26 @@ def _with_number(script: Path, options: Options, own: int) -> Options:
     return options
 
 
+def _sized(options: Options) -> Options:
+    """With the batch size as the script's own option, if it has one for that."""
+    if not options.batch_option:
+        return options
+    more = (options.batch_option, str(options.batch_size))  # after others, so that it counts
+    return replace(options, batch_size=None, arguments=(*options.arguments, *more))
+
+
 def _alike(row: dict, other: dict) -> bool:
     """Whether two predictions differ by less than a thousandth, in which only inputs differ."""
     return abs(row["allocated_gb"] - other["allocated_gb"]) < 0.001 * row["allocated_gb"]
 
 
 def _note(row: dict, options: Options) -> dict:
-    if options.number:
+    if options.batch_option:
+        if row["batch_size"] != options.batch_size:
+            row["notes"].append(
+                f"{options.batch_option} {options.batch_size} makes batches of {row['batch_size']}"
+            )
+    elif options.number:
         row["batch_size_line"] = options.number[0]
     else:
         row["notes"].append(

@@ -61,7 +61,12 @@ def install(example: tuple[int, ...] | None, classes: int, notes: list[str]) -> 
     def metrics(module: ModuleType) -> None:
         module.load = lambda *args, **options: Metric()
 
+    def package(module: ModuleType) -> None:  # which may have it from before
+        if hasattr(module, "load_dataset"):  # and is no module of the script's by this name
+            module.load_dataset = module.load.load_dataset
+
     when_imported("datasets.load", loading)
+    when_imported("datasets", package)
     when_imported("evaluate.loading", metrics)
 
 

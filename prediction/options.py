@@ -23,6 +23,7 @@ class Options:
     configs: tuple[tuple[str, str], ...] = ()  # files config.json by the names of models
     batches: int = 16  # of which the largest counts, where they differ
     batch_size: int | None = None  # in the place of the script's own
+    batch_option: str | None = None  # the script's own option that takes it
     number: tuple[int, int] | None = None  # the source's number to replace: its line and column
     as_of: int | None = None  # 2023: by the rules of the published figures' PyTorch
     capacity: bool = False  # whether the script fits the GPU is asked

@@ -120,6 +120,7 @@ def first_batch_size(script: Path, scratch: Path, options: Options) -> dict:
         raise Steady
 
     torch.utils.data.DataLoader.__init__ = first
+    written_files.install(scratch)
     guard.watch()
     with contextlib.suppress(BaseException), mode:  # a number that it cannot do with, say
         _run(_code(script, options), str(script))

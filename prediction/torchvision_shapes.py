@@ -20,7 +20,7 @@ DATASETS = {  # name in torchvision: images for training, for testing, shape of 
 
 
 class Blank:
-    """As many images as a data set has, all black (zeros take no memory), of all classes in turn."""
+    """As many images as a data set has, black (zeros take no memory), of all classes in turn."""
 
     def __init__(
         self, root=None, train=True, transform=None, target_transform=None, download=False

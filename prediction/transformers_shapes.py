@@ -156,8 +156,8 @@ def tokenizer(sizes: Mapping, options: Mapping):
     places = {place: word for word, place in special.values()}
     count = sizes.get("vocab_size") or sizes.get("text_config", {})["vocab_size"]
     words = {places.get(place, f"word{place}"): place for place in range(count)}
-    anything = special.get("unk_token", (f"word{count - 1}",))[0]
-    made = Tokenizer(models.WordLevel(words, anything))
+    ordinary = next(word for place, word in enumerate(words) if place not in places)
+    made = Tokenizer(models.WordLevel(words, special.get("unk_token", (ordinary,))[0]))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     if "cls_token" in special:
         made.post_processor = processors.BertProcessing(special["sep_token"], special["cls_token"])

@@ -1,0 +1,119 @@
+"""Predict published training scripts: python -m benchmarks.public_scripts FOLDER
+
+FOLDER holds their releases, unpacked (PyPI's source archives and Debian's, named as below), and the
+data that were made for the trial, a few images of the data sets' formats (`data/coco`,
+`data/flow`). Packages: those of the projects, of today. Writes results/public_scripts.json.
+
+The scripts were chosen before any was tried: of projects whose releases contain training scripts
+and can be installed beside today's PyTorch, those for one GPU that train a network by gradients, at
+most six a project. Their options are those that their READMEs name, or what they require.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from ladder.processes import write_json
+from ladder.rungs import ROOT
+
+RESULTS = ROOT / "results" / "public_scripts.json"
+IMAGES, TEXTS = "--example images:3x256x256", "--example tokens:512"
+SMALL = "--model_name_or_path Qwen/Qwen2.5-0.5B --per_device_train_batch_size 2 --output_dir out"
+PAIRS = f"{SMALL} --dataset_name trl-lib/ultrafeedback_binarized"
+
+# Repository and release, its folder, and of each script: path, own options, and ours.
+PROJECTS = {
+    ("pytorch/vision", "v0.21.0", "vision-0.21.0/references"): [
+        ("classification/train.py", "--data-path imagenet --batch-size 32 --amp", IMAGES),
+        ("segmentation/train.py", "--data-path voc --dataset voc --model fcn_resnet50", IMAGES),
+        ("detection/train.py", "--data-path DATA/coco --model fasterrcnn_resnet50_fpn", ""),
+        ("similarity/train.py", "--dataset-dir fmnist", ""),
+        ("video_classification/train.py", "--data-path kinetics --batch-size 8", IMAGES),
+        (
+            "optical_flow/train.py",
+            "--dataset-root DATA/flow --name raft --model raft_large --train-dataset chairs",
+            "",
+        ),
+    ],
+    ("pytorch/ignite", "v0.5.1", "ignite-0.5.1/examples"): [
+        ("mnist/mnist.py", "", ""),
+        ("cifar10/main.py", "run", ""),
+        ("gan/dcgan.py", "--dataset cifar10 --dataroot cifar10 --output-dir out", ""),
+        ("siamese_network/siamese_network.py", "", ""),
+        ("super_resolution/main.py", "--crop_size 180 --upscale_factor 3 --cuda", IMAGES),
+        ("transformers/main.py", "run", TEXTS),
+    ],
+    ("pytorch/audio", "v2.6.0", "audio-2.6.0/examples"): [
+        (
+            "pipeline_wav2letter/main.py",
+            "--dataset-train train-clean-100 --dataset-valid dev-clean --batch-size 128",
+            "",
+        ),
+        (
+            "pipeline_tacotron2/train.py",
+            "--dataset ljspeech --dataset-path lj --epochs 2 "
+            "--text-preprocessor english_characters",
+            "",
+        ),
+    ],
+    ("huggingface/trl", "v1.16.0", "trl-1.16.0/trl/scripts"): [
+        ("sft.py", f"{SMALL} --dataset_name trl-lib/Capybara", TEXTS),
+        ("dpo.py", PAIRS, TEXTS),
+        ("reward.py", PAIRS, TEXTS),
+    ],
+    ("pytorch/opacus", "v1.6.0", "opacus-1.6.0/examples"): [
+        ("mnist.py", "--device cuda", ""),
+        ("cifar10.py", "--device cuda", ""),
+        ("dcgan.py", "--data-root mnist", ""),
+    ],
+    ("mlfoundations/open_clip", "v3.3.0", "open_clip_torch-3.3.0/src/open_clip_train"): [
+        (
+            "main.py",
+            "--dataset-type synthetic --train-num-samples 10000 --model ViT-B-32 --batch-size 64 "
+            "--workers 0 --precision amp",
+            "",
+        ),
+    ],
+    ("facebookresearch/schedule_free", "v1.4.1", "schedulefree-1.4.1/examples"): [
+        ("mnist/main.py", "", ""),
+    ],
+    ("kozistr/pytorch_optimizer", "v4.1.0", "pytorch_optimizer-4.1.0/examples"): [
+        (
+            "huggingface_trainer_example.py",
+            "",
+            f"{TEXTS} --config minpeter/webtext-tokenizer-32k=DATA/webtext.json",
+        ),
+        ("pytorch_lightning_example.py", "", ""),
+    ],
+    ("jettify/pytorch-optimizer", "v0.3.0", "torch-optimizer-0.3.0/examples"): [
+        ("mnist.py", "", ""),
+    ],
+    ("e3nn/e3nn", "0.6.0", "e3nn-0.6.0/examples"): [("tetris.py", "", "")],
+}
+
+
+def main(folder: Path) -> None:
+    rows = []
+    for (repository, release, inside), scripts in PROJECTS.items():
+        for path, own, ours in scripts:
+            own, ours = (text.replace("DATA", str(folder / "data")) for text in (own, ours))
+            command = ["predict_memory.py", "--json", *ours.split(), str(folder / inside / path)]
+            command += ["--", *own.split()] if own else []
+            process = subprocess.run(
+                [sys.executable, *command], cwd=ROOT, capture_output=True, text=True
+            )
+            answer = json.loads(process.stdout)
+            row = {"repository": repository, "release": release}
+            row["path"] = str(Path(*Path(inside).parts[1:]) / path)
+            for key in ("reserved_gb", "seconds", "error", "notes"):
+                if key in answer:
+                    row[key] = answer[key]
+            rows.append(row)
+            said = row.get("error") or f"{row['reserved_gb']:.2f} GB, {row['seconds']:.0f} s"
+            print(f"{repository} {row['path']}: {said}", flush=True)
+            write_json(rows, RESULTS)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).absolute())
