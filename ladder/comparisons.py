@@ -109,3 +109,29 @@ def other_tools(results: Path) -> str:
         ]
         lines.append(f"| {tool} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def public_scripts(results: Path) -> str:
+    """Training scripts that others published: predicted, or why not."""
+    rows = json.loads((results / "public_scripts.json").read_text())
+    lines = ["| repository, release | script | predicted, GB | in seconds |"]
+    lines.append("| --- | --- | --: | --: |")
+    for row in rows:
+        release = f"{row['repository']} {row['release']}"
+        found = ["not predicted", ""]
+        if "error" not in row:
+            found = [f"{row['reserved_gb']:.2f}", f"{row['seconds']:.0f}"]
+        cells = [release, f"`{row['path']}`", *found]
+        lines.append(f"| {' | '.join(cells)} |")
+    first = [row for row in rows if not row["later"]]
+    later = [row for row in rows if row["later"]]
+    good, new = (sum("error" not in row for row in some) for some in (first, later))
+    projects = len({row["repository"] for row in rows})
+    lines.append(
+        f"\n{good} of {len(first)} are predicted, of {projects} projects. They were chosen before "
+        "any was tried, and what they showed to be missing was built then, so that this is no "
+        f"measure of other scripts. The last {len(later)}, of the same projects, were tried once "
+        f"after that: {new} are predicted.\n"
+    )
+    lines += [f"- `{row['path']}`: {row['error']}." for row in rows if "error" in row]
+    return "\n".join(lines)

@@ -9,7 +9,7 @@ it holds.
 from pathlib import Path
 
 from ladder import combining, markers, rung_page
-from ladder.comparisons import error_tables, other_tools, others_table
+from ladder.comparisons import error_tables, other_tools, others_table, public_scripts
 from ladder.pictures import bars
 from ladder.rungs import ROOT, Rung, read_ladder
 from ladder.tables import FAMILIES, Figures, how_far, ladder_table, more_table, of_family, stem
@@ -68,6 +68,9 @@ def pages() -> dict[Path, str]:
     made = {
         ROOT / "README.md": readme((ROOT / "README.md").read_text(), ladder, figures),
         docs / "how-prediction-works.md": prediction,
+        docs / "your-script.md": markers.put(
+            (docs / "your-script.md").read_text(), "public scripts", public_scripts(results)
+        ),
         docs / "combining.md": combining.fill((docs / "combining.md").read_text(), results),
         PAGES / "index.md": index((PAGES / "index.md").read_text(), ladder, figures),
     }

@@ -104,9 +104,11 @@ def _length(loader: DataLoader) -> int:
 def _largest(batches: Iterator, count: int, notes: list[str]):
     """The first batch, or the largest of `count` if the second has another size; None of none."""
     some = list(itertools.islice(batches, 2))
-    sizes = {_numbers(batch) for batch in some}
-    if len(sizes) > 1:
-        some += itertools.islice(batches, max(count - 2, 0))
+    if len({_numbers(batch) for batch in some}) > 1:
+        rest = list(itertools.islice(batches, max(count - 2, 0)))
+        if not rest and _numbers(some[1]) < _numbers(some[0]):
+            return some[0]  # and the rest of the data set
+        some += rest
         notes.append(
             f"batches differ in size: the largest of the first {len(some)} counts (--batches)"
         )

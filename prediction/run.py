@@ -6,6 +6,7 @@ PyTorch for good.
 
 import contextlib
 import math
+import os
 import signal
 import sys
 import time
@@ -87,6 +88,7 @@ def predict(
             error = "it stopped by itself: " + str(leaving.code).partition("\n")[0]
     except BaseException as failure:
         error = guard.denied(failure) or _explain(script, failure)
+        error = error.replace(f"{os.path.realpath(scratch)}/written", "")
         if watched.at_rest():  # what comes later does not make less of what is known
             stopped = guard.later[-1] if isinstance(failure, sandbox.Refused) else error
             watched.notes.append(f"the peak was at rest when it ended: {stopped}")
@@ -163,7 +165,8 @@ def _explain(script: Path, failure: BaseException) -> str:
     text = str(failure).strip().partition("\n")[0]
     if isinstance(failure, fake_tensor.UnsupportedOperatorException) or "data pointer" in text:
         return f"{where}an operator of its own has no rule for shapes ({text})"
-    return f"{where}{type(failure).__name__}: {text}"
+    here = "; what a script opens by itself has to be here" * isinstance(failure, FileNotFoundError)
+    return f"{where}{type(failure).__name__}: {text}{here}"
 
 
 def _result(tracker: Tracker, watched: Watched, found: loaders.Loaders, options: Options) -> dict:

@@ -355,13 +355,13 @@ def test_an_example_stands_in_for_a_folder_of_images(script):
     file = script(FOLDER.format(side=64, folder="/no/such/train"))
     process = predict(file)
     assert process.returncode == 2
-    assert "line 7: there is no folder /no/such/train. " in process.stderr
+    assert "line 7: there is no ImageFolder in /no/such/train. " in process.stderr
     assert "--example images:3x224x224 --classes 1000" in process.stderr
     row = predicted(file, "--example", "images:3x80x100", "--classes", "7")
     head = 512 * 7 + 7
     weights = 11_176_512 + head + 2 * 4800 + 20  # and batch norm's averages and counts
     assert row["breakdown_gb"]["parameters"] == pytest.approx(weights * 4 / 1e9, rel=0.001)
-    assert any("in the place of /no/such/train" in note for note in row["notes"])
+    assert any("in the place of ImageFolder in /no/such/train" in note for note in row["notes"])
     for wrong in ("images:3x0x4", "images:2x4x4", "pictures", "images:3x4"):
         process = predict(file, "--example", wrong)
         assert process.returncode == 2
