@@ -2,12 +2,13 @@
 
 FOLDER holds their releases, unpacked (PyPI's source archives and Debian's, named as below), and the
 data that were made for the trial, a few images of the data sets' formats (`data/coco`,
-`data/flow`). Packages: those of the projects, of today. Writes results/public_scripts.json.
+`data/flow`, `data/names`). Packages: those of the projects, of today. Writes results/public_scripts.json.
 
 The scripts were chosen before any was tried: of projects whose releases contain training scripts
 and can be installed beside today's PyTorch, those for one GPU that train a network by gradients, at
 most six a project. Their options are those that their READMEs name, or what they require. What they
-showed to be missing was built then; LATER holds others of these projects, tried once after that.
+showed to be missing was built then; LATER holds others of these projects, chosen and tried after
+that. Whether a script was predicted when it was first tried is kept from run to run.
 """
 
 import json
@@ -104,11 +105,19 @@ LATER = {
         ("source_separation/lightning_train.py", "--root-dir librimix", ""),
     ],
     ("huggingface/trl", "v1.16.0", "trl-1.16.0/trl/scripts"): [
-        ("kto.py", f"{SMALL} --dataset_name trl-lib/kto-mix-14k", TEXTS),
-        ("rloo.py", f"{SMALL} --dataset_name trl-lib/DeepMath-103K", TEXTS),
+        (
+            "kto.py",
+            f"{SMALL} --dataset_name trl-lib/kto-mix-14k",
+            f"{TEXTS} --columns prompt,completion,label",
+        ),
+        (
+            "rloo.py",
+            f"{SMALL} --dataset_name trl-lib/DeepMath-103K",
+            f"{TEXTS} --columns prompt,solution",
+        ),
     ],
     ("pytorch/opacus", "v1.6.0", "opacus-1.6.0/examples"): [
-        ("char-lstm-classification.py", "--data-root names --device cuda", ""),
+        ("char-lstm-classification.py", "--data-root DATA/names --device cuda", ""),
         ("imdb.py", "--device cuda", TEXTS),
         ("mnist_lightning.py", "fit", ""),
     ],
@@ -119,7 +128,9 @@ LATER = {
 
 
 def main(folder: Path) -> None:
-    rows = []
+    rows, before = [], {}
+    if RESULTS.exists():
+        before = {(row["repository"], row["path"]): row for row in json.loads(RESULTS.read_text())}
     some = [(*key, scripts, False) for key, scripts in PROJECTS.items()]
     some += [(*key, scripts, True) for key, scripts in LATER.items()]
     for repository, release, inside, scripts, later in some:
@@ -138,6 +149,8 @@ def main(folder: Path) -> None:
                     row[key] = answer[key]
             if "error" in row:
                 row["error"] = row["error"].replace(f"{folder}/", "")
+            earlier = before.get((repository, row["path"]), {})
+            row["at_first"] = earlier.get("at_first", "error" not in row)
             rows.append(row)
             said = row.get("error") or f"{row['reserved_gb']:.2f} GB, {row['seconds']:.0f} s"
             print(f"{repository} {row['path']}: {said}", flush=True)

@@ -126,12 +126,13 @@ def public_scripts(results: Path) -> str:
     first = [row for row in rows if not row["later"]]
     later = [row for row in rows if row["later"]]
     good, new = (sum("error" not in row for row in some) for some in (first, later))
+    at_first = sum(row["at_first"] for row in later)
     projects = len({row["repository"] for row in rows})
     lines.append(
         f"\n{good} of {len(first)} are predicted, of {projects} projects. They were chosen before "
         "any was tried, and what they showed to be missing was built then, so that this is no "
-        f"measure of other scripts. The last {len(later)}, of the same projects, were tried once "
-        f"after that: {new} are predicted.\n"
+        f"measure of other scripts. The last {len(later)}, of the same projects, were chosen and "
+        f"tried after that: {at_first} were predicted at the first try, {new} are by now.\n"
     )
     lines += [f"- `{row['path']}`: {row['error']}." for row in rows if "error" in row]
     return "\n".join(lines)

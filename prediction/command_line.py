@@ -103,6 +103,10 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     )  # fmt: skip
     parser.add_argument("--classes", type=int, default=1000, metavar="N", help="its classes (1000)")
     parser.add_argument(
+        "--columns", default="", metavar="NAME,NAME",
+        help="its columns, for a data set of the hub; those called label… are classes",
+    )  # fmt: skip
+    parser.add_argument(
         "--batches", type=int, default=16, metavar="N",
         help="where a loader's batches differ in size, the largest of the first N counts (16)",
     )  # fmt: skip
@@ -168,6 +172,7 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         arguments=theirs,
         example=asked.example,
         classes=asked.classes,
+        columns=tuple(filter(None, asked.columns.split(","))),
         configs=tuple(asked.config),
         batches=asked.batches,
         batch_size=asked.batch_size,

@@ -97,12 +97,16 @@ def install(tracker: Tracker, model: Model, gpus: int) -> None:
         "get_device_capability": capability, "is_bf16_supported": model.bfloat16,
         "_lazy_init": None, "init": None, "set_device": None,
         "reset_peak_memory_stats": None, "manual_seed": None, "manual_seed_all": None,
-        "set_rng_state": None, "is_current_stream_capturing": False, "ipc_collect": None,
+        "set_rng_state": None, "set_rng_state_all": None,
+        "is_current_stream_capturing": False, "ipc_collect": None,
         "mem_get_info": (total, total), "reset_max_memory_allocated": None,
     }  # fmt: skip
     for key, value in fixed.items():
         setattr(torch.cuda, key, functools.partial(_answer, value))
     torch.cuda.get_rng_state = lambda *args: torch.empty(16, dtype=torch.uint8, device="cpu")
+    torch.cuda.get_rng_state_all = lambda: [torch.cuda.get_rng_state()] * gpus
+    for key in ("get_rng_state", "set_rng_state"):  # called from there, too
+        setattr(torch.cuda.random, key, getattr(torch.cuda, key))
     torch.cuda.Stream, torch.cuda.Event = Stream, Event
     torch.cuda.stream = _in_stream
     torch.cuda.current_stream = lambda *args: _stream(tracker.stream)

@@ -41,8 +41,14 @@ FORMATS = ("csv", "json", "text", "parquet", "imagefolder", "arrow", "pandas")
 SIZES = {"cifar10": (3, 32, 32), "cifar100": (3, 32, 32), "mnist": (1, 28, 28)}  # of the images
 
 
-def install(example: tuple[int, ...] | None, classes: int, notes: list[str]) -> None:
-    """Stand in for what `datasets` and `evaluate` would load from the hub. Cannot be undone."""
+def install(
+    example: tuple[int, ...] | None, classes: int, columns: tuple[str, ...], notes: list[str]
+) -> None:
+    """Stand in for what `datasets` and `evaluate` would load from the hub. Cannot be undone.
+
+    `columns` are the example's, in the place of the known ones: those called "label…" are classes,
+    the others texts or images.
+    """
 
     def loading(module: ModuleType) -> None:
         original = module.load_dataset
@@ -50,7 +56,7 @@ def install(example: tuple[int, ...] | None, classes: int, notes: list[str]) -> 
         def load_dataset(path, name=None, *args, split=None, streaming=False, **options):
             if path in FORMATS or os.path.exists(path):  # files that are here
                 return original(path, name, *args, split=split, streaming=streaming, **options)
-            made = _rows(path, name, example, classes, notes)
+            made = _rows(path, name, example, classes, columns, notes)
             parts = dict.fromkeys(("train", "validation", "test"), made)
             if name == "mnli":
                 parts |= {f"{part}_matched": made for part in ("validation", "test")}
@@ -89,7 +95,7 @@ class Scores(dict):
         return 0.5
 
 
-def _rows(path: str, name: str | None, example, classes: int, notes: list[str]):
+def _rows(path: str, name: str | None, example, classes: int, named, notes: list[str]):
     """A data set of ROWS like rows, with the columns of the set that this stands in for."""
     from datasets import ClassLabel, Dataset, Features, Image, Value
 
@@ -108,6 +114,9 @@ def _rows(path: str, name: str | None, example, classes: int, notes: list[str]):
         notes.append(f"in the place of the data set {path}: {told}, {ROWS} rows")
     words = size is None or len(size) == 1
     texts, labels = COLUMNS.get(key, ({"text"} if words else {"image"}, {"label": classes}))
+    if named:
+        labels = {column: classes for column in named if column.startswith("label")}
+        texts = set(named) - set(labels)
     if words:
         columns = {column: Value("string") for column in texts}
         row = dict.fromkeys(texts, text)

@@ -145,6 +145,10 @@ def _move_parameters() -> None:
             if isinstance(tensor, FakeTensor):
                 tensor.fake_mode.fake_tensor_converter.meta_converter.tensor_memo.clear()
         swap(one, other)
+        if isinstance(
+            one, FakeTensor
+        ):  # on a GPU a parameter stays itself, with what was set on it
+            vars(one).update({key: vars(other)[key] for key in vars(other).keys() - vars(one)})
         for hooks in ("_backward_hooks", "_post_accumulate_grad_hooks"):
             for tensor in (one, other):
                 setattr(tensor, hooks, getattr(tensor, hooks))

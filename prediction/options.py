@@ -20,6 +20,7 @@ class Options:
     arguments: tuple[str, ...] = ()  # the script's own
     example: tuple[int, ...] | None = None  # an image's shape, or words, for data that is not here
     classes: int = 1000  # of the example's
+    columns: tuple[str, ...] = ()  # of the example's rows, where a hub's data set is not here
     configs: tuple[tuple[str, str], ...] = ()  # files config.json by the names of models
     batches: int = 16  # of which the largest counts, where they differ
     batch_size: int | None = None  # in the place of the script's own

@@ -94,19 +94,25 @@ def install(given: Mapping[str, str], notes: list[str]) -> None:
         cls.from_pretrained = classmethod(from_pretrained)
         cls.save_pretrained = lambda tokenizer, folder, **options: ()  # written below Python
 
-    def image_processors(module: ModuleType) -> None:
-        original = module.AutoImageProcessor.from_pretrained.__func__
+    def image_processors(module: ModuleType, name: str = "ImageProcessingMixin") -> None:
+        cls = getattr(module, name)
+        original = cls.from_pretrained.__func__
 
         def from_pretrained(cls, name, *args, **options):
             if _here(name, "preprocessor_config.json"):
                 return original(cls, name, *args, **options | {"local_files_only": True})
-            return image_processor(model_sizes.find(name, given), options)
+            return image_processor(cls, model_sizes.find(name, given))
 
-        module.AutoImageProcessor.from_pretrained = classmethod(from_pretrained)
+        cls.from_pretrained = classmethod(from_pretrained)
 
     def offline(module: ModuleType) -> None:
         module.HF_HUB_OFFLINE = True  # which it is: no waiting to try again
 
+    def accelerate(module: ModuleType) -> None:  # ranks' results have one size
+        module.pad_across_processes = lambda tensor, *args, **options: tensor
+
+    when_imported("accelerate.utils.operations", accelerate)
+    when_imported("transformers.generation.utils", _generate_to_the_end)
     when_imported("huggingface_hub.constants", offline)
     when_imported("transformers.configuration_utils", configurations)
     when_imported("transformers.modeling_utils", models)
@@ -116,7 +122,32 @@ def install(given: Mapping[str, str], notes: list[str]) -> None:
         "transformers.models.auto.tokenization_auto",
         functools.partial(tokenizers, name="AutoTokenizer"),
     )
-    when_imported("transformers.models.auto.image_processing_auto", image_processors)
+    when_imported("transformers.image_processing_base", image_processors)
+    when_imported(
+        "transformers.models.auto.image_processing_auto",
+        functools.partial(image_processors, name="AutoImageProcessor"),
+    )
+
+
+def _generate_to_the_end(module: ModuleType) -> None:
+    """Let generation end at its longest, which is known, and not at a token, which is not."""
+    criteria, longest = module.StoppingCriteriaList, False
+    asked = criteria.__call__
+
+    def ask(some, tokens, *args, **options):
+        nonlocal longest
+        longest = any(
+            tokens.shape[1] >= getattr(one, "max_length", tokens.shape[1] + 1) for one in some
+        )
+        return asked(some, tokens, *args, **options)
+
+    def goes_on(*args, **options) -> bool:
+        nonlocal longest
+        ended, longest = longest, False
+        return not ended
+
+    criteria.__call__ = ask
+    module.GenerationMixin._has_unfinished_sequences = goes_on
 
 
 def _without_hub(options: dict) -> dict:
@@ -135,12 +166,15 @@ def _file(cls, config) -> dict[str, torch.Tensor]:
     """What a model's file holds, on the host: shapes of the class's own weights, in its type."""
     kind = config.dtype or torch.float32
     with torch.device("meta"):
-        shapes = cls(config).state_dict()
+        model = cls(config)
+    tensors = dict(model.named_parameters())  # a weight that is used twice is kept once
+    kept = model.state_dict()
+    tensors |= {name: buffer for name, buffer in model.named_buffers() if name in kept}
     return {
-        key: torch.empty(
-            value.shape, dtype=kind if value.is_floating_point() else value.dtype, device="cpu"
+        name: torch.empty(
+            tensor.shape, dtype=kind if tensor.is_floating_point() else tensor.dtype, device="cpu"
         )
-        for key, value in shapes.items()
+        for name, tensor in tensors.items()
     }
 
 
@@ -196,10 +230,11 @@ def _longest(sizes: Mapping) -> int:
     return 512
 
 
-def image_processor(sizes: Mapping, options: Mapping):
-    """One that makes the model's images of any."""
+def image_processor(cls: type, sizes: Mapping):
+    """One of this class, or ViT's for an automatic one, that makes the model's images of any."""
     from transformers import ViTImageProcessor
 
     side = sizes.get("image_size") or sizes.get("vision_config", {}).get("image_size", 224)
     height, width = (side, side) if isinstance(side, int) else side
-    return ViTImageProcessor(size={"height": height, "width": width})
+    cls = ViTImageProcessor if cls.__name__.startswith("Auto") else cls
+    return cls(size={"height": height, "width": width})

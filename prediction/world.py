@@ -1,6 +1,7 @@
 """What a script finds in the place of a GPU, data, weights and other ranks, put together."""
 
 import argparse
+import builtins
 import functools
 import os
 import sys
@@ -53,7 +54,7 @@ def prepare(
     found = loaders.install(tracker, watched, mode.cost, options)
     source = script.read_bytes()
     transformers_shapes.install(dict(options.configs), watched.notes)
-    datasets_shapes.install(options.example, options.classes, watched.notes)
+    datasets_shapes.install(options.example, options.classes, options.columns, watched.notes)
     timm_shapes.install()
     triton_kernels.install()
     ignite_epochs.install()
@@ -68,6 +69,7 @@ def prepare(
         setattr(torch.cuda, key, lambda *args, name=name, **kwargs: getattr(allocator, name))
     metrics.install()
     torch.compile = functools.partial(_compile, watched.notes)
+    builtins.input = _cannot("it asks for input, which nobody gives in a prediction")
     from torch.utils import cpp_extension  # which complains where it finds no GPU
 
     for name in ("load", "load_inline"):
