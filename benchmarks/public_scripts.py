@@ -1,8 +1,9 @@
 """Predict published training scripts: python -m benchmarks.public_scripts FOLDER
 
 FOLDER holds their releases, unpacked (PyPI's source archives and Debian's, named as below), and the
-data that were made for the trial, a few images of the data sets' formats (`data/coco`,
-`data/flow`, `data/names`). Packages: those of the projects, of today. Writes results/public_scripts.json.
+data that were made for the trial, a few samples in the data sets' formats (`data/coco`,
+`data/flow`, `data/names`). Packages: those of the projects, of today. Writes
+results/public_scripts.json.
 
 The scripts were chosen before any was tried: of projects whose releases contain training scripts
 and can be installed beside today's PyTorch, those for one GPU that train a network by gradients, at
