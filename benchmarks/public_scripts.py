@@ -1,4 +1,4 @@
-"""Predict published training scripts: python -m benchmarks.public_scripts FOLDER
+"""Predict published training scripts: python -m benchmarks.public_scripts FOLDER [WORD …]
 
 FOLDER holds their releases, unpacked (PyPI's source archives and Debian's, named as below), and the
 data that were made for the trial, a few samples in the data sets' formats (`data/coco`,
@@ -9,7 +9,8 @@ The scripts were chosen before any was tried: of projects whose releases contain
 and can be installed beside today's PyTorch, those for one GPU that train a network by gradients, at
 most six a project. Their options are those that their READMEs name, or what they require. What they
 showed to be missing was built then; LATER holds others of these projects, chosen and tried after
-that. Whether a script was predicted when it was first tried is kept from run to run.
+that. Whether a script was predicted when it was first tried is kept from run to run. With words,
+only scripts whose repository or path has one of them are tried; the others' rows stay.
 """
 
 import json
@@ -128,7 +129,7 @@ LATER = {
 }
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, words: list[str]) -> None:
     rows, before = [], {}
     if RESULTS.exists():
         before = {(row["repository"], row["path"]): row for row in json.loads(RESULTS.read_text())}
@@ -136,6 +137,10 @@ def main(folder: Path) -> None:
     some += [(*key, scripts, True) for key, scripts in LATER.items()]
     for repository, release, inside, scripts, later in some:
         for path, own, ours in scripts:
+            name = str(Path(*Path(inside).parts[1:]) / path)
+            if words and not any(word in f"{repository} {name}" for word in words):
+                rows += [before[repository, name]] if (repository, name) in before else []
+                continue
             own, ours = (text.replace("DATA", str(folder / "data")) for text in (own, ours))
             command = ["predict_memory.py", "--json", *ours.split(), str(folder / inside / path)]
             command += ["--", *own.split()] if own else []
@@ -144,19 +149,19 @@ def main(folder: Path) -> None:
             )
             answer = json.loads(process.stdout)
             row = {"repository": repository, "release": release, "later": later}
-            row["path"] = str(Path(*Path(inside).parts[1:]) / path)
+            row["path"] = name
             for key in ("reserved_gb", "seconds", "error", "notes"):
                 if key in answer:
                     row[key] = answer[key]
             if "error" in row:
                 row["error"] = row["error"].replace(f"{folder}/", "")
-            earlier = before.get((repository, row["path"]), {})
+            earlier = before.get((repository, name), {})
             row["at_first"] = earlier.get("at_first", "error" not in row)
             rows.append(row)
             said = row.get("error") or f"{row['reserved_gb']:.2f} GB, {row['seconds']:.0f} s"
-            print(f"{repository} {row['path']}: {said}", flush=True)
+            print(f"{repository} {name}: {said}", flush=True)
             write_json(rows, RESULTS)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).absolute())
+    main(Path(sys.argv[1]).absolute(), sys.argv[2:])

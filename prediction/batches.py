@@ -22,7 +22,8 @@ def with_batch_size(script: Path, options: Options, told=None, show: bool = Fals
     """
     own = _own(script, options, told)
     options = _with_number(script, options, own["batch_size"])
-    row = _note(predict(script, _sized(options), told, show), options)
+    row = predict(script, _sized(options), told, show)
+    row = _note(row, options, own["batch_size"])
     if options.number and own["batch_size"] != options.batch_size and _alike(own, row):
         row["notes"].append(f"its own batches of {own['batch_size']} allocate as much: {UNMOVED}")
     return row
@@ -42,7 +43,7 @@ def largest_batch(script: Path, options: Options, told=None) -> Iterator[tuple[i
 
     def ask(size: int) -> tuple[int, dict]:
         other = replace(options, batch_size=size)
-        tried[size] = _note(predict(script, _sized(other), told), other)
+        tried[size] = _note(predict(script, _sized(other), told), other, own)
         return size, tried[size]
 
     if options.batch_size in (None, own):
@@ -121,8 +122,15 @@ def _alike(row: dict, other: dict) -> bool:
     return abs(row["allocated_gb"] - other["allocated_gb"]) < 0.001 * row["allocated_gb"]
 
 
-def _note(row: dict, options: Options) -> dict:
+def _note(row: dict, options: Options, own: int) -> dict:
+    """The row with a note on where its batch size came from; NoPrediction if from nowhere."""
     if options.batch_option:
+        if row["batch_size"] == own != options.batch_size:
+            raise NoPrediction(
+                row["script"],
+                f"{options.batch_option} {options.batch_size} leaves its batches at {own}: is that "
+                "the option for them?",
+            )
         if row["batch_size"] != options.batch_size:
             row["notes"].append(
                 f"{options.batch_option} {options.batch_size} makes batches of {row['batch_size']}"

@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:
         if self.json:
             print(json.dumps({"script": self.script, "error": message}))
-        super().error(message)
+        self.exit(2, f"{self.prog}: {message}  (--help shows all options)\n")
 
 
 def found_gpus(scripts: list[Path]) -> int:

@@ -360,3 +360,48 @@ for _ in range(30):
 """)
     )
     assert any("nothing was put on a GPU" in note for note in row["notes"])
+
+
+# ------------------------------------------------------------------------- ends, and what is refused
+
+
+def test_generation_ends_at_its_longest(script):
+    row = predicted(
+        script("""
+from transformers import GPT2Config, GPT2LMHeadModel
+model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=64, n_head=2, vocab_size=1000)).cuda()
+words = torch.ones(3, 7, dtype=torch.long, device="cuda")
+for _ in range(2):
+    assert model.generate(words, max_new_tokens=9).shape == (3, 16)
+""")
+    )
+    assert any("inference" in note for note in row["notes"])
+
+
+def test_what_is_set_on_a_parameter_stays_when_it_moves(script):
+    row = predicted(
+        script("""
+model = nn.Linear(256, 256)
+model.weight.uses = 3
+model.cuda()
+assert model.weight.uses == 3 and model.weight.is_cuda
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(3):
+    model(torch.zeros(8, 256, device="cuda")).sum().backward()
+    optimizer.step()
+""")
+    )
+    assert row["breakdown_gb"]["parameters"] == pytest.approx(257 * 256 * 4 / 1e9, rel=0.01)
+
+
+def test_questions_and_options_that_are_none_are_told(script):
+    process = predict(script("name = input('which? ')\n"))
+    assert process.returncode == 2
+    assert "line 4: it asks for input" in process.stderr
+    file = script(BATCHES.format(length="9"))
+    process = predict(file, "--batch-option", "--samples", "--batch-size", "8")
+    assert process.returncode == 2
+    assert "--samples 8 leaves its batches at 4" in process.stderr
+    process = predict(file, "--example", "tokens:0")
+    assert process.returncode == 2
+    assert process.stderr.count("\n") == 1
