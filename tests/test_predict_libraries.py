@@ -362,7 +362,7 @@ for _ in range(30):
     assert any("nothing was put on a GPU" in note for note in row["notes"])
 
 
-# ------------------------------------------------------------------------- ends, and what is refused
+# ---------------------------------------------------------------- ends, and what is refused
 
 
 def test_generation_ends_at_its_longest(script):
