@@ -142,7 +142,14 @@ def main(folder: Path, words: list[str]) -> None:
                 rows += [before[repository, name]] if (repository, name) in before else []
                 continue
             own, ours = (text.replace("DATA", str(folder / "data")) for text in (own, ours))
-            command = ["predict_memory.py", "--json", *ours.split(), str(folder / inside / path)]
+            command = [
+                "predict_memory.py",
+                "--json",
+                "--time-limit",
+                "240",
+                *ours.split(),
+                str(folder / inside / path),
+            ]
             command += ["--", *own.split()] if own else []
             process = subprocess.run(
                 [sys.executable, *command], cwd=ROOT, capture_output=True, text=True

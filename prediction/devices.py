@@ -143,7 +143,10 @@ def _move_parameters() -> None:
     def swap_unwatched(one, other):
         for tensor in (one, other):
             if isinstance(tensor, FakeTensor):
-                tensor.fake_mode.fake_tensor_converter.meta_converter.tensor_memo.clear()
+                converter = tensor.fake_mode.fake_tensor_converter
+                converter.meta_converter.tensor_memo.clear()
+                if tensor.constant is not None:  # made of a number, as torch.tensor(6.0)
+                    converter.invalidate_constant_aliases(tensor.constant)
         swap(one, other)
         if isinstance(
             one, FakeTensor

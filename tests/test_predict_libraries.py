@@ -383,7 +383,9 @@ def test_what_is_set_on_a_parameter_stays_when_it_moves(script):
         script("""
 model = nn.Linear(256, 256)
 model.weight.uses = 3
+model.scale = nn.Parameter(torch.tensor(6.0))
 model.cuda()
+assert model.scale.is_cuda
 assert model.weight.uses == 3 and model.weight.is_cuda
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 for _ in range(3):
