@@ -134,5 +134,9 @@ def public_scripts(results: Path) -> str:
         f"measure of other scripts. The last {len(later)}, of the same projects, were chosen and "
         f"tried after that: {at_first} were predicted at the first try, {new} are by now.\n"
     )
-    lines += [f"- `{row['path']}`: {row['error']}." for row in rows if "error" in row]
+    lines += [
+        f"- {row['repository']}, `{row['path']}`: {row['error'].partition('. ')[0].rstrip('.')}."
+        for row in rows
+        if "error" in row
+    ]
     return "\n".join(lines)

@@ -7,7 +7,9 @@ from prediction.example_data import NotHere, picture
 from prediction.when_imported import when_imported
 
 ROWS = 512  # of which a prediction needs one batch
-LONG = "a film " * 4096  # more than any of the models in model_sizes.py that read it whole
+FILM, WORD = "a film ", "word "
+STAND_INS = (FILM, WORD)  # what texts begin with that stand in for others
+LONG = FILM * 4096  # more than any of the models in model_sizes.py that read it whole
 CLASSES = {"label": 2}
 # Columns by the name on the hub: texts, and classes with their number. From the sets' cards.
 COLUMNS = {
@@ -109,7 +111,7 @@ def _rows(path: str, name: str | None, example, classes: int, named, notes: list
             "of a text), or images:3x224x224 with --classes 10"
         )
     else:
-        text = "word " * size[0]
+        text = WORD * size[0]
         told = f"tokens:{size[0]}" if len(size) == 1 else "images:" + "x".join(map(str, size))
         notes.append(f"in the place of the data set {path}: {told}, {ROWS} rows")
     words = size is None or len(size) == 1

@@ -9,21 +9,13 @@ from types import ModuleType
 import torch
 
 from prediction import model_sizes
+from prediction.datasets_shapes import STAND_INS
 from prediction.when_imported import when_imported
 
-ENCODERS = (
-    "bert",
-    "distilbert",
-    "roberta",
-    "xlm-roberta",
-    "big_bird",
-    "albert",
-    "electra",
-    "mpnet",
-    "deberta-v2",
-    "camembert",
-    "modernbert",
-)  # fmt: skip  whose tokenizers put a text between two special tokens
+ENCODERS = (  # whose tokenizers put a text between two special tokens
+    "bert", "distilbert", "roberta", "xlm-roberta", "big_bird", "albert", "electra", "mpnet",
+    "deberta-v2", "camembert", "modernbert",
+)  # fmt: skip
 ENCODERS_TOKENS = {
     "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]",
     "mask_token": "[MASK]",
@@ -34,6 +26,10 @@ HUB = (
     "force_download", "local_files_only", "proxies", "_commit_hash", "_from_auto",
     "_from_pipeline", "gguf_file", "adapter_kwargs",
 )  # fmt: skip
+WORDS = (
+    "a tokenizer that is not here makes a token of each word, where real ones make more of some: "
+    "its texts may be longer (--example tokens:512 says how long)"
+)
 FLASH = ("flash_attention_2", "flash_attention_3")
 
 
@@ -89,7 +85,7 @@ def install(given: Mapping[str, str], notes: list[str]) -> None:
         def from_pretrained(cls, name, *args, **options):
             if _here(name, "tokenizer.json", "tokenizer_config.json"):
                 return original(cls, name, *args, **options | {"local_files_only": True})
-            return tokenizer(model_sizes.find(name, given), options)
+            return tokenizer(model_sizes.find(name, given), options, notes)
 
         cls.from_pretrained = classmethod(from_pretrained)
         cls.save_pretrained = lambda tokenizer, folder, **options: ()  # written below Python
@@ -178,13 +174,21 @@ def _file(cls, config) -> dict[str, torch.Tensor]:
     }
 
 
-def tokenizer(sizes: Mapping, options: Mapping):
+def tokenizer(sizes: Mapping, options: Mapping, notes: list[str]):
     """A tokenizer that makes a token of each word, all of them the same.
 
-    It has the model's number of tokens, its special tokens and its longest input.
+    It has the model's number of tokens, its special tokens and its longest input. A note tells, if
+    it is given texts that are no stand-ins themselves.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
+
+    class TokenAWord(PreTrainedTokenizerFast):
+        def _encode_plus(self, text, *args, **options):
+            first = text if isinstance(text, str) else next(iter(text), "")
+            if isinstance(first, str) and not first.startswith(STAND_INS):
+                notes.append(WORDS)
+            return super()._encode_plus(text, *args, **options)
 
     special = _special_tokens(sizes)
     places = {place: word for word, place in special.values()}
@@ -196,7 +200,7 @@ def tokenizer(sizes: Mapping, options: Mapping):
     if "cls_token" in special:
         made.post_processor = processors.BertProcessing(special["sep_token"], special["cls_token"])
     kept = {key: options[key] for key in ("model_max_length", "padding_side") if key in options}
-    return PreTrainedTokenizerFast(
+    return TokenAWord(
         tokenizer_object=made,
         model_input_names=["input_ids", "attention_mask"],
         chat_template=CHAT,

@@ -97,6 +97,25 @@ def test_a_model_by_its_name_has_parameters_and_averages(script, name):
     assert "--example tokens:256" in process.stderr
 
 
+def test_texts_that_are_here_are_read_and_the_tokenizer_is_told(script, tmp_path):
+    (tmp_path / "texts.txt").write_text("one two three\n" * 64)
+    row = predicted(
+        script("""
+from transformers import AutoTokenizer
+texts = open("texts.txt").read().splitlines()
+tokenizer = AutoTokenizer.from_pretrained("bert-base-uncased")
+words = tokenizer(texts, return_tensors="pt")["input_ids"].cuda()
+assert words.shape == (64, 5)  # and two special ones
+model = nn.Embedding(30522, 64).cuda()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(3):
+    model(words).sum().backward()
+    optimizer.step()
+""")
+    )
+    assert any("a tokenizer that is not here" in note for note in row["notes"])
+
+
 def test_a_model_that_is_not_known_needs_its_config(script, tmp_path):
     text = """
 from transformers import AutoModelForCausalLM
