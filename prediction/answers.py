@@ -125,9 +125,10 @@ def describe_cost(cost: dict, model: gpus.Model) -> str:
         if cost[key] >= 0.005
     )
     what, minutes = max(cost["least_minutes_per_epoch"].items(), key=lambda item: item[1])
+    gpu = model.name if model.name in gpus.KNOWN else "an A100"  # whose rates another size has
     return (
         f"cost: {arithmetic:.3g} TFLOP and {cost['kernels_per_sample']:.0f} kernels a sample"
-        f"{moved}; at least {minutes:.2g} minutes an epoch on {model.name} (bound by {what})"
+        f"{moved}; at least {minutes:.2g} minutes an epoch on {gpu} (bound by {what})"
     )
 
 
