@@ -62,6 +62,10 @@ class Event:
         return 1.0  # milliseconds; nothing is timed
 
 
+class Device(contextlib.nullcontext):
+    """In the place of `torch.cuda.device`: all is on one GPU."""
+
+
 def _number(stream: Stream | None) -> int:
     return Stream.tracker.stream if stream is None else stream.number
 
@@ -113,7 +117,7 @@ def install(tracker: Tracker, model: Model, gpus: int) -> None:
     torch.cuda.default_stream = lambda *args: _stream(0)
     torch.cuda.synchronize = lambda *args: tracker.wait(None)
     torch.cuda.empty_cache = tracker.empty
-    torch.cuda.device = lambda device: contextlib.nullcontext()
+    torch.cuda.device = Device
     torch.accelerator.is_available = functools.partial(_answer, True)
     torch.accelerator.current_accelerator = functools.partial(_answer, torch.device("cuda"))
     torch._C._get_accelerator = torch.accelerator.current_accelerator  # FSDP2 asks here

@@ -2,6 +2,7 @@
 
 import argparse
 import builtins
+import collections
 import functools
 import os
 import sys
@@ -67,7 +68,10 @@ def prepare(
     for name in ("max_allocated", "max_reserved", "allocated", "reserved"):
         key = f"max_memory_{name[4:]}" if name.startswith("max_") else f"memory_{name}"
         setattr(torch.cuda, key, lambda *args, name=name, **kwargs: getattr(allocator, name))
+    torch.cuda.memory_stats = functools.partial(_statistics, allocator)
+    torch.cuda.memory_summary = lambda *args, **options: ""
     metrics.install()
+    torch.multiprocessing.spawn = _first_of_spawned
     torch.compile = functools.partial(_compile, watched.notes)
     builtins.input = _cannot("it asks for input, which nobody gives in a prediction")
     from torch.utils import cpp_extension  # which complains where it finds no GPU
@@ -109,6 +113,21 @@ def _compile(notes: list[str], function=None, **options):
     if not any(file.startswith("<frozen importlib") for file in files):  # by what is imported
         notes.append(COMPILED)
     return function
+
+
+def _statistics(allocator, *args) -> dict[str, int]:
+    """In the place of `torch.cuda.memory_stats`: what is known, and 0 for all else."""
+    known = {
+        f"{kind}_bytes.all.{when}": getattr(allocator, f"max_{kind}" if when == "peak" else kind)
+        for kind in ("allocated", "reserved")
+        for when in ("current", "peak")
+    }
+    return collections.defaultdict(int, known)
+
+
+def _first_of_spawned(function, args=(), nprocs=1, join=True, daemon=False, start_method="spawn"):
+    """In the place of `torch.multiprocessing.spawn`: the first process's work, in this one."""
+    function(0, *args)
 
 
 def _cannot(message: str):

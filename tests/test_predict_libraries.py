@@ -415,6 +415,32 @@ for _ in range(3):
     assert row["breakdown_gb"]["parameters"] == pytest.approx(257 * 256 * 4 / 1e9, rel=0.01)
 
 
+def test_of_spawned_processes_the_first_is_predicted(script):
+    row = predicted(
+        script("""
+import os
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+def train(rank, world, width):
+    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = "localhost", "12355"
+    dist.init_process_group("nccl", rank=rank, world_size=world)
+    model = nn.parallel.DistributedDataParallel(nn.Linear(width, width, bias=False).to(rank))
+    optimizer = torch.optim.Adam(model.parameters())
+    for _ in range(4):
+        model(torch.zeros(8, width).to(rank)).sum().backward()
+        optimizer.step()
+    with torch.cuda.device(rank):
+        most = torch.cuda.memory_stats(rank)["allocated_bytes.all.peak"]
+    assert most == torch.cuda.max_memory_allocated() > 5 * 4 * width * width
+
+if __name__ == "__main__":
+    mp.spawn(train, args=(torch.cuda.device_count(), 1024), nprocs=torch.cuda.device_count())
+""")
+    )
+    assert row["breakdown_gb"]["optimizer"] == pytest.approx(2 * 4 * 1024 * 1024 / 1e9, rel=0.01)
+
+
 def test_questions_and_options_that_are_none_are_told(script):
     process = predict(script("name = input('which? ')\n"))
     assert process.returncode == 2
