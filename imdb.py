@@ -11,8 +11,8 @@ from missing import data_folder, leave_without
 def load_imdb() -> tuple[Dataset, Dataset]:
     """IMDb's 25,000 reviews for training and 25,000 for testing, downloaded where missing.
 
-    They lie where CIFAR-10 does. Only one of several processes downloads. Without a network or a
-    place for them the script ends with a message (exit status 1).
+    They are kept where CIFAR-10 is. Only one of several processes downloads. If there is no
+    network or no room, the script ends with a message (exit status 1).
     """
     try:
         reviews = datasets.load_dataset("stanfordnlp/imdb", cache_dir=str(data_folder()))
@@ -31,6 +31,6 @@ def review_batch(reviews: list[dict]) -> tuple[list[str], torch.Tensor]:
 def imdb_loaders(batch_size: int) -> tuple[DataLoader, DataLoader, DataLoader]:
     """Loaders of training, validation (a tenth of the training set) and test reviews, as text.
 
-    Scripts turn them into tokens batch by batch, padded to no more than the batch's longest.
+    Scripts turn each batch into tokens, padded to the longest text in the batch.
     """
     return loaders(*load_imdb(), batch_size, review_batch)

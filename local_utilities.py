@@ -29,7 +29,7 @@ PACKAGES = ["torch", "torchvision", "lightning", "torchmetrics"]  # whose versio
 def check_gpus(needed: int = 1) -> int:
     """How many GPUs there are to train on; stop the script (exit status 1) if fewer than `needed`.
 
-    For a script that needs several, `several_gpus.py` counts and prepares their processes.
+    If a script needs several, `several_gpus.py` also prepares this process to train with others.
     """
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if needed > 1:
@@ -44,7 +44,7 @@ def check_gpus(needed: int = 1) -> int:
 
 
 def check_packages(*names: str, file: str = "requirements-bonus.txt") -> None:
-    """Stop the script (exit status 1) if one of these packages, which `file` lists, is missing."""
+    """Stop the script (exit status 1) if one of these packages is missing; `file` lists them."""
     absent = [name for name in names if importlib.util.find_spec(name) is None]
     if absent:
         sys.exit(
@@ -63,12 +63,12 @@ PIXEL_STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
 
 class ImageBatches(Dataset):
-    """Images that are handed out as whole batches, which is far faster than one by one.
+    """A data set that returns whole batches at once, which is far faster than image by image.
 
     A batch is a pair: images [B, 3, 32, 32] float32, normalized as the pretrained weights expect,
     and labels [B] int64. Scripts enlarge the images on the GPU: that costs the CPU nothing and
-    moves 12 KB an image instead of 602 KB (224 px). Enlarging after normalizing is the same as
-    before it, because bilinear weights sum to one.
+    moves 12 KB per image instead of 602 KB (224 px). Enlarging may come after normalizing, because
+    bilinear weights sum to one.
     """
 
     def __init__(self, dataset: CIFAR10) -> None:
@@ -95,9 +95,9 @@ def cifar10_loaders(batch_size: int) -> tuple[DataLoader, DataLoader, DataLoader
 def loaders(train_part: Dataset, test_part: Dataset, batch_size: int, collate) -> tuple:
     """Loaders for training, validation and testing, over a set for training and one for testing.
 
-    Split and order depend on fixed seeds alone, so that all scripts on as many GPUs see the same
-    batches. Several processes share them out (`Fabric.setup_dataloaders` sees to that), and repeat
-    a few samples where their number cannot be divided.
+    Split and order depend on fixed seeds alone, so all scripts (on as many GPUs) see the same
+    batches. `Fabric.setup_dataloaders` divides the batches among several processes; a few samples
+    are used twice if their number cannot be divided.
     """
     train_part, val_part = random_split(
         train_part, [0.9, 0.1], generator=torch.Generator().manual_seed(123)
@@ -114,7 +114,7 @@ def loaders(train_part: Dataset, test_part: Dataset, batch_size: int, collate) -
 
 
 def rank() -> int:
-    """The number of this process among those that train together; 0 if it trains alone."""
+    """This process's number among those that train together, from 0 on; 0 if it trains alone."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -124,7 +124,7 @@ def world_size() -> int:
 
 
 def say(text: str) -> None:
-    """Print once for all processes that train together."""
+    """Print a text once, however many processes train together."""
     if rank() == 0:
         print(text, flush=True)
 
@@ -132,9 +132,9 @@ def say(text: str) -> None:
 class Progress:
     """Iterate over a loader and show how far it is: a bar on a terminal, lines in a log file.
 
-    `show(loss)` takes the loss as it is on the GPU. It is read only when it is displayed, since
-    every reading makes the CPU wait for the GPU. Several processes iterate together, over loaders
-    of equal length; what is shown, once, is the loss and the speed of all of them.
+    `show(loss)` takes the loss as a tensor on the GPU. Its value is read only when it is displayed,
+    because every reading makes the CPU wait for the GPU. If several processes train together, their
+    loaders have the same length, and the mean loss and the total speed are shown once.
     """
 
     def __init__(self, loader: DataLoader, title: str) -> None:
@@ -163,7 +163,7 @@ class Progress:
         say(self._line())
 
     def show(self, loss: torch.Tensor) -> None:
-        """Take note of the newest training loss, the mean over all processes."""
+        """Take the newest training loss, a scalar on the GPU; it is averaged over all processes."""
         self.last_loss = loss.detach().float().clone()
         if world_size() > 1:
             dist.all_reduce(self.last_loss)
@@ -192,10 +192,10 @@ def host_peak() -> float | None:
 
 
 class Report:
-    """Print what ran where, how long it took and what it needed, and keep it as a JSON record.
+    """Print what ran where, how long it took and how much memory it needed; keep a JSON record.
 
-    Each process of a script has a report, and all call the same methods; one of them prints and
-    keeps what all have to say. Records are appended to `measured.jsonl` in the folder `RESULTS_DIR`
+    Each process of a script has a report and calls the same methods; the first process prints and
+    keeps the figures of all. Records are appended to `measured.jsonl` in the folder `RESULTS_DIR`
     if that is set, else in `results/local/` beside this file.
     """
 

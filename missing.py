@@ -28,7 +28,7 @@ def rehearsal(program: str = "rehearse.py") -> str:
 
 
 def stop(problem: str) -> None:
-    """End the script with what is missing and with what can be done without it."""
+    """End the script: say what is missing, and what can be done without it."""
     if os.environ.get("LOCAL_RANK", "0") != "0":  # one process of a machine speaks for all
         time.sleep(5)  # and is given the time to, before a launcher sees this one end
         sys.exit(1)
@@ -43,8 +43,8 @@ def stop(problem: str) -> None:
 def load_cifar10() -> tuple[CIFAR10, CIFAR10]:
     """CIFAR-10's training and test set, downloaded first where they are missing or damaged.
 
-    They lie in `data_folder()`. Only one of several processes downloads. Without a network or a
-    place for them the script ends with a message (exit status 1); files that were there stay.
+    They are kept in `data_folder()`. Only one of several processes downloads. If there is no
+    network or no room, the script ends with a message (exit status 1); existing files stay.
     """
     folder = data_folder()
 
@@ -73,12 +73,12 @@ def load_cifar10() -> tuple[CIFAR10, CIFAR10]:
 
 
 def data_folder() -> Path:
-    """Where data sets lie: the folder `DATA_DIR` if that is set, else `data/` beside this file."""
+    """The folder for data sets: `DATA_DIR` if that is set, else `data/` beside this file."""
     return Path(os.environ.get("DATA_DIR") or ROOT / "data")
 
 
 def leave_without(data: str, error: Exception, retry: str) -> None:
-    """End the script with why data is missing and what helps: `retry`, but for a folder's fault."""
+    """End the script: say why the data is missing and what helps; for network errors, `retry`."""
     message = (
         f"{script_name()}: {data} could not be downloaded to {data_folder()}\n  ({error})\n"
         f"{remedy(error, 'DATA_DIR') or retry}\nWithout {data}:  {rehearsal()}"
@@ -90,7 +90,7 @@ def leave_without(data: str, error: Exception, retry: str) -> None:
 
 
 def remedy(error: Exception, variable: str) -> str:
-    """What helps if the folder that `variable` names cannot be written; "" for any other error."""
+    """What to do if the folder that `variable` names cannot be written; "" for other errors."""
     number = getattr(error, "errno", None)
     if number in (errno.ENOSPC, errno.EDQUOT) or "disk space" in str(error):  # so says `datasets`
         return f"Make room on that disk, or set {variable} to a folder on another one."

@@ -51,7 +51,7 @@ running = Running()
 
 
 def one(script: Path, options: Options, show: bool = False) -> dict:
-    """Predict one script, with the batch size asked for; NoPrediction."""
+    """Predict one script, with the batch size that was asked for; NoPrediction."""
     ask = batches.with_batch_size if options.batch_size else predict
     try:
         return ask(script, options, running.told(script), show)
@@ -62,9 +62,9 @@ def one(script: Path, options: Options, show: bool = False) -> dict:
 def largest(
     script: Path, options: Options, say: Callable[[str], None]
 ) -> tuple[tuple[int, dict] | None, int]:
-    """The largest batch that fits with its prediction, and the largest that may; NoPrediction.
+    """Prediction of the largest batch that surely fits, and the largest size that may fit.
 
-    None, and 0, where there is none.
+    None and 0 if there is no such batch; NoPrediction.
     """
     tried = {}
     for size, row in batches.largest_batch(script, options, running.told(script)):
@@ -77,9 +77,9 @@ def largest(
 
 
 def first_later(script: Path, options: Options) -> bool:
-    """Name the first script after this one, of its model, that fits; whether there is one.
+    """Print the first later script of the same model that fits; whether there is one.
 
-    Variants do not count, and neither does what the GPU cannot run.
+    Variants are passed over, and so are scripts that the GPU cannot run.
     """
     rungs = [rung.script for rung in read_ladder()]
     name = display_name(script)
@@ -108,7 +108,7 @@ def first_later(script: Path, options: Options) -> bool:
 
 
 def what_fits(script: Path, options: Options, row: dict) -> None:
-    """Say what does run on a GPU that is too small for a script, or what would help it."""
+    """For a GPU that is too small: print which script fits, or what would help this one."""
     if display_name(script) in [rung.script for rung in read_ladder()]:
         print("Looking for a later script that fits …", flush=True)
         if first_later(script, replace(options, batch_size=None)):
@@ -134,7 +134,7 @@ def what_fits(script: Path, options: Options, row: dict) -> None:
 
 
 def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> int:
-    """Do what was asked about one script; the exit status. NoPrediction."""
+    """Predict one script as asked, and print the answer; the exit status. NoPrediction."""
     if asked.fits is not None:
         out = sys.stderr if asked.json else sys.stdout
         best, may = largest(script, options, lambda text: print(text, file=out, flush=True))

@@ -6,7 +6,7 @@
 
 Stand-ins take the place of GPUs, data and pretrained models (see rehearsal/); a script for several
 GPUs runs in several processes. The rows of the table are kept in results/local/rehearsed.json.
-Exit status: 0, also of a training that learned nothing; 1 if a script failed; 2 if nothing can be
+Exit status: 0, also if a script ran but learned nothing; 1 if a script failed; 2 if nothing can be
 done; 130 after Ctrl-C.
 """
 
@@ -67,7 +67,7 @@ LEGEND = (
 
 
 def table_line(texts: Iterable[str]) -> str:
-    """One line of the table from one text a column."""
+    """A line of the table, with one text for each column."""
     return "  ".join(
         text.ljust(width) if form == "s" else text.rjust(width)
         for text, (_, _, width, form) in zip(texts, COLUMNS, strict=True)
@@ -75,7 +75,7 @@ def table_line(texts: Iterable[str]) -> str:
 
 
 def table_row(row: dict) -> str:
-    """A script's line of the table, with a word on what did not go well."""
+    """A script's line of the table; its end says if it failed or did not learn."""
     row = row | {"script": Path(row["script"]).name}
     values = [(row[key], form) for key, _, _, form in COLUMNS]
     line = table_line("-" if value is None else format(value, form) for value, form in values)
@@ -85,7 +85,7 @@ def table_row(row: dict) -> str:
 
 
 def rehearse(script: Path, show: bool) -> tuple[dict, dict[str, str], str]:
-    """Run one script in a process of its own: its row, its stand-ins, and its output if hidden."""
+    """Run one script in a process of its own; return its row, its stand-ins, its hidden output."""
     with scratch_folder("rehearsal-") as folder:
         output = folder / "output.txt"
         status = run(run_script, folder, script, None if show else output)
@@ -99,7 +99,7 @@ def rehearse(script: Path, show: bool) -> tuple[dict, dict[str, str], str]:
 
 
 def run_script(folder: Path, send: Callable, script: Path, output: Path | None) -> None:
-    """In a process of its own: run the script, with its output in a file or as it is."""
+    """Run the script in this process, with its output in a file, or shown if there is none."""
     from tqdm import tqdm
 
     from rehearsal.run import main
@@ -117,7 +117,7 @@ def run_script(folder: Path, send: Callable, script: Path, output: Path | None) 
 
 
 def together(ranks: list[dict]) -> dict:
-    """What was observed in all of a script's processes, from what was observed in each."""
+    """What was observed in all processes of a script together, from what each has written."""
 
     def over(key: str, combine) -> float | None:
         values = [rank[key] for rank in ranks]
@@ -143,10 +143,10 @@ def together(ranks: list[dict]) -> dict:
 def learned(accuracy: float | None, targets: Counter, loss: float | None) -> bool | None:
     """Whether a training shows in its test accuracy; None if that cannot be told.
 
-    Who pays no heed to the input is right as often as the most frequent class occurs, at best. So
-    an accuracy that is not above this share by more than three standard deviations of as many
-    guesses may be chance. `targets` counts the classes of what was tested. A last loss that is no
-    number means the same.
+    A model that ignores its input is right, at best, as often as the most frequent class occurs.
+    So an accuracy may be chance unless it exceeds this share by more than three standard deviations
+    of as many guesses. `targets` counts the test samples of each class. A last `loss` that is NaN
+    or infinite means that nothing was learned.
     """
     if loss is not None and not math.isfinite(loss):
         return False
@@ -175,7 +175,7 @@ def why_failed(status: int, ranks: list[dict]) -> str | None:
 
 
 def summary(ran: list[dict], seconds: float) -> str:
-    """How it went, with what failed and what learned nothing, and why."""
+    """How the rehearsal went: how many scripts ran, which failed or did not learn, and why."""
     failed = [row for row in ran if "error" in row]
     lines = [f"{len(ran) - len(failed)} of {len(ran)} scripts ran to the end, in {seconds:.0f} s."]
     lines += [f"Failed: {row['script']}: {row['error']}" for row in failed]
@@ -188,7 +188,7 @@ def summary(ran: list[dict], seconds: float) -> str:
 
 
 def first_line(script: str) -> str:
-    """What a script of the ladder says of itself; nothing for other scripts."""
+    """The first line of a ladder script's docstring; "" for other scripts."""
     try:
         return read_rung(ROOT / script).title
     except (LadderError, ValueError):

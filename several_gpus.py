@@ -1,4 +1,4 @@
-"""What the scripts for several GPUs need besides: processes that do not wait for a dead one.
+"""What only the scripts for several GPUs need: if one of their processes dies, the others end.
 
 `check_gpus` of `local_utilities.py` calls `prepare` for a script that needs more than one GPU.
 """
@@ -16,10 +16,11 @@ from missing import stop
 
 
 def prepare(needed: int, found: int) -> int:
-    """Prepare this process for others, one per GPU; how many GPUs there are to train on.
+    """Prepare this process to train with others, one per GPU; how many GPUs there are in all.
 
-    `needed`: at least so many, on all machines; `found`: here. Stops the script (exit status 1)
-    where GPUs are missing, or where torchrun or SLURM has started fewer processes.
+    `needed`: how many the script needs at least, over all machines; `found`: how many this machine
+    has. Stops the script (exit status 1) if there are too few GPUs, or if torchrun or SLURM has
+    started too few processes.
     """
     torchrun = dist.is_torchelastic_launched()
     if torchrun:
@@ -64,9 +65,9 @@ def leave_at_once_on_error() -> None:
 
 
 def share_cores(processes: int) -> None:
-    """Give each of this machine's processes its share of the cores: CPU offload computes there.
+    """Give each of this machine's processes its share of the cores; CPU offload needs them.
 
-    By itself, torchrun gives one core to each, and Fabric all cores to all but one.
+    By default, torchrun gives each process one core. Fabric gives all cores to each but one.
     """
     threads = max(1, (os.cpu_count() or 1) // processes)
     torch.set_num_threads(threads)
@@ -74,9 +75,9 @@ def share_cores(processes: int) -> None:
 
 
 def end_with_first_process() -> None:
-    """Let the processes that Fabric starts end with the one that starts them.
+    """Let the processes that Fabric starts end when the first process, which starts them, ends.
 
-    Fabric itself sees to the reverse. The first process leaves its number to the others.
+    Fabric itself sees to the reverse. The others find the first one's process ID in a variable.
     """
     if "LOCAL_RANK" not in os.environ:
         os.environ["LADDER_MAIN_PID"] = str(os.getpid())
@@ -86,7 +87,7 @@ def end_with_first_process() -> None:
 
 
 def end_with(parent: int) -> None:
-    """End this process, as soon as the process `parent` that started it has ended."""
+    """Wait until the process `parent` that started this one has ended, then end this one."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

@@ -4,11 +4,11 @@
 
 Compared in one run, on one core, at 224 pixels (ViT-L/16) and 518 (ViT-H/14 with SWAG weights):
 - one by one: what CIFAR-10 tutorials usually do for each image (PIL resize, ToTensor, Normalize);
-- whole batches, enlarged as uint8: equal work on this core, but for the normalization, which a GPU
-  would do;
-- whole batches, for the GPU to enlarge: what the scripts do. This is the CPU's share of the work;
-  where there is a GPU, a further line counts its share too;
-- whole batches, enlarged as float32: the same with this core in the GPU's place, as in a rehearsal.
+- whole batches, enlarged as uint8: the same work on this core without the normalization, which a
+  GPU would do;
+- whole batches that the GPU enlarges: what the scripts do. This is the CPU's share of the work; if
+  there is a GPU, a further line counts its share, too;
+- whole batches, enlarged as float32: the same, but enlarged by this core, as in a rehearsal.
 """
 
 import argparse

@@ -4,7 +4,7 @@
     python benchmarks/on_gpu.py 03_bfloat16.py …     these
 
 Each script runs unmodified and at full size, but on black images, with random weights, and for
-BATCHES batches of each loader: its peak does not depend on more. It is predicted for this very GPU.
+BATCHES batches of each loader: more would not change its peak. The prediction is for the same GPU.
 Rows are kept in results/local/on_gpu.json. GB are 1e9 bytes. Exit status: 0; 1 if a reserved or
 allocated peak is off by more than LIMIT, or a script failed; 2 if nothing can be measured here.
 """
@@ -63,7 +63,7 @@ def can_run(script: str, model: gpus.Model, count: int) -> bool:
 
 
 def run_few_batches(script: Path) -> None:
-    """In a process of its own: run a script on black images, with random weights."""
+    """Run a script in this process, on black images, with random weights."""
     torchvision_shapes.install()
     iterate = DataLoader.__iter__
     DataLoader.__iter__ = lambda loader: itertools.islice(iterate(loader), BATCHES)
@@ -86,7 +86,7 @@ def measure(script: Path) -> dict:
 
 
 def compare(measured: dict, predicted: dict) -> dict:
-    """A row: both peaks, and how far the prediction is off (0.03: 3 % too high)."""
+    """Both peaks, measured and predicted, and the error (0.03: predicted 3 % too high)."""
     row = {key: measured[key] for key in ("gpu", "gpus", "date", "versions")}
     for key in PEAKS:
         error = predicted[key] / measured[key] - 1

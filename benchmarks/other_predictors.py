@@ -1,9 +1,9 @@
-"""What else would predict 01 to 04's memory: python -m benchmarks.other_predictors
+"""What other tools predict for the memory of 01 to 04: python -m benchmarks.other_predictors
 
-Each tool is asked what it knows how to be asked: torch-kitsune takes a model, a shape and a
-precision; accelerate and DeepSpeed a model's parameters; PyTorch's MemTracker follows the training
-step itself, without data and on the CPU. Each question has a process of its own, whose time counts
-from its start. Writes results/other_predictors.json. Packages: benchmarks/requirements.txt
+Each tool is asked in its own terms: torch-kitsune takes a model, a shape and a precision;
+accelerate and DeepSpeed take a model's parameters; PyTorch's MemTracker follows the training step
+itself, without data and on the CPU. Each question has a process of its own, and its time counts
+from the start of that. Writes results/other_predictors.json. Packages: benchmarks/requirements.txt
 """
 
 import json
@@ -33,7 +33,7 @@ def model(precision: str):
 
 
 def kitsune(batch: int, precision: str) -> float:
-    """GB by torch-kitsune; for mixed precision, of which it knows nothing, with 16-bit inputs."""
+    """GB by torch-kitsune; it does not know mixed precision, so that is asked as 16-bit inputs."""
     import torch
     from kitsune.predict import predict_memory
 
@@ -59,7 +59,7 @@ def accelerate(batch: int, precision: str) -> float:
 
 
 def deepspeed(batch: int, precision: str) -> float:
-    """GB by DeepSpeed's estimator for ZeRO 2 on one GPU, which is always of mixed precision."""
+    """GB by DeepSpeed's estimator for ZeRO 2 on one GPU; it always assumes mixed precision."""
     from deepspeed.runtime.zero import stage_1_and_2 as zero
 
     count = sum(parameter.numel() for parameter in model("32").parameters())
@@ -67,7 +67,7 @@ def deepspeed(batch: int, precision: str) -> float:
 
 
 def mem_tracker(batch: int, precision: str) -> float:
-    """GB that PyTorch's MemTracker sees of three steps on tensors without data, on the CPU."""
+    """GB that PyTorch's MemTracker counts in three steps on tensors without data, on the CPU."""
     import torch
     import torch.nn.functional as F
     from torch._subclasses.fake_tensor import FakeTensorMode

@@ -2,9 +2,9 @@
 
     python -m benchmarks.pairs [FILE]      all pairs, kept in results/combining.json
 
-A pair is tried as one would write it down, technique by technique, and where that goes wrong once
-more with the care that helps, if any does (`small_training.py`); what comes out is held against
-training by formulas (`plain_training.py`). Sharded pairs run in two processes.
+A pair is first tried in the way that one would write it down, technique by technique. If that goes
+wrong, it is tried again with the care that helps, if any does (`small_training.py`). The result is
+compared with training by formulas (`plain_training.py`). Sharded pairs run in two processes.
 """
 
 import itertools
@@ -70,7 +70,7 @@ CLOSE = {"exact": 0.001, "lossy": 0.1}  # distance to plain training, of the way
 
 
 def outcome(pair: tuple[str, str], care: str = "") -> tuple[str, float | None, str]:
-    """Right, wrong or refused; how far from plain training, of the way it went; the message."""
+    """Right, wrong or refused; the distance from plain training; the message."""
     on = set(pair)
     try:
         result = train(on, care)
@@ -89,7 +89,7 @@ def outcome(pair: tuple[str, str], care: str = "") -> tuple[str, float | None, s
 
 
 def verdict(pair: tuple[str, str]) -> dict:
-    """A cell: works, works with care, silently wrong or refused, and what it was decided by."""
+    """A pair's cell: works, works with care, silently wrong or refused, and the reason for it."""
     state, away, message = outcome(pair)
     cell = {"pair": list(pair), "verdict": "works", "distance": away}
     if state == "right":
@@ -110,7 +110,7 @@ def sharded(pair: tuple[str, str]) -> bool:
 
 
 def run_rank(rank: int, ranks: int, port: int, path: str) -> None:
-    """In one of several processes: all sharded pairs."""
+    """Try all sharded pairs, in one of several processes."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     hardware.install(ranks)  # FSDP1 asks for a GPU
@@ -124,7 +124,7 @@ def run_rank(rank: int, ranks: int, port: int, path: str) -> None:
 
 
 def all_verdicts(folder: Path) -> list[dict]:
-    """Every pair's cell, in the order of PAIRS; `folder` is for the processes' result."""
+    """The cells of all pairs, in the order of PAIRS; `folder` is for the processes' results."""
     warnings.simplefilter("ignore")
     hardware.install()  # optimizer offload asks for a GPU
     cells = [verdict(pair) for pair in PAIRS if not sharded(pair)]

@@ -1,6 +1,6 @@
 """The small network, trained by formulas, in float32 and without any technique.
 
-Of the libraries under test, autograd alone is used, and for QLoRA bitsandbytes' 4-bit weights.
+Of the libraries under test, it uses only autograd, and for QLoRA bitsandbytes' 4-bit weights.
 """
 
 import math
@@ -31,9 +31,9 @@ from benchmarks.small_network import (
 
 
 def plain(on: set[str]) -> torch.Tensor:
-    """The parameters after float32 training by formulas: see `OPTIMIZERS`, clipping and cosine.
+    """The parameters after float32 training by formulas: `OPTIMIZERS`, clipping, cosine schedule.
 
-    A step whose gradients overflow is skipped where there is a scaler.
+    If there is a scaler, a step whose gradients overflow is skipped.
     """
     model = network()
     leaves, used = low_rank(model, on) if LOW_RANK & on else trained_whole(model)
@@ -60,21 +60,21 @@ def plain(on: set[str]) -> torch.Tensor:
 
 
 def before(on: set[str]) -> torch.Tensor:
-    """The parameters as they are used before training."""
+    """The model's parameters before training."""
     model = network()
     leaves, used = low_rank(model, on) if LOW_RANK & on else trained_whole(model)
     return flat(used(leaves).values())
 
 
 def trained_whole(model: Network) -> tuple[dict, Callable]:
-    """All parameters, which are used as they are."""
+    """Training of all parameters, without LoRA."""
     return dict(model.named_parameters()), lambda leaves: leaves
 
 
 def low_rank(model: Network, on: set[str]) -> tuple[dict, Callable]:
-    """LoRA: b and a for each matrix of the blocks, and `shift`, which the scaler's pairs need.
+    """LoRA: b and a for each matrix of the blocks, and `shift`, which the pairs with a scaler need.
 
-    The head stays as it is: its changes would hide the others'.
+    The head is not trained: its changes would hide those of the others.
     """
     fixed = dict(model.named_parameters())
     leaves = {"shift": fixed["shift"]}
@@ -96,7 +96,7 @@ def low_rank(model: Network, on: set[str]) -> tuple[dict, Callable]:
 
 
 def sgd(leaf, gradient, state, rate, taken):
-    """With momentum."""
+    """SGD with momentum."""
     state["first"] = MOMENTUM * state.get("first", 0) + gradient
     return leaf - rate * state["first"]
 

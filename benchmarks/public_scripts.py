@@ -1,16 +1,16 @@
 """Predict published training scripts: python -m benchmarks.public_scripts FOLDER [WORD …]
 
-FOLDER holds their releases, unpacked (PyPI's source archives and Debian's, named as below), and the
-data that were made for the trial, a few samples in the data sets' formats (`data/coco`,
-`data/flow`, `data/names`). Packages: those of the projects, of today. Writes
+FOLDER holds the projects' unpacked releases (source archives of PyPI and Debian, named as below),
+and a few samples in the formats of three data sets, made for this trial (`data/coco`, `data/flow`,
+`data/names`). Packages: those of the projects, today's versions. Writes
 results/public_scripts.json.
 
-The scripts were chosen before any was tried: of projects whose releases contain training scripts
-and can be installed beside today's PyTorch, those for one GPU that train a network by gradients, at
-most six a project. Their options are those that their READMEs name, or what they require. What they
-showed to be missing was built then; LATER holds others of these projects, chosen and tried after
-that. Whether a script was predicted when it was first tried is kept from run to run. With words,
-only scripts whose repository or path has one of them are tried; the others' rows stay.
+The scripts were chosen before any was tried. The projects are those whose releases contain training
+scripts and can be installed beside today's PyTorch. Of each, at most six scripts were taken that
+train a network by gradients on one GPU, with the options that its README names or that are
+required. Then what had been missing was built. LATER holds more scripts of these projects, chosen
+and tried after that. Each row keeps whether the script was predicted when it was first tried. With
+words, only scripts whose repository or path has one of them are tried; the other rows stay.
 """
 
 import json

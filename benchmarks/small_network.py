@@ -12,7 +12,7 @@ MOMENTUM, DECAY, BETAS, EPS, LARGEST_NORM = 0.9, 0.01, (0.9, 0.999), 1e-8, 0.5
 
 
 class Block(nn.Module):
-    """Two layers beside a shortcut."""
+    """Two layers with a residual connection around them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Block(nn.Module):
 class Network(nn.Module):
     """Ten classes from [B, WIDTH]. `boost` enlarges the gradient of one number of `shift`.
 
-    Where that is sharded, one rank alone has this number.
+    If `shift` is sharded, only one rank has this number.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ def network() -> Network:
 
 
 def batches(on: set[str]) -> list[tuple]:
-    """Images, labels, and a factor that lets one parameter overflow once if there is a scaler."""
+    """Images, labels, and a factor: with a scaler, it makes one gradient overflow once."""
     generator = torch.Generator().manual_seed(123)
     return [
         (
@@ -68,7 +68,7 @@ def matrices(model: Network) -> list[str]:
 
 
 def factors(weight: torch.Tensor) -> list[nn.Parameter]:
-    """a [RANK, inputs] and b [outputs, RANK], neither of them zero, so that both train at once."""
+    """a [RANK, inputs] and b [outputs, RANK]; neither is zero, so both train from the start."""
     outputs, inputs = weight.shape
     return [
         nn.Parameter(torch.randn(shape, device="cpu").to(weight.dtype) / RANK)
@@ -77,7 +77,7 @@ def factors(weight: torch.Tensor) -> list[nn.Parameter]:
 
 
 def optimizer_of(on: set[str]) -> str:
-    """Which optimizer trains; ValueError if two are asked for."""
+    """The name of the optimizer that trains; ValueError if two are asked for."""
     named = [name for name in ("8 bits", "Adafactor") if name in on]
     if len(named) > 1:
         raise ValueError("two optimizers for the same parameters")

@@ -1,4 +1,4 @@
-"""The small network, trained with techniques of PyTorch and of other libraries, one or several."""
+"""The small network, trained with one or several techniques of PyTorch and of other libraries."""
 
 import functools
 from contextlib import nullcontext
@@ -38,7 +38,7 @@ from benchmarks.small_network import (
 
 
 def shard(model: nn.Module, on: set[str]) -> nn.Module:
-    """Apply the kinds of sharding that are asked for, in their order."""
+    """Apply the kinds of sharding that are asked for, in the right order."""
     if {"FSDP1", "FSDP1 offload"} & on:
         offload = CPUOffload("FSDP1 offload" in on)
         model = FullyShardedDataParallel(
@@ -71,7 +71,7 @@ class LowRank(nn.Module):
 
 
 def train_differences(model: Network, on: set[str]) -> None:
-    """Freeze all but `shift`, and put a difference beside each matrix of the blocks."""
+    """Freeze all but `shift`, and add a trained difference to each matrix of the blocks."""
     model.requires_grad_(False).shift.requires_grad_(True)
     torch.manual_seed(1)
     for name in matrices(model):
@@ -81,7 +81,7 @@ def train_differences(model: Network, on: set[str]) -> None:
 
 
 def whole(model: nn.Module) -> torch.Tensor:
-    """All parameters as they are used, gathered from all ranks."""
+    """All parameters, gathered from all ranks, with trained differences added."""
     sharded = isinstance(model, FullyShardedDataParallel)
     gathered = FullyShardedDataParallel.summon_full_params(model) if sharded else nullcontext()
     with gathered, torch.no_grad():
@@ -95,7 +95,7 @@ def whole(model: nn.Module) -> torch.Tensor:
 
 
 def make_optimizer(model: nn.Module, on: set[str], care: str) -> torch.optim.Optimizer:
-    """The one that is asked for, on the host where that is."""
+    """The optimizer that is asked for, on the host if that is asked for."""
     name = optimizer_of(on)
     kind, options = {
         "SGD": (torch.optim.SGD, {"momentum": MOMENTUM}),
@@ -111,7 +111,7 @@ def make_optimizer(model: nn.Module, on: set[str], care: str) -> torch.optim.Opt
 
 
 def keep_products():
-    """For checkpointing: what products return is kept, the rest is computed again."""
+    """Checkpointing's policy: keep the results of matrix products, compute the rest again."""
     products = [torch.ops.aten.mm.default, torch.ops.aten.addmm.default]
     return create_selective_checkpoint_contexts(products)
 

@@ -49,7 +49,7 @@ CHUNKS = {"in one piece": 1, "in 16 chunks": 16}
 
 
 def losses() -> dict[str, dict[str, float]]:
-    """Predicted GB (allocated, on the GPU) of head, loss and gradients alone, by head."""
+    """Predicted GB (allocated, on the GPU) of only a head, its loss and its gradients, by head."""
     found = {}
     start_forkserver("prediction.run")
     with tempfile.TemporaryDirectory() as folder:
@@ -82,9 +82,9 @@ def kept(layer: nn.Module, inputs: torch.Tensor) -> int:
 
 
 def products() -> dict[str, int]:
-    """Bytes that a linear layer keeps, by the precision of its products.
+    """Bytes that a linear layer keeps for its backward pass, by the precision of its products.
 
-    A small one: on a CPU, float8's products are slow, and what is kept has the same types in all.
+    The layer is small, since float8 is slow on a CPU; a large one keeps the same types.
     """
     from torchao.float8 import convert_to_float8_training
     from torchao.prototype.quantized_training import int8_mixed_precision_training

@@ -71,7 +71,7 @@ NOTES = {
 
 
 def sections(techniques: dict[str, str], cells: list[dict]) -> list[str]:
-    """One list of pairs a verdict, the silently wrong ones first; KeyError without a note."""
+    """A list of pairs for each verdict, silently wrong first; KeyError if a note is missing."""
     parts = []
     for verdict, title in TITLES.items():
         lines = [f"## {title}\n"]
@@ -85,7 +85,7 @@ def sections(techniques: dict[str, str], cells: list[dict]) -> list[str]:
 
 
 def matrix(techniques: dict[str, str], cells: list[dict]) -> str:
-    """Every pair's verdict."""
+    """The table with the verdict on every pair of techniques."""
     verdicts = {tuple(cell["pair"]): cell["verdict"] for cell in cells}
     numbers = range(1, len(techniques) + 1)
     lines = [
@@ -104,7 +104,7 @@ def matrix(techniques: dict[str, str], cells: list[dict]) -> str:
 
 
 def losses(found: dict[str, dict[str, float]]) -> str:
-    """Predicted GB of heads and losses, in one piece and in chunks."""
+    """Predicted GB of a model's head and loss, computed in one piece and in chunks."""
     chunks = list(next(iter(found.values())))
     lines = [
         f"| head, loss and their gradients alone | {' | '.join(chunks)} |",
@@ -116,14 +116,14 @@ def losses(found: dict[str, dict[str, float]]) -> str:
 
 
 def products(found: dict[str, int]) -> str:
-    """Bytes that a layer keeps, by the precision of its products."""
+    """Bytes that a layer keeps for its backward pass, for each precision of its matrix products."""
     lines = ["| products in | kept by the layer |", "| --- | --: |"]
     lines += [f"| {name} | {size / 1e6:.2f} MB |" for name, size in found.items()]
     return "\n".join(lines)
 
 
 def fill(page: str, results: Path) -> str:
-    """docs/combining.md with its generated parts in their places; ValueError without a marker."""
+    """The text of docs/combining.md with its generated parts; ValueError if a marker is missing."""
     tried = json.loads((results / "combining.json").read_text())
     found = json.loads((results / "without_effect.json").read_text())
     table = matrix(tried["techniques"], tried["pairs"])

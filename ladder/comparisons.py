@@ -9,7 +9,7 @@ from ladder.rungs import Rung
 
 
 def error(predicted: float, published: float) -> str:
-    """How far a prediction is off, in percent."""
+    """By how many percent a prediction differs from what was measured."""
     return f"{100 * (predicted / published - 1):+.1f} %"
 
 
@@ -53,7 +53,7 @@ def error_tables(ladder: list[Rung], results: Path) -> str:
 
 
 def where(known: float, row: dict) -> str:
-    """Where a figure lies, seen from a prediction with a lower and an upper figure."""
+    """Whether a measured figure is above, below or between a prediction's two figures."""
     if known > row["reserved_gb"]:
         return f"above, by {100 * (known / row['reserved_gb'] - 1):.1f} %"
     if known < row["reserved_least_gb"]:

@@ -1,18 +1,18 @@
-"""What a rung's step costs, beside its parent's and beside that of the first of its model."""
+"""What a rung's training step costs, relative to its parent's and to its model's first script's."""
 
 from ladder.rungs import Rung, family
 
 
 def arithmetic(row: dict) -> float:
-    """TFLOP of one training sample, all precisions together, by a row with a "cost"."""
+    """TFLOP of one training sample, all precisions together, from a row that has a "cost"."""
     return sum(row["cost"]["tflop_per_sample"].values())
 
 
 def relative(ladder: list[Rung], rows: dict[str, dict]) -> dict[str, tuple[float, float]]:
-    """Each script's arithmetic a sample, in the parent's and in its model's first script's.
+    """How many times the arithmetic of its parent, and of its trunk, each script needs per sample.
 
-    The trunk is compared with itself. Left out are scripts without a counted step, and those whose
-    parent has none or trains another model.
+    The trunk (the first script of a model) is compared with itself. Scripts without a counted step
+    are left out, as are those whose parent has none or trains another model.
     """
     counted = [rung for rung in ladder if rows.get(rung.script, {}).get("cost")]
     own = {rung.script: arithmetic(rows[rung.script]) for rung in counted}

@@ -14,7 +14,7 @@ PLAIN = {"metadata": {"Date": None}}
 
 
 def check(path: Path) -> None:
-    """To be called before any work: ValueError if no figure can be written to `path`."""
+    """Raise ValueError if no figure can be written to `path`. Call it before any long work."""
     kinds = sorted(plt.figure().canvas.get_supported_filetypes())
     plt.close("all")
     check_file(path, [f".{kind}" for kind in kinds])
@@ -50,7 +50,7 @@ def timeline(step: dict, title: str, path: Path) -> None:
 
 
 def _label(axes, step: dict) -> None:
-    """Mark the peak, and within it the share of the largest activations, each with its name."""
+    """Mark the peak, and the largest activations in it, each with its name."""
     peak, course = step["peak"], step["course"]
     place, sums = peak["place"], course[peak["place"]][1]
     left = place > len(course) / 2
@@ -71,13 +71,13 @@ def _label(axes, step: dict) -> None:
 
 
 def whose(row: dict) -> str:
-    """Module and line of an allocation, as far as there are such."""
+    """The module and the line that an allocation comes from, as far as they are known."""
     line = f"line {row['line']}" if row["line"] else ""
     return ", ".join(filter(None, (row["module"], line))) or row.get("phase", "")
 
 
 def share(group: dict) -> str:
-    """How much alike activations hold, and whose they are."""
+    """Number, size and origin of activations of one kind, in words."""
     return f"{group['count']} × {group['bytes'] / 1e9:.3g} GB, {group['op']}, {whose(group)}"
 
 

@@ -1,6 +1,7 @@
-"""The first module of the process that scripts are forked from, which ends with its command.
+"""Makes the process that scripts are forked from end when its command ends.
 
-Without this, a command that is killed while that process imports would leave it for seconds.
+That process imports this module before all others: its further imports take seconds, and if the
+command were killed meanwhile, the process would stay for so long.
 """
 
 import os

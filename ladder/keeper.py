@@ -1,14 +1,14 @@
-"""A keeper: the process between a command and a script's, with which all ends that the script does.
+"""The keeper: a process between a command and a script, which ends all that the script started.
 
-The keeper forks the script's process and waits for its end, for SIGTERM (once: end the script
-politely; twice: at once) and for the death of the command, of whatever kind. Then it ends all that
-the script left, and hands on the script's exit status.
+The keeper forks the script's process. Then it waits for one of three things: that process ends,
+the command dies (in any way), or SIGTERM arrives (once: end the script politely; twice: at once).
+After that it ends every process that the script left, and hands on the script's exit status.
 
-On Linux that is every descendant of the script's process, those in sessions of their own included:
-the keeper adopts them as their parents end (a "subreaper", see prctl(2)) and finds them in /proc.
-If the keeper itself is killed, the kernel kills the script's process, but not its children. On
-other systems (macOS) it is the script's group of processes: who leaves the group is missed, and a
-killed keeper ends nothing. Nowhere can processes be ended that became another user's.
+On Linux it finds every descendant of the script's process, also those in sessions of their own: it
+adopts them when their parents end (as a "subreaper", see prctl(2)) and finds them in /proc. If the
+keeper itself is killed, the kernel kills the script's process, but not its children. On other
+systems (macOS) it ends the script's process group: a process that left the group is missed, and a
+killed keeper ends nothing. Processes that became another user's cannot be ended anywhere.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ LOOK = 0.05  # seconds between two looks at whether something ended
 
 
 def end_with_parent() -> None:
-    """Let this process be killed as soon as the thread that started it ends. Linux only."""
+    """Have the kernel kill this process as soon as the thread that started it ends. Linux only."""
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -39,9 +39,9 @@ def keep(
 ) -> None:
     """Be the keeper of a process that runs `target(folder, send, *args)`.
 
-    The script's process returns from here as well; what it sends goes to `messages`. Its exit
-    status (negative: the signal that ended it) goes to `status`, once nothing of it is left. If the
-    command is dead by then, its folder is removed.
+    This forks, so that both return from here: the keeper and the script's process. What the script
+    sends goes to `messages`. Its exit status (negative: the signal that ended it) goes to `status`,
+    once all that it started has ended. If the command is dead by then, its folder is removed.
     """
     command, asked = multiprocessing.parent_process().sentinel, []
     if wait([command], 0):  # dead before its script could begin
@@ -94,7 +94,7 @@ def _sender(messages: Connection) -> Callable[[object], None]:
 
 
 def _bury(script: int, ended: int | None = None) -> int | None:
-    """Bury all children that ended; the script's exit status if it is or was among them."""
+    """Take note of all children that ended; the script's exit status if it has ended."""
     with contextlib.suppress(ChildProcessError):
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -106,7 +106,7 @@ def _bury(script: int, ended: int | None = None) -> int | None:
 
 
 def _signal_all(script: int, sign: int) -> bool:
-    """Send a signal to what there is of a script (0: none); whether there was anything."""
+    """Send a signal (0: none) to all processes of a script; whether there was any process."""
     found = False
     for pid in _descendants() if LINUX else [-script]:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -116,7 +116,7 @@ def _signal_all(script: int, sign: int) -> bool:
 
 
 def _descendants() -> list[int]:
-    """The processes that descend from this one and run, as /proc has them. Linux only."""
+    """The running processes that descend from this one, according to /proc. Linux only."""
     children: dict[int, list[int]] = {}
     for entry in os.scandir("/proc"):
         if entry.name.isdecimal():

@@ -1,4 +1,4 @@
-"""How far predictions were below what was measured, for the question whether a script fits."""
+"""By how much predictions were too low, which decides whether a script "may" or "does" fit."""
 
 import json
 from pathlib import Path
@@ -8,11 +8,12 @@ from ladder.rungs import ROOT
 
 
 def pairs(results: Path) -> list[tuple[float, float]]:
-    """What was measured on one GPU, and what is predicted for the same, both in GB.
+    """Measured and predicted GB of the same training on one GPU, for each that was measured.
 
-    The published figures beside predictions as of 2023, and figures of others. The language models'
-    are no measure: their batches and lengths are not those of the published ones. Sharded scripts
-    have no one figure. What was read from nvidia-smi holds more than PyTorch's memory.
+    These are the published figures beside the predictions as of 2023, and figures of others
+    (results/others.json). Left out are the language models, since the published runs had other
+    batches and text lengths; sharded scripts, which are predicted as a range; and figures that
+    were read from nvidia-smi, which holds more than PyTorch's memory.
     """
     published = whole_runs(results)
     path = results / "others.json"
@@ -29,5 +30,5 @@ def pairs(results: Path) -> list[tuple[float, float]]:
 
 
 def margin(results: Path = ROOT / "results") -> float:
-    """The largest share by which a measured figure was above its prediction; 0 if none was."""
+    """The largest share by which a measurement exceeded its prediction; 0 if none did."""
     return max([0.0, *(measured / predicted - 1 for measured, predicted in pairs(results))])

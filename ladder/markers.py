@@ -1,10 +1,10 @@
-"""The parts of a page that are made from results stand between two comments."""
+"""Pages with generated parts: each part stands between two comments, and is replaced there."""
 
 import re
 
 
 def put(page: str, name: str, text: str) -> str:
-    """A page with `text` in its part `name`; ValueError if a comment is missing."""
+    """The page with `text` as its part `name`; ValueError if one of the comments is missing."""
     start, end = f"<!-- {name}: start", f"<!-- {name}: end -->"
     parts = re.fullmatch(rf"(.*{start}[^\n]*-->\n).*({end}.*)", page, re.DOTALL)
     if parts is None:

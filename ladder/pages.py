@@ -23,12 +23,12 @@ TITLES = {
 
 
 def file_name(family: str) -> str:
-    """The picture of a model's ladder, without its ending."""
+    """The file name, without its ending, of the picture of a model's ladder."""
     return family.lower().replace("/", "-").replace(" ", "-")
 
 
 def pictured(ladder: list[Rung], name: str, figures: Figures) -> list[Rung]:
-    """The rungs that a model's picture shows: of the long ladder the way to the lowest figure."""
+    """The rungs in a model's picture: of a long ladder, those that lead to the lowest figure."""
     rungs = [rung for rung in of_family(ladder, name) if rung.script in figures.predicted]
     if name != FAMILIES[0]:
         return rungs
@@ -55,7 +55,7 @@ def index(page: str, ladder: list[Rung], figures: Figures) -> str:
 
 
 def pages() -> dict[Path, str]:
-    """What the generated pages and pictures should contain, by path."""
+    """The content that each generated page and picture should have, by path."""
     ladder, results, docs = read_ladder(), ROOT / "results", ROOT / "docs"
     figures = Figures.read(ladder, results)
     prediction = (docs / "how-prediction-works.md").read_text()

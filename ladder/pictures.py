@@ -1,4 +1,4 @@
-"""The pages' pictures as SVG: a bar for each rung, and one training step beside its parent's.
+"""The pages' pictures as SVG: a bar for each rung, and a rung's training step below its parent's.
 
 Colours tell kinds of memory apart for readers who see few colours, too (Paul Tol's "bright"
 scheme); text and background follow the reader's choice of a light or a dark page.
@@ -49,7 +49,7 @@ def _box(x: float, y: float, width: float, height: float, paint: str) -> str:
 
 
 def _legend(y: int, more: list[tuple[str, str]] = ()) -> list[str]:
-    """Kinds with their colours in a line, and what else the picture shows."""
+    """A line that names the kinds of memory with their colours, and what else is in the picture."""
     x, parts = 8, []
     for name, paint in [(kind, f'fill="{color}"') for kind, color in COLORS.items()] + [*more]:
         parts += [_box(x, y - 9, 10, 10, paint), _text(x + 14, y, name, "s")]
@@ -58,9 +58,9 @@ def _legend(y: int, more: list[tuple[str, str]] = ()) -> list[str]:
 
 
 def bars(title: str, rungs: list[Rung], rows: dict[str, dict], published: dict[str, dict]) -> str:
-    """A bar for each rung: what it reserves, split as its allocated peak is.
+    """A bar for each rung: as long as what it reserves, divided as its allocated peak is.
 
-    A mark shows the published figure where there is one of a whole run.
+    A mark shows the published figure, if one of a whole run exists.
     """
     shown = [rung for rung in rungs if rung.script in rows]
     most = max(
@@ -91,7 +91,7 @@ def bars(title: str, rungs: list[Rung], rows: dict[str, dict], published: dict[s
 
 
 def step(name: str, own: dict, parent_name: str, parent: dict | None) -> str:
-    """A step's allocated memory from `ladder.steps`, below its parent's on the same scale."""
+    """A step's allocated memory over time (from `ladder.steps`), below its parent's, to scale."""
     drawn = [(f"before: {parent_name}", parent), (f"after: {name}", own)] if parent else []
     drawn = drawn or [(name, own)]
     most = max(one["peak"]["bytes"] for _, one in drawn) / 1e6
@@ -131,7 +131,7 @@ def _course(title: str, one: dict, top: int, most: float) -> list[str]:
 
 
 def _area(heights: list[tuple[float, float]], right: float, bottom: float, color: str) -> str:
-    """A filled course in steps, of points (x, pixels above the bottom)."""
+    """The filled area below a line of stairs through these points (x, pixels above the bottom)."""
     path, now = [f"M{heights[0][0]:.1f} {bottom}"], None
     for x, height in heights:
         if height != now:

@@ -1,8 +1,8 @@
-"""What both commands share: which scripts are meant, and the processes that run them.
+"""What both commands share: finding the scripts that are meant, and running each in a process.
 
-Each script has a process of its own, forked from one that has imported PyTorch and the stand-ins
-(multiprocessing's forkserver). All that a command starts ends with it, also if it is killed: see
-keeper.py for what that means on which system.
+Each process is forked from one that has already imported PyTorch and the stand-ins
+(multiprocessing's forkserver). All that a command starts ends with the command, also if it is
+killed; keeper.py says how, and what differs from system to system.
 """
 
 import contextlib
@@ -34,18 +34,18 @@ _until_end = contextlib.ExitStack()
 
 
 class UnknownScript(Exception):
-    """A name on the command line belongs to no file."""
+    """A name on the command line for which there is no file."""
 
 
 class Ended(Exception):
-    """A script did not start, or was ended: by `end_all`, or with the forkserver."""
+    """A script could not start, or was ended by `end_all` or by the end of the forkserver."""
 
 
 def find_scripts(names: list[str]) -> list[Path]:
     """The named scripts, or the whole ladder if none is named; UnknownScript, LadderError.
 
-    A name counts from the working directory, then from the repository, then as one of the ladder's
-    in a folder, and may lack its `.py`.
+    A name is looked for in the working directory, then in the repository, then among the ladder's
+    scripts in any folder. It may lack its `.py`.
     """
     if not names:
         return [ROOT / rung.script for rung in read_ladder()]
@@ -75,9 +75,9 @@ def write_json(content: list | dict, path: Path) -> None:
 
 
 def start_forkserver(preload: str) -> None:
-    """Start the process that scripts are forked from, which imports the module `preload` first.
+    """Start the process that scripts are forked from; it imports the module `preload` first.
 
-    Call it in the main thread: on Linux, that process is killed when the thread that started it
+    Call this in the main thread: on Linux, the process is killed when the thread that started it
     ends. Ctrl-C does not reach it.
     """
     PROCESSES.set_forkserver_preload(["ladder.forkserver", preload])
@@ -100,7 +100,7 @@ def start_forkserver(preload: str) -> None:
 
 
 def end_forkserver() -> None:
-    """End the process that scripts are forked from, which may still be importing."""
+    """End the process that scripts are forked from, also while it still imports."""
     pid = getattr(multiprocessing.forkserver._forkserver, "_forkserver_pid", None)
     if pid is not None:
         with contextlib.suppress(ProcessLookupError):
@@ -113,9 +113,9 @@ def run(
 ) -> int:
     """Run `target(folder, send, *args)` in a process of its own; its exit status. Ended.
 
-    A negative status is the signal that ended it. What the process hands to `send` is handed to
-    `told` here, in the thread that waits. When this returns or raises, nothing is left of what the
-    process started. One Ctrl-C asks it all to end and waits some seconds, a second one does not.
+    A negative status is the signal that ended it. What the process passes to `send`, `told`
+    receives here, in the waiting thread. When this returns or raises, all that the process started
+    has ended. A first Ctrl-C asks it to end and waits some seconds; a second one ends it at once.
     """
     messages, sender = PROCESSES.Pipe(duplex=False)
     status, reporter = PROCESSES.Pipe(duplex=False)
@@ -139,7 +139,7 @@ def run(
 
 
 def end_all() -> None:
-    """End all that runs, from any thread, and let nothing new start: `run` raises Ended."""
+    """End all that runs and start nothing new: `run` raises Ended. Works from any thread."""
     _ending.set()
     for pid in list(_keepers):
         _ask(pid)
@@ -147,7 +147,7 @@ def end_all() -> None:
 
 
 def _start(process: multiprocessing.Process) -> None:
-    """Start it, which waits until the forkserver has imported. Ended."""
+    """Start a process, as soon as the forkserver has done its imports. Ended."""
     if _ending.is_set():
         raise Ended("it was stopped")
     try:
@@ -157,7 +157,7 @@ def _start(process: multiprocessing.Process) -> None:
 
 
 def _exit_status(messages: Connection, status: Connection, told: Callable | None) -> int:
-    """Hand on messages until a keeper has ended; what it said of its script's end."""
+    """Hand on messages until a keeper has ended; the exit status that it reported."""
     ends, code = [messages, status], -signal.SIGKILL  # which it cannot say if it is killed
     while status in ends:
         for end in wait(ends, POLL):
@@ -175,13 +175,13 @@ def _exit_status(messages: Connection, status: Connection, told: Callable | None
 
 
 def _ask(pid: int) -> None:
-    """Ask a keeper to end its script; the second time, at once."""
+    """Ask a keeper to end its script politely; when asked a second time, it does so at once."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
 
 
 def _end(pid: int, status: Connection) -> None:
-    """Let a keeper end its script, and wait for it."""
+    """Have a keeper end its script, and wait until it has."""
     while True:
         _ask(pid)
         try:
@@ -196,10 +196,10 @@ def _end(pid: int, status: Connection) -> None:
 
 @contextlib.contextmanager
 def scratch_folder(prefix: str, place: str | None = None) -> Iterator[Path]:
-    """A temporary folder, which is removed in the end; first those that dead commands left.
+    """A temporary folder, removed at the end. Folders that dead commands left are removed first.
 
-    Its name has the command's process ID, and the command holds a lock on it: a folder whose owner
-    is alive, be it in another container, is not touched.
+    Its name has the command's process ID, and the command holds a lock on it. So a folder whose
+    owner is alive, even in another container, is not touched.
     """
     place, prefix = place or tempfile.gettempdir(), f"{OURS}{prefix}"
     with contextlib.ExitStack() as stack:
@@ -219,7 +219,7 @@ def scratch_folder(prefix: str, place: str | None = None) -> Iterator[Path]:
 def _remove_left(prefix: str, place: str) -> None:
     """Remove this user's folders with this prefix whose commands are dead.
 
-    One with this command's own ID and no lock is another's, which had the ID before.
+    A folder with this command's own ID but without a lock was an earlier command's with that ID.
     """
     for entry in os.scandir(place):
         match = re.fullmatch(rf"{prefix}(\d+)-[a-z0-9_]{{8}}", entry.name)
@@ -246,7 +246,7 @@ def _alive(pid: int) -> bool:
 
 
 def end_as_after_ctrl_c() -> None:
-    """Let every polite way to end a command end it as Ctrl-C does; `nohup` keeps its meaning."""
+    """Treat every polite request to end (SIGTERM, SIGHUP) as Ctrl-C; `nohup` keeps its meaning."""
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if sign != signal.SIGHUP or signal.getsignal(sign) != signal.SIG_IGN:
             signal.signal(sign, signal.default_int_handler)

@@ -11,10 +11,10 @@ FILES = ("rehearsed.json", "predicted.json", "predicted_2023.json", "steps.json"
 
 
 def take_over(local: Path, recorded: Path) -> str:
-    """Let the ladder's rows of a local file replace the recorded ones; what was done, in a line.
+    """Replace recorded rows of the ladder by those of a local file; what was done, in a line.
 
-    Failed rows are left out: what is recorded of these scripts stays. ValueError if a file holds
-    something else than rows.
+    Rows of scripts that failed are left out, and the recorded ones stay. ValueError if a file
+    holds something else than rows.
     """
     ladder = {rung.script for rung in read_ladder()}
     found = [row for row in rows.read(local) if row["script"] in ladder]

@@ -1,4 +1,4 @@
-"""Rows of results: one for each script, in a JSON file. A row with an "error" is a failed script's.
+"""Results: a JSON file with a row for each script. A row with an "error" says that it failed.
 
 What a user's commands find is kept in results/local/, which git ignores; `make results` takes it
 over into results/ (ladder/record.py).
@@ -15,12 +15,12 @@ from ladder.processes import write_json
 from ladder.rungs import ROOT, LadderError, read_ladder
 
 LOCAL = ROOT / "results" / "local"
-# Into which a prediction's allocated peak is split.
+# What a prediction's allocated peak consists of.
 KINDS = ("parameters", "gradients", "optimizer", "activations", "inputs", "temporaries")
 
 
 def read(path: Path) -> list[dict]:
-    """A file's rows, none if there is no file; ValueError or OSError if it holds something else."""
+    """The rows of a file, [] if there is none; ValueError or OSError if it is no file of rows."""
     text = path.read_text() if path.exists() else ""
     rows = json.loads(text) if text.strip() else []
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -31,7 +31,7 @@ def read(path: Path) -> list[dict]:
 
 
 def check(path: Path) -> None:
-    """To be called before any work: ValueError, with what to do, if rows cannot be kept there."""
+    """Raise ValueError, with what to do, if rows cannot be kept there. Call it before long work."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
@@ -47,7 +47,7 @@ def check(path: Path) -> None:
 
 
 def check_file(path: Path, endings: Iterable[str]) -> None:
-    """To be called before any work: ValueError if no file of such an ending can be written."""
+    """Raise ValueError if no file with such an ending can be written. Call it before long work."""
     if path.suffix.lower() not in endings:
         raise ValueError(f"{path.name} has to end in one of: {', '.join(endings)}")
     folder = path.absolute().parent
@@ -56,9 +56,9 @@ def check_file(path: Path, endings: Iterable[str]) -> None:
 
 
 def merge(old: list[dict], new: list[dict]) -> list[dict]:
-    """Rows in the ladder's order, other scripts last: a script's new one in place of its old one.
+    """Old and new rows together, in the ladder's order, rows of other scripts last.
 
-    Rows of scripts that are gone are dropped.
+    A new row replaces the script's old one. Rows of scripts that no longer exist are dropped.
     """
     rows = {row["script"]: row for row in [*old, *new] if (ROOT / row["script"]).exists()}
     try:
@@ -71,9 +71,9 @@ def merge(old: list[dict], new: list[dict]) -> list[dict]:
 
 
 def keep(new: list[dict], path: Path) -> None:
-    """Put rows into a file, where the other scripts' rows stay.
+    """Write rows into a file that keeps the rows of other scripts.
 
-    JSON has no NaN and no infinity: a number that is one is written as null.
+    JSON has no NaN and no infinity: they are written as null.
     """
     finite = [
         {
@@ -86,7 +86,7 @@ def keep(new: list[dict], path: Path) -> None:
 
 
 def by_script(path: Path) -> dict[str, dict]:
-    """The rows of a results file by their script; none if there is no such file."""
+    """The rows of a results file by script; {} if there is no such file."""
     if not path.exists():
         return {}
     content = json.loads(path.read_text())
@@ -95,18 +95,18 @@ def by_script(path: Path) -> dict[str, dict]:
 
 
 def whole_runs(results: Path) -> dict[str, dict]:
-    """The published rows that hold the peak of a whole run, by their script."""
+    """The published rows that are the peak of a whole run, by script."""
     rows = by_script(results / "published.json")
     return {script: row for script, row in rows.items() if "what" not in row}
 
 
 def is_range(row: dict) -> bool:
-    """Whether a prediction's reserved figure is an upper one, by more than what is printed."""
+    """Whether a prediction is a range: its lower and upper figure differ in what is printed."""
     return row["reserved_gb"] - row.get("reserved_least_gb", row["reserved_gb"]) >= 0.005
 
 
 def memory_of(row: dict | None) -> str:
-    """A prediction's reserved GB; "≤" where streams share memory and it may be less."""
+    """A prediction's reserved GB as text; with "≤" where it is a range's upper figure."""
     if row is None:
         return ""
     return f"{'≤ ' * is_range(row)}{row['reserved_gb']:.2f} GB"

@@ -1,4 +1,4 @@
-"""A page for each rung: docs/ladder/NN_name.md, with the picture of one training step beside it."""
+"""The page of a rung, docs/ladder/NN_name.md, and its picture of one training step."""
 
 from ladder.pictures import step
 from ladder.rows import KINDS, memory_of
@@ -40,7 +40,7 @@ def page(place: int, ladder: list[Rung], figures: Figures, source: str) -> str:
 
 
 def picture(rung: Rung, figures: Figures) -> str | None:
-    """The SVG beside the page: a step below its parent's; None where no step is recorded."""
+    """The page's SVG: a step below its parent's; None if no step is recorded."""
     own, parent = figures.steps.get(rung.script), figures.steps.get(rung.parent or "")
     if not own:
         return None

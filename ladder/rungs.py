@@ -69,7 +69,7 @@ class LadderError(Exception):
 
 
 def read_rung(path: Path) -> Rung:
-    """Read a script's docstring; LadderError if a part is missing, or Python cannot read it."""
+    """Read a script's docstring; LadderError if a part of it is missing or it is no Python."""
     script = path.relative_to(ROOT).as_posix()
     try:
         doc = ast.get_docstring(ast.parse(path.read_bytes())) or ""
@@ -95,9 +95,9 @@ def read_rung(path: Path) -> Rung:
 
 
 def read_ladder(root: Path = ROOT) -> list[Rung]:
-    """All rungs, each after the one it builds on; LadderError if that cannot be.
+    """All rungs, each after the one it builds on; LadderError if there is no such order.
 
-    Rungs that could stand in either order stand in the order of their names, the bonus last.
+    Where that leaves a choice, they are in the order of their names, the bonus scripts last.
     """
     files = [path for pattern in SCRIPTS for path in sorted(root.glob(pattern))]
     rungs = {rung.script: rung for rung in map(read_rung, files)}
@@ -126,7 +126,7 @@ def _place(script: str) -> tuple[bool, str]:
 
 
 def family(script: str) -> str:
-    """What a script trains: figures of one family can be compared."""
+    """The model that a script trains (one of `tables.FAMILIES`). Figures compare within it."""
     if script.startswith("bonus"):
         return "language models"
     return "ViT-H/14" if "vit-h14" in script else "ViT-L/16"
@@ -145,7 +145,7 @@ def code(script: str) -> list[str]:
 
 
 def diff(rung: Rung) -> list[str]:
-    """The unified diff of a rung's code to its parent's, docstrings aside; empty for the trunk."""
+    """The unified diff from the parent's code to the rung's, without docstrings; [] for a trunk."""
     if rung.parent is None:
         return []
     parent, own = code(rung.parent), code(rung.script)

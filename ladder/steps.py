@@ -1,4 +1,4 @@
-"""One training step's course of memory, as short as a picture needs it: kept in a file of rows."""
+"""The memory of one training step over time, shortened to what a picture can show."""
 
 from ladder.rows import KINDS
 
@@ -6,11 +6,11 @@ PARTS = 120  # of a step: a picture of 800 pixels shows no more
 
 
 def shorten(timeline: dict) -> dict:
-    """A prediction's "timeline" with the highest and the lowest point of each of PARTS parts.
+    """A prediction's "timeline", of which only the extremes of each of PARTS parts are kept.
 
-    Where a phase begins, the first and last points, and the peak stay as they are. "points" are
-    read by `points`; "phases": where each begins; "length": how many allocations and releases the
-    step has; "peak": as in the timeline. {} if the timeline is empty.
+    Kept in full are the first and the last point, those where a phase begins, and the peak.
+    "points" are for the function `points`; "phases" says where each begins; "length" is the number
+    of allocations and releases in the step; "peak" is the timeline's. {} if the timeline is empty.
     """
     if not timeline:
         return {}
@@ -41,6 +41,6 @@ def shorten(timeline: dict) -> dict:
 
 
 def points(row: dict) -> list[tuple[int, list[int]]]:
-    """Of a row: places in the step, each with the MB (1e6 bytes) by kind (see `KINDS`)."""
+    """The points of a shortened step: a place in it, and the MB (1e6 bytes) of each of `KINDS`."""
     lines = [list(map(int, line.split())) for line in row["points"]]
     return [(place, sizes) for place, *sizes in lines]

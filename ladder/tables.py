@@ -32,12 +32,12 @@ class Figures:
 
 
 def of_family(ladder: list[Rung], name: str) -> list[Rung]:
-    """A model's rungs."""
+    """The rungs that train the model `name`."""
     return [rung for rung in ladder if family(rung.script) == name]
 
 
 def stem(script: str) -> str:
-    """The name of a script's page, and what it is called in tables."""
+    """A script's name without folder and `.py`, which its page and the tables use."""
     return script.rpartition("/")[2].removesuffix(".py")
 
 
@@ -47,16 +47,16 @@ def technique(rung: Rung) -> str:
 
 
 def table(lines: list[list[str]], align: str) -> str:
-    """A Markdown table whose first line is its head; `align` has an l or r for each column."""
+    """A Markdown table; the first line is its head, and `align` has an l or r for each column."""
     marks = ["---" if letter == "l" else "--:" for letter in align]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [lines[0], marks, *lines[1:]])
 
 
 def ladder_table(rungs: list[Rung], figures: Figures, root: str, pages: str) -> str:
-    """Memory and arithmetic, beside what is published; `root` and `pages` lead to files.
+    """A model's table: memory and arithmetic of each rung, beside what is published.
 
-    Saved is in percent of what the first script reserves. Arithmetic is a sample's, in the first
-    script's.
+    "Saved" is in percent of what the first script reserves, "arithmetic" is per sample and
+    relative to the first script. `root` and `pages` are the paths for links to scripts and pages.
     """
     lines = [
         ["script", "what changes", "memory, predicted", "saved", "arithmetic", "memory, published"]
@@ -80,7 +80,7 @@ def ladder_table(rungs: list[Rung], figures: Figures, root: str, pages: str) -> 
 
 
 def difference(rung: Rung) -> str:
-    """How many lines a rung adds and removes; "page" where it builds on nothing."""
+    """How many lines a rung adds and removes ("+1 −1"); "page" if it builds on nothing."""
     if rung.parent is None:
         return "page"
     added, removed = changed(diff(rung))
@@ -88,7 +88,7 @@ def difference(rung: Rung) -> str:
 
 
 def saved(row: dict | None, trunk: dict | None) -> str:
-    """How much less a script reserves than the trunk, in percent; nothing if it is not less."""
+    """How much less a script reserves than the trunk, in percent; "–" or "" if it is not less."""
     if not row or not trunk:
         return ""
     share = 100 * (1 - row["reserved_gb"] / trunk["reserved_gb"])
@@ -103,7 +103,7 @@ def published_memory(row: dict | None) -> str:
 
 
 def more_table(rungs: list[Rung], figures: Figures) -> str:
-    """Published time and accuracy beside what ran in the rehearsal, and how accurate it was."""
+    """A table of published time and accuracy, and of the rehearsal's precision and accuracy."""
     lines = [
         [
             "script", "published: time", "published: accuracy", "rehearsed: what ran",
@@ -124,7 +124,7 @@ def more_table(rungs: list[Rung], figures: Figures) -> str:
 
 
 def rehearsed_cells(row: dict | None) -> list[str]:
-    """What ran, and accuracy."""
+    """The rehearsal's cells of a row: the precision that ran, and the accuracy."""
     if row is None:
         return ["not run", ""]
     if "error" in row:
@@ -140,7 +140,7 @@ def rehearsed_cells(row: dict | None) -> list[str]:
 
 
 def how_far(ladder: list[Rung], figures: Figures) -> str:
-    """The ladder's result in two lines: ViT-L/16's lowest figure, ViT-H/14's on one GPU."""
+    """The README's two lines of result: ViT-L/16's lowest figure, and ViT-H/14's on one GPU."""
     small = of_family(ladder, FAMILIES[0])
     rows = [figures.predicted[rung.script] for rung in small if rung.script in figures.predicted]
     trunk, best = rows[0], min(rows, key=lambda row: row["reserved_gb"])

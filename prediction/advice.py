@@ -1,4 +1,4 @@
-"""Which techniques of the ladder help a script whose memory is split so."""
+"""Which of the ladder's techniques would help a script, judged by what fills its memory."""
 
 # By kind of memory: the share of the allocated peak from which it is worth naming, and what makes
 # it less, with the rung's page. What is said holds by construction, without another prediction.
@@ -38,7 +38,7 @@ TECHNIQUES = {
 
 
 def lines(row: dict) -> list[str]:
-    """What helps a prediction's script, the largest kind first."""
+    """What would help the script of this prediction, for the largest kind of memory first."""
     kinds = sorted(row["breakdown_gb"].items(), key=lambda item: -item[1])
     found = []
     for kind, size in kinds:

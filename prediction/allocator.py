@@ -1,7 +1,7 @@
-"""PyTorch's caching allocator for CUDA, on numbers alone: it turns allocated into reserved bytes.
+"""PyTorch's caching allocator for CUDA, simulated: it turns allocated into reserved bytes.
 
 The rules are those of PyTorch's c10/cuda/CUDACachingAllocator.cpp and c10/core/AllocatorConfig.h
-(torch 2.14), which say why they are so. Constants bear the names that they have there.
+(torch 2.14). The reasons for them are given there; the comments name the constants as there.
 """
 
 import bisect
@@ -21,7 +21,7 @@ ROUND_LARGE = 2 * 2**20  # kRoundLarge: such an own size is rounded up to a mult
 
 
 class OutOfMemory(Exception):
-    """The driver has no memory left for a segment, also after unused ones were given back."""
+    """The driver has no memory left for a segment, even after unused ones were given back."""
 
 
 class Block:
@@ -48,9 +48,10 @@ class Segment:
 
 
 def rounded(size: int, divisions: int = 0) -> int:
-    """The bytes of the block that holds a tensor of `size` bytes.
+    """The size in bytes of the block for a tensor of `size` bytes.
 
-    With `divisions`, steps from one power of two to the next (`roundup_power2_next_division`).
+    `divisions`: how many sizes there are from one power of two to the next; 0 or 1 for multiples
+    of 512 bytes (`roundup_power2_next_division`).
     """
     if divisions > 1 and size > MIN_BLOCK * divisions:
         step = (1 << (size.bit_length() - 1)) // divisions
@@ -59,7 +60,7 @@ def rounded(size: int, divisions: int = 0) -> int:
 
 
 def segment_size(size: int) -> int:
-    """The bytes asked of the driver where no free block holds `size` bytes."""
+    """How many bytes are asked of the driver if no free block can hold `size` bytes."""
     if size <= SMALL_SIZE:
         return SMALL_SEGMENT
     if size < MIN_LARGE:
@@ -68,14 +69,15 @@ def segment_size(size: int) -> int:
 
 
 class CachingAllocator:
-    """Blocks by a key of the caller's; bytes everywhere.
+    """Takes and frees blocks under keys that the caller chooses. All sizes are in bytes.
 
-    `capacity`: what the driver can hand out. `settings`: as in PYTORCH_ALLOC_CONF, and may change
-    at any time; with expandable segments, the pages inside of one are kept until its end is free.
-    `prompt`: whether the GPU has done all work at once that the CPU hands to it. If not, a block
-    that another stream used (`record_stream`) stays taken until the CPU knows that stream to have
-    come to where it was when the block was freed: the latest that CUDA's order of events allows.
-    Real GPUs are between these two.
+    `capacity`: how much the driver has. `settings`: as in PYTORCH_ALLOC_CONF; they may change at
+    any time. In an expandable segment, only pages at its end can be given back.
+
+    `prompt`: whether the GPU finishes all work as soon as it gets it. If not, a block that another
+    stream used (`record_stream`) stays taken as long as CUDA's order of events allows: until the
+    CPU knows that the stream has passed the point where it was when the block was freed. Real GPUs
+    are between these two.
     """
 
     def __init__(
@@ -95,7 +97,7 @@ class CachingAllocator:
         self._addresses = itertools.count(0, 2**48)  # each segment has a range of its own
 
     def allocate(self, key: object, size: int, stream: int = 0) -> None:
-        """Take a block for `size` bytes; OutOfMemory. A tensor without bytes takes none."""
+        """Take a block for `size` bytes; OutOfMemory. An empty tensor takes none."""
         if size == 0:
             return
         settings = self.settings
@@ -112,7 +114,7 @@ class CachingAllocator:
         self.max_allocated = max(self.max_allocated, self.allocated)
 
     def free(self, key: object) -> None:
-        """Give a block back to its pool, as far as other streams have done with it."""
+        """Give a block back to its pool, once the other streams that use it are done with it."""
         block = self.blocks.pop(key, None)
         if block is None:  # of no bytes
             return
@@ -124,13 +126,13 @@ class CachingAllocator:
             self._return(block)
 
     def record_stream(self, key: object, stream: int) -> None:
-        """Note that work on `stream` uses the block, too."""
+        """Note that `stream` uses the block, too."""
         block = self.blocks.get(key)
         if block is not None and stream != block.segment.pool[1]:
             block.streams.add(stream)
 
     def record(self, event: object, stream: int) -> None:
-        """Note that an event was put into a stream."""
+        """Note that an event was recorded in a stream."""
         if self.order:
             self.order.record(event, stream)
 
@@ -140,7 +142,7 @@ class CachingAllocator:
             self.order.follow(stream, event)
 
     def synchronize(self, event: object | None = None) -> None:
-        """Have the CPU wait for an event, or for all that was handed to the GPU."""
+        """Note that the CPU waits for an event, or for all work on the GPU."""
         if self.order is None:
             return
         self.order.wait(event)
@@ -164,11 +166,11 @@ class CachingAllocator:
                     self._shrink(block)
 
     def _best_fit(self, pool: tuple[bool, int], size: int) -> Block | None:
-        """The smallest free block that is large enough, of two the one at the lower address.
+        """The smallest free block that is large enough; of equal ones that at the lowest address.
 
-        In a segment that can grow, its last block counts as the largest of all; where segments are
-        not to grow any more, their blocks are passed over. Blocks as large as `max_split` are for
-        requests that are so large, too, and not much smaller.
+        The last block of a segment that can grow counts as the largest of all. If segments are not
+        allowed to grow any more, their blocks are passed over. A block of `max_split` or more is
+        only for a request of that size, which may not be much smaller than the block.
         """
         entries, settings = self._free[pool], self.settings
         place = bisect.bisect_left(entries, (size,))
@@ -203,7 +205,7 @@ class CachingAllocator:
         return segment.last
 
     def _grow(self, pool: tuple[bool, int], size: int) -> Block:
-        """Map as many pages to the end of the pool's one segment as `size` bytes take there."""
+        """Map pages to the end of the pool's expandable segment until `size` bytes fit there."""
         segment = self._growing.get(pool)
         last = segment.last if segment else None
         there = last.size if last and last.free else 0
@@ -232,7 +234,7 @@ class CachingAllocator:
         return last
 
     def _reserve(self, amount: int) -> None:
-        """Take memory from the driver; if it has none, first give back what is unused."""
+        """Take memory from the driver; if it has too little, give back what is unused first."""
         if self.reserved + amount > self.capacity:
             self.empty_cache()
         if self.reserved + amount > self.capacity:
@@ -241,10 +243,10 @@ class CachingAllocator:
         self.max_reserved = max(self.max_reserved, self.reserved)
 
     def _release_unsplit(self, pool: tuple[bool, int], size: int) -> None:
-        """Give back no more blocks than needed of those that are too large to be split.
+        """Give back some of the free blocks that are too large to be split, no more than needed.
 
-        (`release_available_cached_blocks`) One that is large enough, or else the largest ones; all
-        that is unused, where that is not enough.
+        That is one block that is large enough, else several, the largest first. If these do not
+        suffice, all unused memory is given back (`release_available_cached_blocks`).
         """
         limit = self.settings.max_split
         wanted = max(size, limit)
@@ -274,7 +276,7 @@ class CachingAllocator:
         self._put_in(rest)
 
     def _return(self, block: Block) -> None:
-        """Put a block into its pool, as one with its free neighbours."""
+        """Put a block into its pool, merged with its free neighbours."""
         block.free, block.streams = True, set()
         if block.before is not None and block.before.free:
             before = block.before
@@ -308,7 +310,7 @@ class CachingAllocator:
             del self._growing[segment.pool]
 
     def _shrink(self, block: Block) -> None:
-        """Unmap the whole pages at a segment's end."""
+        """Unmap the free pages at the end of an expandable segment."""
         page = SMALL_SEGMENT if block.segment.pool[0] else LARGE_SEGMENT
         amount = block.size // page * page
         if not amount:

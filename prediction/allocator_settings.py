@@ -1,8 +1,8 @@
-"""PYTORCH_ALLOC_CONF: what a user may ask of the caching allocator, and what of it is simulated.
+"""PYTORCH_ALLOC_CONF: the settings of the caching allocator, and which of them are simulated.
 
 Rules: c10/core/AllocatorConfig.h and .cpp, c10/cuda/CUDAAllocatorConfig.h (torch 2.14). PyTorch
-reads the environment at the first allocation, so a script may set it until then. Whether a text is
-well formed is asked of the installed PyTorch, which raises what it would raise on a GPU.
+reads the variable at the first allocation, so a script may set it until then. The installed PyTorch
+checks the text, and raises the errors that it would raise on a GPU.
 """
 
 import math
@@ -30,7 +30,7 @@ RESET = ("max_split", "divisions")  # to their defaults by each new text; the ot
 
 @dataclass(frozen=True)
 class Settings:
-    """What changes the allocator's rules; sizes in bytes."""
+    """The settings that change the allocator's rules; sizes in bytes."""
 
     expandable: bool = False  # expandable_segments
     max_split: float = math.inf  # larger blocks are not split, and serve only such requests
@@ -38,14 +38,14 @@ class Settings:
     divisions: tuple[int, ...] = (0,) * INTERVALS  # roundup_power2_divisions
 
     def division(self, size: int) -> int:
-        """Into how many steps sizes from one power of two to the next are divided; 0 or 1: none."""
+        """How many sizes of blocks there are from one power of two to the next; 0 or 1: no rule."""
         return self.divisions[min(max(size.bit_length() - 21, 0), INTERVALS - 1)]
 
 
 def parse(text: str, before: Settings) -> tuple[Settings, list[str]]:
-    """Well-formed settings, and the names of those that are not simulated.
+    """The settings in a well-formed text, and the names of those that are not simulated.
 
-    What `text` does not name is as `before`, or, for some, as it is by default.
+    Settings that `text` does not name stay as `before`; some go back to their defaults.
     """
     values = {name: getattr(Settings, name) for name in RESET}
     values["divisions"] = (0,) * INTERVALS
@@ -65,10 +65,10 @@ def parse(text: str, before: Settings) -> tuple[Settings, list[str]]:
 
 
 def _divisions(value: str) -> tuple[int, ...]:
-    """The divisions of each interval: one number for all, or `[256:1,512:2,>:4]` by MiB.
+    """The number of divisions for each interval of sizes (`parseRoundUpPower2Divisions`).
 
-    Intervals below the first one named take its number, `>` stands for all after the last one
-    (`parseRoundUpPower2Divisions`).
+    The text is one number for all, or `[256:1,512:2,>:4]` with sizes in MiB. Intervals below the
+    first one take its number; `>` stands for all after the last one.
     """
     if not value.startswith("["):
         return (int(value),) * INTERVALS
@@ -86,9 +86,9 @@ def _divisions(value: str) -> tuple[int, ...]:
 
 
 def install(tracker: Tracker, notes: list[str]) -> None:
-    """Let a script's settings be booked. Cannot be undone.
+    """Let a script change the settings. Cannot be undone.
 
-    `notes` is told what is not simulated.
+    Settings that are not simulated are named in `notes`.
     """
     check: Callable[[str], None] = torch._C._accelerator_setAllocatorSettings
     now = Settings()

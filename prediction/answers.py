@@ -1,4 +1,4 @@
-"""Predictions in words: one script's, and the ladder's as a table."""
+"""Predictions in words: for one script as text, for the ladder as a table."""
 
 from rich.console import Console
 from rich.text import Text
@@ -30,18 +30,18 @@ def heading(options: Options) -> str:
 
 
 def legend(options: Options) -> str:
-    """What its columns hold."""
+    """What the table's columns hold."""
     return THEN if options.as_of else TODAY
 
 
 def progress(script: str, report: dict) -> str:
-    """How far a prediction is, in a line."""
+    """One line on how far a running prediction is."""
     steps = f"{report['steps']} optimizer step{'s' * (report['steps'] != 1)}"
     return f"{script}: {report['phase']}, {steps}, {report['reserved_gb']:.2f} GB reserved so far"
 
 
 def answer(row: dict, options: Options) -> str:
-    """What was asked, in a line: whether it fits, or how much it needs."""
+    """The answer in one line: whether the script fits, or how much it needs."""
     batch = f" with batches of {options.batch_size}" if options.batch_size else ""
     if "batch_size_line" in row:
         batch += f" (the number in line {row['batch_size_line']})"
@@ -55,7 +55,7 @@ def answer(row: dict, options: Options) -> str:
 
 
 def details(row: dict, options: Options) -> list[str]:
-    """What else is known of a prediction, a line each."""
+    """The details of a prediction, a line for each."""
     module = f", at {row['peak_module']}" if row["peak_module"] else ""
     lines = [f"allocated peak: {row['allocated_gb']:.2f} GB ({row['peak_phase']}{module})"]
     if is_range(row):
@@ -72,9 +72,9 @@ def details(row: dict, options: Options) -> list[str]:
 
 
 def split(row: dict) -> Text:
-    """The allocated peak by kind: a bar on a terminal of colours, and its figures in words.
+    """What the allocated peak consists of: figures in words, and a bar if the terminal has colours.
 
-    The bar's length is the terminal's width for the whole peak.
+    The whole bar is as long as the terminal is wide.
     """
     kinds = [(kind, size) for kind, size in row["breakdown_gb"].items() if size >= 0.005]
     text, width = Text(), min(console.width - 4, 72)
@@ -108,12 +108,12 @@ def show(row: dict, options: Options) -> None:
 
 
 def verdict(row: dict) -> str:
-    """Whether it fits: yes, no, or only if the prediction is right."""
+    """Whether it fits, in words; "may not fit" if it fits only when the prediction is exact."""
     return "fits" if row["fits"] else "may not fit" if row["may_fit"] else "does not fit"
 
 
 def describe_cost(cost: dict, model: gpus.Model) -> str:
-    """What a steady step costs, and what an epoch takes at least, in a line."""
+    """One line on what a steady step costs, and on the least time of an epoch."""
     arithmetic = sum(cost["tflop_per_sample"].values())
     moved = "".join(
         f", {cost[key]:.2f} GB a step {where}"
@@ -152,7 +152,7 @@ def describe_fit(row: dict, options: Options) -> str:
 
 
 def ladder_line(row: dict, known: dict | None, options: Options) -> str:
-    """One line of the table; `known` is the published row."""
+    """A line of the table; `known` is the published row, if there is one."""
     name = f"{row['script'].rpartition('/')[2]:28s}"
     if options.as_of:
         least = f"{row['reserved_least_gb']:8.2f}" if is_range(row) else " " * 8

@@ -1,6 +1,6 @@
 """PyTorch's rules of mid-2023, with which the published figures were measured (2.1.0.dev20230623).
 
-Each is put in the place of today's by `install`. Nothing here is fitted to a figure.
+`install` replaces today's rules by these. No number here is fitted to a published figure.
 """
 
 import functools
@@ -20,7 +20,7 @@ aten = torch.ops.aten
 
 
 def install(mode: Gpu) -> None:
-    """Let what runs on this GPU go by the rules of 2023 from now on. Cannot be undone."""
+    """Use the rules of 2023 from now on. Cannot be undone."""
     # torch.optim hides its module of this name
     importlib.import_module("torch.optim.adam")._multi_tensor_adam = multi_tensor_adam
     install.library = torch.library.Library("aten", "IMPL")
@@ -40,10 +40,10 @@ def multi_tensor_adam(
     params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, state_steps, *,
     beta1, beta2, lr, weight_decay, eps, amsgrad, **others,
 ):  # fmt: skip
-    """In the place of `torch.optim.adam._multi_tensor_adam`: as many bytes, no useful numbers.
+    """In the place of `torch.optim.adam._multi_tensor_adam`: the same bytes, no useful numbers.
 
-    torch 2.0 (torch/optim/adam.py) adds epsilon out of place: next to the list of square roots
-    stands one of denominators. Since July 2023 it is added in place (pytorch issue 97712).
+    torch 2.0 (torch/optim/adam.py) adds epsilon out of place, so that a list of denominators exists
+    beside the list of square roots. Since July 2023 it adds in place (pytorch issue 97712).
     """
     if not params:
         return
@@ -62,11 +62,12 @@ def multi_tensor_adam(
 
 
 def flash_attention(query, key, value, *args, **kwargs):
-    """FlashAttention's results: of [batch, heads, tokens, size], as they lay in memory then.
+    """FlashAttention's results, [batch, heads, tokens, size], with the memory layout of 2023.
 
-    Its output lay as [batch, tokens, heads, size] (torch 2.1.0, torch/_meta_registrations.py).
-    Today's lies as its query does, which `nn.MultiheadAttention` makes as [tokens, batch, heads,
-    size], so that what it does with the output was a copy then and is a view now.
+    In memory, the output was [batch, tokens, heads, size] (torch 2.1.0,
+    torch/_meta_registrations.py). Today it has the layout of its query, which
+    `nn.MultiheadAttention` makes as [tokens, batch, heads, size]. So what that layer does with the
+    output was a copy then, and is a view now.
     """
     output, *others = torch._meta_registrations.meta__scaled_dot_product_flash_attention(
         query, key, value, *args, **kwargs
@@ -76,11 +77,12 @@ def flash_attention(query, key, value, *args, **kwargs):
 
 
 def flash_1_forward(args: tuple) -> list[int]:
-    """What FlashAttention 1 took meanwhile: query, key and value in its layout, and its output.
+    """Bytes that FlashAttention 1 took while it ran: copies of its inputs, and of its output.
 
-    They were copied where `reshape` had to (attention.cu), to [batch * tokens, heads, size]; the
-    output in float32 was needed where keys took more than one block (`o_tmp` of mha_fwd in
-    aten/src/ATen/native/transformers/cuda/flash_attn/fmha_api.cpp, torch 2.0 and 2.1.0.dev).
+    Query, key and value were copied to [batch * tokens, heads, size] where `reshape` could not make
+    a view (attention.cu). The output was also kept in float32 where the keys took more than one
+    block (`o_tmp` of mha_fwd in aten/src/ATen/native/transformers/cuda/flash_attn/fmha_api.cpp,
+    torch 2.0 and 2.1.0.dev).
     """
     return _copies(args[:3]) + _in_blocks(args[0])
 
@@ -93,7 +95,7 @@ def flash_1_backward(args: tuple) -> list[int]:
 
 
 def _copies(tensors: tuple) -> list[int]:
-    """Bytes of those of [batch, heads, tokens, size] that are not laid out by tokens."""
+    """Bytes of those tensors [batch, heads, tokens, size] that are not laid out by tokens."""
     return [t.numel() * t.element_size() for t in tensors if not t.transpose(1, 2).is_contiguous()]
 
 
@@ -113,10 +115,10 @@ def unlimited(init):
 
 
 class Communicators:
-    """NCCL's process groups, each with a stream of its own, on which all of its collectives ran.
+    """NCCL's process groups: each had a stream of its own, on which all of its collectives ran.
 
-    It waited for the caller's stream, recorded itself as a user of input and output, and the caller
-    waited for it (ProcessGroupNCCL::collective and _allgather_base in torch 2.1.0's
+    That stream waited for the caller's and was recorded as a user of input and output; then the
+    caller's stream waited for it (ProcessGroupNCCL::collective and _allgather_base in torch 2.1.0's
     torch/csrc/distributed/c10d/ProcessGroupNCCL.cpp, until pull request 148590).
     """
 
@@ -125,7 +127,7 @@ class Communicators:
         self.streams: dict[str, Stream] = {}
 
     def run(self, args: tuple) -> None:
-        """Book a collective with these arguments; none if they name no process group."""
+        """Book a collective with these arguments; do nothing if they name no process group."""
         group = group_of(args)
         if group is None:
             return

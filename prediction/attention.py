@@ -1,8 +1,8 @@
-"""Which kernel computes scaled dot product attention on a GPU, and so what it keeps.
+"""Which kernel computes scaled dot product attention on a GPU; what is kept depends on that.
 
-The rules are those of aten/src/ATen/native/transformers/cuda/sdp_utils.cpp (torch 2.14), for one
-GPU's compute capability. All kernels but the plain one keep, for dropout, a seed and no mask; the
-plain one is composite, and its dropout keeps a mask of bytes (composites.py).
+The rules are those of aten/src/ATen/native/transformers/cuda/sdp_utils.cpp (torch 2.14), for the
+GPU's compute capability. The fused kernels keep only a random seed for dropout. The plain one
+consists of other operators, and its dropout keeps a mask of one byte per number (composites.py).
 """
 
 import torch
@@ -16,7 +16,7 @@ aten = torch.ops.aten
 
 
 class Call:
-    """The arguments of one call that decide about the kernel (`sdp_params`)."""
+    """The arguments of a call that decide which kernel runs (`sdp_params`)."""
 
     def __init__(self, query, key, value, mask, dropout, causal, gqa) -> None:
         self.tensors = query, key, value
@@ -45,7 +45,7 @@ class Call:
 
 
 def cudnn(call: Call, capability: tuple[int, int]) -> bool:
-    """`can_use_cudnn_attention`, of cuDNN 9.24, which PyTorch's packages of CUDA 13 bring."""
+    """`can_use_cudnn_attention`, for cuDNN 9.24, which PyTorch installs with CUDA 13."""
     widths = call.width, call.value_width
     hopper = capability == (9, 0) or capability[0] == 10
     if hopper and call.grad:
@@ -103,7 +103,7 @@ KERNELS = {
 
 
 def choose(call: Call, capability: tuple[int, int], usual: list[int]) -> SDPBackend:
-    """`select_sdp_backend`. `usual` is PyTorch's order of backends before a script changes it.
+    """`select_sdp_backend`. `usual` is PyTorch's default order of backends.
 
     cuDNN's kernel comes first on compute capability 9 and 10 (`check_prefer_cudnn_attention`).
     """
@@ -114,9 +114,10 @@ def choose(call: Call, capability: tuple[int, int], usual: list[int]) -> SDPBack
 
 
 def _aligned(mask: torch.Tensor) -> torch.Tensor:
-    """The memory-efficient kernel wants a mask's rows to begin at multiples of 8 numbers.
+    """The mask, padded if its rows do not begin at multiples of 8 numbers, as the kernel needs.
 
-    `preprocess_mask` in aten/src/ATen/native/transformers/attention.cpp.
+    It is the memory-efficient kernel that does (`preprocess_mask` in
+    aten/src/ATen/native/transformers/attention.cpp).
     """
     if not any(stride % 8 for stride in mask.stride()[:-1]) and mask.stride(-1) == 1:
         return mask

@@ -12,7 +12,7 @@ FLOATS = (*HALF, torch.float32)  # what it casts
 
 
 def autocast_lists() -> dict[str, list[tuple[str, str]]]:
-    """The operators that autocast handles, by rule, as this PyTorch's own header lists them."""
+    """The operators that autocast handles, by rule, read from the installed PyTorch's header."""
     header = Path(torch.__file__).parent / "include" / "ATen" / "autocast_mode.h"
     lists = {}
     for rule in ("LOWER_PRECISION_FP", "FP32", "FP32_SET_OPT_DTYPE", "PROMOTE"):
@@ -24,9 +24,10 @@ def autocast_lists() -> dict[str, list[tuple[str, str]]]:
 
 
 def install() -> None:
-    """Autocast's casts for "cuda": by the same lists as PyTorch's C++ code, which asks the device.
+    """Do autocast's casts for "cuda" here, because PyTorch's C++ code does not see that device.
 
-    As there, a float32 parameter is cast once for as long as the outermost autocast lasts.
+    The lists of operators are the same. As in PyTorch, a float32 parameter is cast once, and the
+    result is kept until the outermost autocast ends.
     """
     key = torch._C.DispatchKey.AutocastCUDA
     below = torch._C.DispatchKeySet(key)

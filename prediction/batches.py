@@ -1,4 +1,4 @@
-"""Other batch sizes than a script's own, and the largest that fits a GPU."""
+"""Predictions with another batch size than the script's own, and the largest that fits a GPU."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,8 +17,8 @@ NUMBERS = 8  # numbers of a source that are tried at most
 def with_batch_size(script: Path, options: Options, told=None, show: bool = False) -> dict:
     """A prediction with `options.batch_size` in place of the script's own; NoPrediction.
 
-    The script's own number is changed where it is known, else the loader's size alone; a note says
-    so, and if the peak is that of the script's own size.
+    If the number in the script that is its batch size is known, it is replaced. If not, only the
+    loader gets another size, and a note says so. Another note says if the peak does not change.
     """
     own = _own(script, options, told)
     options = _with_number(script, options, own["batch_size"])
@@ -30,11 +30,12 @@ def with_batch_size(script: Path, options: Options, told=None, show: bool = Fals
 
 
 def largest_batch(script: Path, options: Options, told=None) -> Iterator[tuple[int, dict]]:
-    """Batch sizes and predictions, until the largest that fits is known; NoPrediction.
+    """Batch sizes and their predictions, one after the other, until the largest that fits is known.
 
-    First the largest that may fit is searched for, then the largest that does. Memory grows with
-    the batch nearly along a line, on which the next size to try lies. The search ends at the data
-    set's size, where DOUBLED batches need as much, and after TRIES.
+    The search is first for the largest that may fit, then for the largest that surely fits. Memory
+    grows nearly linearly with the batch, which tells the next size to try. The search also ends at
+    the size of the data set, after TRIES predictions, and if batches that were DOUBLED several
+    times need no more memory. NoPrediction.
     """
     row = _own(script, options, told)
     own = row["batch_size"]
@@ -86,7 +87,7 @@ def _between(tried: dict[int, dict], answer: str, limit: float) -> int | None:
 
 
 def _own(script: Path, options: Options, told) -> dict:
-    """The prediction for the script as it is; NoPrediction if that has no loader."""
+    """The prediction for the unchanged script; NoPrediction if it has no loader."""
     row = predict(script, replace(options, batch_size=None), told)
     if row["batch_size"] is None:
         raise NoPrediction(row["script"], "it has no DataLoader whose batch size could be changed")
@@ -94,10 +95,10 @@ def _own(script: Path, options: Options, told) -> dict:
 
 
 def _with_number(script: Path, options: Options, own: int) -> Options:
-    """The options with the place of the script's own number, if one is found.
+    """The options with the place of the number in the script that is its batch size, if found.
 
-    That is the one whose change reaches the loader. So it does not matter how it gets there: as an
-    option's default, a constant, or an argument.
+    Numbers are changed one by one, to see with which one the loader's batch size changes. So it
+    does not matter whether it is an option's default, a constant, or an argument.
     """
     if options.batch_option:
         return options
@@ -110,7 +111,7 @@ def _with_number(script: Path, options: Options, own: int) -> Options:
 
 
 def _sized(options: Options) -> Options:
-    """With the batch size as the script's own option, if it has one for that."""
+    """The options with the batch size among the script's arguments, if it has an option for it."""
     if not options.batch_option:
         return options
     more = (options.batch_option, str(options.batch_size))  # after others, so that it counts
@@ -118,12 +119,12 @@ def _sized(options: Options) -> Options:
 
 
 def _alike(row: dict, other: dict) -> bool:
-    """Whether two predictions differ by less than a thousandth, in which only inputs differ."""
+    """Whether two predictions differ by less than a thousandth, that is, by their inputs alone."""
     return abs(row["allocated_gb"] - other["allocated_gb"]) < 0.001 * row["allocated_gb"]
 
 
 def _note(row: dict, options: Options, own: int) -> dict:
-    """The row with a note on where its batch size came from; NoPrediction if from nowhere."""
+    """The row with a note on how its batch size was set; NoPrediction if it could not be set."""
     if options.batch_option:
         if row["batch_size"] == own != options.batch_size:
             raise NoPrediction(

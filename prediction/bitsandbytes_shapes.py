@@ -1,8 +1,8 @@
-"""bitsandbytes' 4-bit weights and paged averages without numbers.
+"""bitsandbytes' 4-bit weights and paged optimizer states, on tensors without numbers.
 
-Its functions run on shapes as they are. What does not: a parameter of a class of its own, made from
-a tensor that has no numbers and so is of another class already; giving a tensor other data; and
-memory that CUDA's driver moves between host and GPU.
+Most of its functions run unchanged. Replaced here are its class of 4-bit parameters (a tensor
+without numbers has a class of its own already), places where it gives a tensor other data, and
+paged memory, which CUDA's driver moves between host and GPU.
 """
 
 import functools
@@ -20,7 +20,7 @@ PAGED = (
 
 
 def install(notes: list[str]) -> None:
-    """Let it do without numbers. Cannot be undone."""
+    """Let bitsandbytes work on tensors without numbers. Cannot be undone."""
     make = torch.Tensor._make_subclass
 
     def make_subclass(cls, data, *args, **options):
@@ -50,7 +50,7 @@ def install(notes: list[str]) -> None:
 
 
 class _Torch(ModuleType):
-    """torch, in which tensors of a subclass are made by other means."""
+    """The module torch, as bitsandbytes sees it: tensors of a subclass are made in another way."""
 
     def __init__(self, torch: ModuleType, make_subclass) -> None:
         super().__init__("torch")
@@ -67,7 +67,7 @@ class _Torch(ModuleType):
 
 @functools.cache
 def _of_both(cls: type) -> type:
-    """This kind of parameter, without numbers."""
+    """A class that is both: this kind of parameter, and a tensor without numbers."""
     data = torch.Tensor.data
 
     def keep(tensor, other) -> None:
@@ -87,7 +87,7 @@ def _of_both(cls: type) -> type:
 
 
 def _quantize(weight, device):
-    """The quantized parameter, as its original does it in place."""
+    """Quantize a parameter in place, as the library does."""
     from bitsandbytes.functional import quantize_4bit
 
     codes, state = quantize_4bit(

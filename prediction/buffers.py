@@ -1,7 +1,7 @@
-"""What operators take for themselves and give back at once: no result tells of it.
+"""Memory that an operator takes while it runs and gives back at its end.
 
-Rules by operator, from its arguments to bytes. Only those are here whose sizes PyTorch's sources
-say; kernels of cuDNN's and cuBLAS's own are not.
+There is a rule for each such operator: from its arguments to bytes. Only operators whose buffers
+can be read in PyTorch's sources are here. Buffers inside cuDNN and cuBLAS are not known.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ FLOAT = 4  # bytes
 
 
 def multiple(number: int, of: int) -> int:
-    """A number, rounded up to a multiple."""
+    """`number`, rounded up to a multiple."""
     return -(-number // of) * of
 
 

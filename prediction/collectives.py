@@ -1,10 +1,10 @@
-"""Collectives: those of one process group run one after the other.
+"""The collective operators of one process group run one after the other.
 
-NCCL runs what one communicator is given in that order, whatever streams it came from: each launch
-makes its stream wait for the last one (ncclLaunchKernelBefore and ncclLaunchFinish in NCCL's
-src/enqueue.cc). PyTorch launches a collective on the stream that calls it (ProcessGroupNCCL since
-pull request 148590). An asynchronous one has a stream of its own there; it counts as launched on
-the caller's, too.
+NCCL keeps the order in which a communicator gets its work, on whatever stream that comes: each
+launch makes its stream wait for the previous launch (ncclLaunchKernelBefore and ncclLaunchFinish in
+NCCL's src/enqueue.cc). PyTorch launches a collective on the stream that calls it (ProcessGroupNCCL
+since pull request 148590). On a GPU, an asynchronous one has a stream of its own; here it counts as
+launched on the caller's stream, too.
 """
 
 from torch import ScriptObject
@@ -14,7 +14,7 @@ from prediction.tracker import Tracker
 
 
 def in_turn(tracker: Tracker, args: tuple) -> None:
-    """Book a collective with these arguments, after the one before it of its group."""
+    """Book a collective with these arguments, which comes after the previous one of its group."""
     group = group_of(args)
     if group is not None:
         tracker.follow(tracker.stream, group)

@@ -17,7 +17,7 @@ NEEDED += ("rich",)
 
 
 class Parser(argparse.ArgumentParser):
-    """One that also answers in JSON where that was asked for."""
+    """An argument parser whose errors are JSON if --json was asked for."""
 
     json, script = False, None
 
@@ -28,10 +28,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def found_gpus(scripts: list[Path]) -> int:
-    """How many GPUs scripts find that are not told: the published figures' four, or one.
+    """How many GPUs a script finds without --gpus: four, as for the published figures, or one.
 
-    One is for scripts that are none of the ladder's and not started as several processes: with
-    more, some libraries would use them all from one process.
+    One GPU is for scripts that are not of the ladder and not meant for several processes: some
+    libraries would use all GPUs that they find from one process.
     """
     ladder = {rung.script for rung in read_ladder()}
     own = [script for script in scripts if display_name(script) not in ladder]
@@ -40,7 +40,7 @@ def found_gpus(scripts: list[Path]) -> int:
 
 
 def example(text: str) -> tuple[int, int, int]:
-    """The shape of an image; ArgumentTypeError."""
+    """The example that the option's text describes; ArgumentTypeError."""
     from prediction import example_data  # takes a second
 
     try:
@@ -50,7 +50,7 @@ def example(text: str) -> tuple[int, int, int]:
 
 
 def config(text: str) -> tuple[str, str]:
-    """A model's name and its file; ArgumentTypeError."""
+    """A model's name and its config.json, from NAME=PATH; ArgumentTypeError."""
     name, _, file = text.partition("=")
     try:
         if "model_type" not in json.loads(Path(file).read_text()):
@@ -71,7 +71,7 @@ def positive(text: str) -> float:
 
 
 def _joined(arguments: list[str]) -> list[str]:
-    """With the value of --batch-option, which is an option itself, in one word."""
+    """The arguments with --batch-option and its value as one word, since that begins with "--"."""
     if "--batch-option" not in arguments[:-1]:
         return arguments
     place = arguments.index("--batch-option")
@@ -80,7 +80,7 @@ def _joined(arguments: list[str]) -> list[str]:
 
 
 def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
-    """The command line; ends the program with status 2 if it makes no sense."""
+    """Read the command line; the program ends with status 2 if it makes no sense."""
     parser = Parser(
         description="Predict a script's peak GPU memory, without a GPU.",
         epilog="After --: the script's own options. No script: all of the ladder. Exit status: 1 "

@@ -1,10 +1,10 @@
-"""Composite operators whose C++ asks whether a tensor is on CUDA, decided as for CUDA.
+"""Composite operators that do something else on CUDA than on the CPU.
 
-A composite operator consists of others, which its C++ code chooses by the device among other things
-(CompositeImplicitAutograd in native_functions.yaml). Tensors without data answer no to `is_cuda()`
-(devices.py), so those choices are made here. Every composite operator that a training commonly
-calls was compared with what PyTorch's own CUDA build dispatches: tests/probe_composites.py holds
-the list, and does so again. What is not here is dispatched alike.
+A composite operator consists of others (CompositeImplicitAutograd in native_functions.yaml). Which
+ones, its C++ code decides, and for some the device matters. Tensors without data answer no to
+`is_cuda()` (devices.py), so the choices for CUDA are made here. tests/probe_composites.py lists the
+composite operators that a training commonly calls, and compares each with what PyTorch's CUDA build
+dispatches; those that are not here dispatch the same.
 """
 
 from collections.abc import Callable
@@ -15,16 +15,16 @@ aten = torch.ops.aten
 
 
 def put(kernels: dict[str, Callable]) -> None:
-    """Let tensors on "cuda" take these kernels ("operator" or "operator.overload" by name)."""
+    """Use these kernels for tensors on "cuda", by the names "operator" or "operator.overload"."""
     for name, kernel in kernels.items():
         for key in ("AutogradCUDA", "CUDA"):
             LIBRARY.impl(name, kernel, key, allow_override=True)
 
 
 def unfused(op: torch._ops.OpOverload, *args):
-    """What an operator's own C++ makes of it for these tensors.
+    """The result of an operator by its own C++ code, as for the CPU.
 
-    (`OpOverload.decompose` would prefer a substitute in Python, where there is one.)
+    (`OpOverload.decompose` would prefer a substitute in Python, if one exists.)
     """
     return op._op_dk(torch._C.DispatchKey.CompositeImplicitAutograd, *args)
 
@@ -33,10 +33,10 @@ LIBRARY = torch.library.Library("aten", "IMPL")  # its kernels last as long as i
 
 
 def dropout(input, p, train):
-    """A mask of one byte a number is kept, in the place of noise as large as the input.
+    """Dropout: CUDA keeps a mask of one byte per number, the CPU noise as large as the input.
 
-    `is_fused_kernel_acceptable` in aten/src/ATen/native/Dropout.cpp. In place, and where whole
-    features or alpha dropout are asked for, CUDA has no such kernel either.
+    `is_fused_kernel_acceptable` in aten/src/ATen/native/Dropout.cpp. For dropout in place, of whole
+    features, and for alpha dropout, CUDA has no such kernel either.
     """
     if train and 0 < p < 1 and input.numel() > 0:
         return aten.native_dropout(input, p, train)[0]
@@ -56,11 +56,11 @@ def _softmax(composite, fused) -> Callable:
 def batch_norm(
     input, weight, bias, running_mean, running_var, training, momentum, eps, cudnn_enabled
 ):
-    """cuDNN's kernel takes its input contiguous: `_select_batch_norm_backend` in
-    aten/src/ATen/native/Normalization.cpp, and cudnn/BatchNorm.cpp.
+    """Batch norm: cuDNN's kernel needs a contiguous input.
 
-    What it reserves for the backward pass is not known without a GPU and not counted. cuDNN tells
-    (cudnnGetBatchNormalizationTrainingExReserveSpaceSize), and NVIDIA says of no formula.
+    `_select_batch_norm_backend` in aten/src/ATen/native/Normalization.cpp, and cudnn/BatchNorm.cpp.
+    What cuDNN reserves for the backward pass is not counted: only a GPU can tell
+    (cudnnGetBatchNormalizationTrainingExReserveSpaceSize), and NVIDIA gives no formula.
     """
     cudnn = (
         torch.backends.cudnn.enabled and input.dim() >= 3
@@ -86,7 +86,7 @@ def batch_norm(
 
 
 def install() -> None:
-    """Decide these operators as for CUDA from now on. Cannot be undone."""
+    """Let these operators do from now on what they do on CUDA. Cannot be undone."""
     put(
         {
             "dropout": dropout,

@@ -1,9 +1,9 @@
 """What one training step costs besides memory: arithmetic, kernels, and bytes over the links.
 
-Counted while a prediction runs, from each operator's shapes, for one steady step: from one
-optimizer step to the next, with no loader beginning or ending in between. The figures are those of
-what the script hands to the GPU; how long that takes is not known, only that it cannot take less
-than the GPU's data sheet allows.
+Counted while a prediction runs, from the shapes of each operator, for one steady step: from one
+optimizer step to the next, with no loader beginning or ending in between. The figures say what the
+script gives the GPU to do. How long that takes is not known, only a lower bound: the rates in the
+GPU's data sheet.
 """
 
 from collections import Counter
@@ -30,7 +30,7 @@ RING = {"allgather": 1, "reducescatter": 1, "allreduce": 2}
 
 
 class Counts:
-    """What was done from one optimizer step to the next."""
+    """The work from one optimizer step to the next."""
 
     def __init__(self) -> None:
         self.operations: Counter[str] = Counter()  # in floating point, by precision
@@ -41,7 +41,7 @@ class Counts:
 
 
 class Cost:
-    """Counts of the step that runs, and of the last whole one (None before there was one)."""
+    """Counts of the current step, and of the last whole one (None before there was one)."""
 
     def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
@@ -50,20 +50,20 @@ class Cost:
         self._whole = False
 
     def count(self, rule: Rule, args: tuple, kwargs: dict, result: object) -> None:
-        """Count one operator by its rule."""
+        """Count one operator according to its rule."""
         if self._steps != self.tracker.steps:
             self._close()
         rule(self.now, args, kwargs, result)
 
     def batch(self, samples: int, epoch: int) -> None:
-        """A loader gives a batch of so many samples; it has `epoch` of them for this GPU."""
+        """A loader gives a batch of so many samples, of `epoch` samples for this GPU in all."""
         if self._steps != self.tracker.steps:
             self._close()
         self.now.samples += samples
         self.now.epoch = epoch
 
     def interrupt(self) -> None:
-        """A loader begins or ends, as an evaluation's does: what was begun is no whole step."""
+        """A loader begins or ends (as in an evaluation), so the current step is no whole step."""
         if self._steps != self.tracker.steps:
             self._close()
         self.now, self._whole = Counts(), False
@@ -77,10 +77,10 @@ class Cost:
         self.now, self._whole = Counts(), True
 
     def result(self, model: Model) -> dict | None:
-        """The step's cost, and the least minutes of an epoch on a GPU; None without whole steps.
+        """A step's cost and the least minutes of an epoch on a GPU; None if no step was whole.
 
-        A script without a loader has no samples and no epoch, and so None as well. GB are 1e9
-        bytes, TFLOP 1e12 operations; an epoch is the training alone.
+        Also None for a script without a loader, which has no samples and no epoch. GB are 1e9
+        bytes, TFLOP 1e12 operations; an epoch is the training without validation.
         """
         if self._steps != self.tracker.steps:
             self._close()
@@ -102,10 +102,10 @@ class Cost:
 
 
 def least_minutes(step: Counts, model: Model) -> dict[str, float]:
-    """The minutes that an epoch takes at least, for each of what bounds it.
+    """The least minutes of an epoch, by each thing that limits it: arithmetic and the links.
 
-    Arithmetic and each direction of each link can all be busy at once, so that the largest is the
-    bound. What a data sheet has no rate for is left out.
+    All of them can be busy at the same time, in both directions, so the largest figure is the
+    bound. Left out is what the data sheet gives no rate for.
     """
     speed, steps = model.speed, step.epoch / step.samples
     seconds = {
@@ -124,10 +124,10 @@ def least_minutes(step: Counts, model: Model) -> dict[str, float]:
 
 
 def rule(func) -> Rule | None:
-    """How an operator is counted; None if nothing of it is.
+    """The rule by which an operator is counted; None if it is not counted.
 
-    A kernel is an operator on the GPU that computes: no view, no allocation alone, no copy over a
-    link. One operator may launch several kernels, so their number is a lower bound, too.
+    Every operator on the GPU that computes counts as one kernel: views, mere allocations and
+    copies over a link do not. An operator may launch several kernels, so this is a lower bound.
     """
     if func.namespace in ("c10d", "_c10d_functional"):
         name = func._opname.replace("_", "")
@@ -154,9 +154,9 @@ def _on_gpu(value: object) -> bool:
 
 
 def _arithmetic(func, formula: Callable[..., int]) -> Rule:
-    """Products, convolutions and attention, by PyTorch's own formulas (torch.utils.flop_counter).
+    """Matrix products, convolutions, attention: PyTorch's formulas (torch.utils.flop_counter).
 
-    These count attention as if nothing were masked; a causal one can do without half of it.
+    These count attention as if nothing were masked; causal attention needs about half of that.
     """
     names = [argument.name for argument in func._schema.arguments]
     convolution = func.overloadpacket in (aten.convolution, aten.convolution_backward)
@@ -188,13 +188,13 @@ def _arithmetic(func, formula: Callable[..., int]) -> Rule:
 
 
 def causal_share(queries: int, keys: int) -> float:
-    """The share of all pairs that is left if query i meets the first i keys alone."""
+    """The share of all pairs of query and key in which query i meets only the first i keys."""
     square = min(queries, keys)
     return (square * (square + 1) / 2 + (queries - square) * keys) / (queries * keys)
 
 
 def _precision(dtype: torch.dtype, convolution: bool) -> str:
-    """What a GPU multiplies in: float32's products in TF32, where PyTorch is told that it may."""
+    """The precision that a GPU multiplies in: TF32 for float32, if PyTorch is allowed to use it."""
     if dtype == torch.float32:
         backend = torch.backends.cudnn.conv if convolution else torch.backends.cuda.matmul
         if backend.fp32_precision == "tf32":
@@ -203,10 +203,10 @@ def _precision(dtype: torch.dtype, convolution: bool) -> str:
 
 
 def _copy(func) -> Rule:
-    """A copy is a kernel within the GPU, and bytes over the link from or to the host.
+    """Count a copy: within the GPU as a kernel, from or to the host as bytes over the link.
 
-    If types differ, a copy that the CPU waits for sends the GPU's, another one the host's: see
-    `copy_kernel_cuda` in PyTorch's aten/src/ATen/native/cuda/Copy.cu.
+    If the data types differ, the bytes are those of the GPU's type for a copy that the CPU waits
+    for, else of the host's type (`copy_kernel_cuda` in aten/src/ATen/native/cuda/Copy.cu).
     """
     place = [argument.name for argument in func._schema.arguments].index("non_blocking")
 
@@ -232,7 +232,7 @@ def _copy(func) -> Rule:
 
 
 def _collective(func, times: int) -> Rule:
-    """Bytes that each rank of a ring sends."""
+    """Count a collective: the bytes that each rank of a ring sends."""
     names = [argument.name for argument in func._schema.arguments]
     place = names.index("process_group" if "process_group" in names else "group_name")
 

@@ -12,7 +12,7 @@ from prediction.tracker import Tracker
 
 
 class Stream:
-    """A stream by its number; 0 is the default one."""
+    """In the place of `torch.cuda.Stream`; stream 0 is the default one."""
 
     tracker: Tracker
     count = 0
@@ -41,7 +41,7 @@ class Stream:
 
 
 class Event:
-    """A point in a stream."""
+    """In the place of `torch.cuda.Event`: a point in a stream."""
 
     def __init__(self, *args, **kwargs) -> None:
         pass
@@ -63,7 +63,7 @@ class Event:
 
 
 class Device(contextlib.nullcontext):
-    """In the place of `torch.cuda.device`: all is on one GPU."""
+    """In the place of `torch.cuda.device`, which changes nothing here: there is one GPU."""
 
 
 def _number(stream: Stream | None) -> int:

@@ -1,10 +1,9 @@
-"""DistributedDataParallel: what its C++ keeps for each rank, without C++.
+"""DistributedDataParallel, with the buckets of gradients that its C++ code keeps on each rank.
 
-Its reducer copies gradients into buckets, and adds up a bucket over all ranks as soon as it is
-full. By torch/csrc/distributed/c10d/reducer.cpp: buckets follow the order in which gradients come,
-taken as the parameters' order reversed; the first is closed at 1 MiB, the others at
-`bucket_cap_mb`. With `gradient_as_bucket_view` a gradient is a part of its bucket; else it lies
-beside it.
+Gradients are copied into buckets, and a full bucket is added up over all ranks. The rules are those
+of torch/csrc/distributed/c10d/reducer.cpp: parameters fill the buckets in reverse order, as their
+gradients come; the first bucket is closed at 1 MiB, the others at `bucket_cap_mb`. With
+`gradient_as_bucket_view` a gradient is a part of its bucket, else it has memory of its own.
 """
 
 import contextlib
@@ -20,7 +19,7 @@ FIRST = 2**20  # bytes: kDefaultFirstBucketBytes
 
 
 def install(tracker: Tracker) -> None:
-    """Take the place of PyTorch's class. Cannot be undone."""
+    """Put this class in the place of PyTorch's. Cannot be undone."""
     real = parallel.DistributedDataParallel
 
     class DistributedDataParallel(real):
@@ -70,7 +69,7 @@ def install(tracker: Tracker) -> None:
 
 
 def _buckets(parameters: list[nn.Parameter], cap: int) -> list[list[nn.Parameter]]:
-    """The parameters of each bucket: those of one type and device, up to its size."""
+    """The parameters of each bucket, up to its size; all have one data type and device."""
     full, filling, limits = [], {}, {}
     for parameter in reversed(parameters):
         kind = (parameter.dtype, parameter.device)
@@ -82,7 +81,7 @@ def _buckets(parameters: list[nn.Parameter], cap: int) -> list[list[nn.Parameter
 
 
 class _Bucket:
-    """The flat buffer of some parameters' gradients, which their hooks fill."""
+    """A flat buffer for some parameters' gradients, filled by hooks on them."""
 
     def __init__(self, owner, parameters: list[nn.Parameter], tracker: Tracker) -> None:
         size = sum(parameter.numel() for parameter in parameters)

@@ -46,10 +46,10 @@ SIZES = {"cifar10": (3, 32, 32), "cifar100": (3, 32, 32), "mnist": (1, 28, 28)} 
 def install(
     example: tuple[int, ...] | None, classes: int, columns: tuple[str, ...], notes: list[str]
 ) -> None:
-    """Stand in for what `datasets` and `evaluate` would load from the hub. Cannot be undone.
+    """Replace what `datasets` and `evaluate` would load from the hub. Cannot be undone.
 
-    `columns` are the example's, in the place of the known ones: those called "label…" are classes,
-    the others texts or images.
+    `columns` are the names that the example's columns get, if the data set is not one of those
+    known here. A column called "label…" has classes, the others have texts or images.
     """
 
     def loading(module: ModuleType) -> None:
@@ -79,7 +79,7 @@ def install(
 
 
 class Metric:
-    """In the place of a metric of `evaluate`: it takes everything and finds one half."""
+    """In the place of a metric of `evaluate`: it takes any input, and every score is 0.5."""
 
     def add(self, *args, **options) -> None:
         pass
@@ -91,14 +91,14 @@ class Metric:
 
 
 class Scores(dict):
-    """Scores of any name."""
+    """A dictionary of scores that has a score under every name."""
 
     def __missing__(self, name: str) -> float:
         return 0.5
 
 
 def _rows(path: str, name: str | None, example, classes: int, named, notes: list[str]):
-    """A data set of ROWS like rows, with the columns of the set that this stands in for."""
+    """A data set of ROWS equal rows, with the columns of the set that it stands in for."""
     from datasets import ClassLabel, Dataset, Features, Image, Value
 
     key = next((word for word in (name, path.rpartition("/")[2]) if word in COLUMNS), None)
@@ -132,7 +132,7 @@ def _rows(path: str, name: str | None, example, classes: int, named, notes: list
 
 
 def _split(parts: dict, split: str | None, streaming: bool):
-    """All parts, or one, of which a slice as "train[:10%]" has as many rows as all."""
+    """All parts of a data set, or the named one; a slice such as "train[:10%]" is not shortened."""
     from datasets import DatasetDict
 
     if streaming:

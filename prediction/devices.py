@@ -1,7 +1,7 @@
-"""Where tensors without data are: "cuda" for a script, the host, or a label for PyTorch's C++ code.
+"""The devices of tensors without data: "cuda" or the CPU for a script, `LABEL` for C++ code.
 
-That code sees `LABEL` where it asks a tensor on "cuda" for its device, because its autograd engine
-insists on a driver for "cuda" devices, and has none of that for others.
+PyTorch's C++ code sees the device `LABEL` in the place of "cuda", because its autograd engine needs
+CUDA's driver for "cuda" devices, and no driver for this one.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ LABEL = torch.device("meta:1")
 
 
 def install(mode_type: type[FakeTensorMode], tracker: Tracker) -> None:
-    """Let tensors without data say that they are on "cuda", and be moved and copied there."""
+    """Let tensors without data be on "cuda", as a script sees it, and be moved and copied there."""
     _relabel(mode_type, tracker)
     _move_parameters()
     FakeTensor.__deepcopy__ = _copy
@@ -45,7 +45,7 @@ def install(mode_type: type[FakeTensorMode], tracker: Tracker) -> None:
 
 @contextlib.contextmanager
 def said_to_be_cuda() -> Iterator[None]:
-    """Let C++ code see "cuda" meanwhile. Only where autograd records nothing of it."""
+    """Let C++ code see "cuda" within this context; not for operators that autograd records."""
     said_to_be_cuda.now = True
     try:
         yield
@@ -57,7 +57,7 @@ said_to_be_cuda.now = False
 
 
 def _relabel(mode_type: type[FakeTensorMode], tracker: Tracker) -> None:
-    """Answer C++ code that asks for a device, and Python code that compares devices."""
+    """Answer C++ code that asks for a tensor's device, and Python code that compares devices."""
 
     def device(args):
         tensor = args[0]
@@ -133,10 +133,10 @@ def _relabel(mode_type: type[FakeTensorMode], tracker: Tracker) -> None:
 
 
 def _move_parameters() -> None:
-    """Let `Module.to` swap fake parameters, which no weak reference may watch meanwhile.
+    """Let `Module.to` swap parameters without data, which no weak reference may watch meanwhile.
 
-    Other parameters are given other data in its place, and keep their hooks. A swap leaves to C++'s
-    side of a tensor those of the other, which are none: it is told of them anew.
+    Ordinary parameters get other data instead of being swapped, and keep their hooks. A swap would
+    lose the hooks in a tensor's C++ part, so they are registered anew.
     """
     swap = torch.utils.swap_tensors
 
@@ -160,8 +160,9 @@ def _move_parameters() -> None:
 
 
 def _copy(tensor: torch.Tensor, memo: dict) -> torch.Tensor:
-    """A deep copy, as of any other tensor. By itself, it would copy the mode as well, which ends in
-    a corrupted heap.
+    """A deep copy of a tensor without data, like that of any other tensor.
+
+    PyTorch's own would copy the mode with it, which ends in a corrupted heap.
     """
     if id(tensor) not in memo:
         copy = tensor.detach().clone()

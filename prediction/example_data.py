@@ -1,4 +1,4 @@
-"""Data that is not here: `--example images:3x224x224 --classes 1000` or `tokens:512` stands in."""
+"""Examples for data that is not here: `--example images:3x224x224 --classes 1000`, `tokens:512`."""
 
 import inspect
 import io
@@ -38,11 +38,11 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by channels
 
 
 class NotHere(Exception):
-    """A data set's folder does not exist, and no example stands in for it."""
+    """The folder of a data set does not exist, and no example was given for it."""
 
 
 def read(text: str) -> tuple[int, ...]:
-    """Channels, height and width of "images:3x224x224", the words of "tokens:512"; ValueError."""
+    """Channels, height, width of "images:3x224x224", or words of "tokens:512"; ValueError."""
     found = re.fullmatch(r"images:(\d+)x(\d+)x(\d+)|tokens:(\d+)", text)
     shape = tuple(int(number) for number in found.groups() if number) if found else ()
     if not shape or 0 in shape or (len(shape) == 3 and shape[0] not in MODES):
@@ -60,14 +60,14 @@ def image(shape: tuple[int, int, int]) -> Image.Image:
 
 
 def picture(shape: tuple[int, int, int]) -> bytes:
-    """The same as a file."""
+    """A file with such an image."""
     file = io.BytesIO()
     image(shape).save(file, "png")
     return file.getvalue()
 
 
 def install(example: tuple[int, ...] | None, classes: int, notes: list[str]) -> None:
-    """Let data sets of images be read if they are here, and be the example if not.
+    """Let data sets of images be read if they are here, and else consist of the example.
 
     Cannot be undone.
     """

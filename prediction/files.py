@@ -1,4 +1,4 @@
-"""What a prediction leaves in files, for somebody who looks into a step."""
+"""The files that a prediction writes if asked to: pictures and snapshots of a training step."""
 
 import base64
 from pathlib import Path
@@ -7,7 +7,7 @@ from ladder import rows
 
 
 def check(timeline: Path | None, snapshot: Path | None) -> None:
-    """To be called before any work: ValueError if one of them cannot be written."""
+    """Raise ValueError if one of the files cannot be written. Call it before long work."""
     if timeline:
         from ladder import figures  # takes a second
 
@@ -17,7 +17,7 @@ def check(timeline: Path | None, snapshot: Path | None) -> None:
 
 
 def write(row: dict, timeline: Path | None, snapshot: Path | None) -> None:
-    """Write what was asked for; the row's notes say what that is, or why there is none."""
+    """Write the files that were asked for; notes in the row name them, or say why there is none."""
     if timeline:
         from ladder import figures
 

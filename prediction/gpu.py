@@ -1,8 +1,8 @@
-"""A GPU without data: tensors on it have shape, precision and device, and no numbers.
+"""A GPU without data: its tensors have a shape, a data type and a device, but no numbers.
 
-What the GPU's own rules decide is decided by them: autocast's lists, fused attention, and foreach
-optimizers. Each number that is read from a tensor is 0 (1 where an optimizer reads its count of
-steps), each truth value False.
+Where PyTorch does something else on a GPU than on a CPU, it is done as on a GPU: autocast, fused
+attention, foreach optimizers. A number that is read from a tensor is 0 (1 if an optimizer reads
+its count of steps), a truth value is False.
 """
 
 import functools
@@ -43,7 +43,7 @@ SIZED |= {aten.ones.default, aten.full.default}
 
 
 class _Traits:
-    """What is asked of an operator each time, which takes long: its hash is computed in Python."""
+    """Properties of an operator that are needed at each call; to look them up anew takes long."""
 
     __slots__ = (
         "buffers", "collective", "convolution", "copies", "cost", "direct", "product", "reads",
@@ -67,7 +67,7 @@ class _Traits:
 
 
 class Gpu(FakeTensorMode):
-    """Every tensor is fake while this is entered; `tracker` books the storages, `cost` the work."""
+    """The mode in which every tensor is fake; `tracker` books the storages, `cost` the work."""
 
     def __init__(self, tracker: Tracker, workspace: int, notes: list[str]) -> None:
         """`workspace`: the bytes that cuBLAS takes for each thread that uses it."""
@@ -117,7 +117,7 @@ class Gpu(FakeTensorMode):
         return result
 
     def result(self, func, types, args, kwargs, traits):
-        """What an operator returns."""
+        """The result of an operator."""
         if traits.unknown is not None:
             most = self.most(func, args, kwargs, traits)
             if most is not None:
@@ -144,7 +144,7 @@ class Gpu(FakeTensorMode):
                 tensor.constant = constant
 
     def most(self, func, args, kwargs, traits):
-        """The largest result of an operator whose size is not known; None if it is known."""
+        """The largest possible result of an operator, if its size is not known; else None."""
         self.depth += 1
         try:
             with self:
@@ -156,7 +156,7 @@ class Gpu(FakeTensorMode):
         return found
 
     def read(self, tensor: torch.Tensor):
-        """What is read from a tensor. Reading from the GPU waits for what it has to do."""
+        """The number that is read from a tensor. To read from the GPU waits for all its work."""
         if not (tensor.dtype.is_floating_point or tensor.dtype == torch.bool):
             self.whole_numbers_read = True
         if tensor.device.type == "cuda":
@@ -167,7 +167,7 @@ class Gpu(FakeTensorMode):
 
 
 def _known(args: tuple) -> list[tuple[FakeTensor, torch.Tensor]]:
-    """Tensors among the arguments whose numbers are known, with those."""
+    """The tensors among the arguments whose numbers are known, and these numbers."""
     leaves = torch.utils._pytree.tree_leaves(args)
     fakes = [leaf for leaf in leaves if isinstance(leaf, FakeTensor)]
     return [(tensor, tensor.constant) for tensor in fakes if tensor.constant is not None]
@@ -183,7 +183,7 @@ def _waits(copy: torch.Tensor, args: tuple, kwargs: dict) -> bool:
 def install(tracker: Tracker, model: Model, gpus: int, notes: list[str] | None = None) -> Gpu:
     """Let scripts find this many GPUs of a model. Returns the mode, not yet entered.
 
-    `notes` is told what is not known of operators that the script uses. Cannot be undone.
+    `notes` is for what is not known of operators that the script uses. Cannot be undone.
     """
     notes = [] if notes is None else notes
     cuda.install(tracker, model, gpus)

@@ -1,4 +1,4 @@
-"""GPUs by name: what a script finds out about them, and what they have left for it."""
+"""GPUs by name: their properties, and how much of their memory a script can have."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ CONTEXT_PER_MULTIPROCESSOR = 3 * 2**20
 
 @dataclass(frozen=True)
 class Speed:
-    """The most that a data sheet promises, which no program reaches."""
+    """The rates in a GPU's data sheet; no program reaches them."""
 
     tflops: dict[str, float]  # 1e12 operations a second, dense, summed in float32, by precision
     host: float  # GB/s to or from the host, one direction
@@ -29,23 +29,23 @@ class Model:
 
     @property
     def speed(self) -> Speed:
-        """What its kind can do; a GPU that is given by its memory alone is an A100."""
+        """The rates of this kind of GPU; a GPU that is given by its memory alone is an A100."""
         kind = next((kind for kind in SPEEDS if self.name.startswith(kind)), "A100")
         return SPEEDS[kind]
 
     @property
     def bfloat16(self) -> bool:
-        """Whether it computes in bfloat16."""
+        """Whether this GPU computes in bfloat16."""
         return self.capability >= (8, 0)
 
     @property
     def context(self) -> int:
-        """Bytes that CUDA takes before a script has a tensor, outside of PyTorch's figures."""
+        """Bytes that CUDA takes before there is any tensor; PyTorch's figures do not hold them."""
         return self.multiprocessors * CONTEXT_PER_MULTIPROCESSOR
 
     @property
     def workspace(self) -> int:
-        """Bytes that cuBLAS takes for each thread that uses it, within PyTorch's figures.
+        """Bytes that cuBLAS takes for each thread that uses it; PyTorch's figures hold them.
 
         From `parseChosenWorkspaceSize` in PyTorch's aten/src/ATen/cuda/CublasHandlePool.cpp.
         """

@@ -1,6 +1,6 @@
-"""PyTorch-Ignite's engines: an epoch ends where the loader does (`prediction/loaders.py`).
+"""PyTorch-Ignite: end an epoch when the loader ends, which is early here (`prediction/loaders.py`).
 
-By themselves they take a loader's length for it, and start the loader again until that is reached.
+By itself, Ignite starts a loader again until it has had as many batches as the loader's length.
 """
 
 from types import ModuleType
@@ -9,7 +9,7 @@ from prediction.when_imported import when_imported
 
 
 def install() -> None:
-    """Let them do so. Cannot be undone."""
+    """Let Ignite's engines end an epoch with the loader. Cannot be undone."""
 
     def engine(module: ModuleType) -> None:
         module.Engine._get_data_length = lambda engine, data: None

@@ -1,4 +1,4 @@
-"""Predictions for programs and notebooks.
+"""Predictions from Python, for programs and notebooks.
 
 from prediction import predict
 print(predict("train.py", gpu=24))
@@ -14,11 +14,11 @@ COMMAND = Path(__file__).resolve().parent.parent / "predict_memory.py"
 
 
 class NotPredicted(Exception):
-    """Nothing can be said about a script, and why."""
+    """Nothing can be said about a script; the message says why."""
 
 
 class Prediction(dict):
-    """The figures that `predict_memory.py --json` prints, in GB (1e9 bytes); as text, in words."""
+    """The figures of `predict_memory.py --json`, in GB (1e9 bytes); `print` shows them in words."""
 
     def __init__(self, row: dict, gpu: str | None) -> None:
         super().__init__(row)
@@ -41,10 +41,11 @@ def predict(
     batch_size: int | None = None,
     gpus: int | None = None,
 ) -> Prediction:
-    """A script's predicted peak, with `gpu` (a name, or its GB) also whether it fits; NotPredicted.
+    """Predict a script's peak memory; NotPredicted.
 
-    `arguments` are the script's own; `batch_size` takes the place of its own; `gpus` is how many it
-    finds. The script runs in a process of its own, for some seconds.
+    `gpu`: a GPU's name or its GB, to learn whether the script fits. `arguments`: the script's
+    command line. `batch_size`: in the place of the script's own. `gpus`: how many GPUs the script
+    finds. The script runs in a process of its own, which takes some seconds.
     """
     words = ["--json", str(script), *(["--gpus", str(gpus)] if gpus else [])]
     words += ["--gpu", str(gpu)] if gpu is not None else []

@@ -1,4 +1,4 @@
-"""Linux' Landlock: the kernel refuses, so it holds below Python, too (landlock(7))."""
+"""Linux' Landlock: the kernel itself refuses to write or connect, also to C code (landlock(7))."""
 
 import contextlib
 import ctypes
@@ -16,7 +16,7 @@ NEW = {1: EXECUTE | WRITE | CHANGE, 2: REFER, 3: TRUNCATE}  # by version of the 
 
 
 def version() -> int:
-    """Of the kernel's Landlock; 0 where there is none: not Linux, before 5.13, or switched off."""
+    """The version of the kernel's Landlock; 0 without it (not Linux, before 5.13, switched off)."""
     try:
         return _call(CREATE_RULESET, None, 0, 1) if sys.platform == "linux" else 0
     except OSError:
@@ -24,10 +24,10 @@ def version() -> int:
 
 
 def restrict(folder: str | Path) -> bool:
-    """Let this thread, and what it starts from now on, write beneath a folder only.
+    """Let this thread, and all that it starts from now on, write only below a folder.
 
-    It cannot start programs either, nor bind or connect by TCP if the kernel is Linux 6.7 or newer.
-    Devices and shared memory stay writable. Returns False where that cannot be had.
+    It cannot start programs either, and with Linux 6.7 or newer not bind or connect by TCP.
+    Devices and shared memory stay writable. Returns False if the kernel has no Landlock.
     """
     known = version()
     if not known:
@@ -52,7 +52,7 @@ def restrict(folder: str | Path) -> bool:
 
 
 def _call(*arguments: int | bytes | None) -> int:
-    """A system call's result; OSError."""
+    """Make a system call; return its result, or raise OSError."""
     call = ctypes.CDLL(None, use_errno=True).syscall
     call.restype = ctypes.c_long
     result = call(*(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments))

@@ -1,4 +1,4 @@
-"""Where in the script each allocation comes from, for somebody who looks into a step."""
+"""The line of the script that each allocation comes from, for a look into a training step."""
 
 import sys
 from collections.abc import Callable
@@ -9,16 +9,16 @@ Place = tuple[int, str]  # a line of the script, and the function that it is in
 
 
 class Lines:
-    """The script's own calls at each allocation on the GPU, the innermost first."""
+    """Remembers, for each allocation on the GPU, the script's own calls, the innermost first."""
 
     def __init__(self, script: str, sees: Callable[[str, Storage, object], None]) -> None:
-        """`sees` is told each of the tracker's events next."""
+        """`sees`: called with each of the tracker's events after this has seen it."""
         self.script, self._next = script, sees
         self.places: dict[Storage, tuple[Place, ...]] = {}
         self._known: dict[tuple[Place, ...], tuple[Place, ...]] = {}  # each is kept once
 
     def sees(self, what: str, storage: Storage | None, other: object) -> None:
-        """Told each event of the tracker's as it happens."""
+        """Called with each of the tracker's events as it happens."""
         if what == "allocate" and storage.device == "cuda":
             found, frame = [], sys._getframe(1)
             while frame is not None:
@@ -30,6 +30,6 @@ class Lines:
         self._next(what, storage, other)
 
     def line(self, storage: Storage) -> int | None:
-        """The script's line that an allocation comes from; None if from none of them."""
+        """The line of the script that an allocation comes from; None if there is none."""
         places = self.places.get(storage)
         return places[0][0] if places else None

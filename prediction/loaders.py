@@ -1,4 +1,4 @@
-"""Loaders that give one batch again and again, for as long as there is something new to see."""
+"""Data loaders that give the same batch again and again, until the peak no longer changes."""
 
 import contextlib
 import functools
@@ -21,7 +21,7 @@ AHEAD = 128  # batches that may be taken before a model sees the first of them
 
 
 class Loaders:
-    """What is known of a script's loaders."""
+    """What a prediction learns of a script's loaders."""
 
     batch_size: int | None = None  # the first one's own
     samples: int | None = None  # in its data set, where that says so
@@ -30,10 +30,10 @@ class Loaders:
 def install(tracker: Tracker, watched: Watched, cost: Cost, options: Options) -> Loaders:
     """Let all loaders do so from now on. Cannot be undone.
 
-    A loader gives one batch again and again, and ends once the peak has stayed the same: in
-    training for two cycles from one optimizer step to the next, in evaluation for one batch, and so
-    when it is used again. The batch size asked for takes the place of the first loader's, and of
-    the others' that have the same, unless the script's own number is replaced.
+    A loader ends once the peak has stayed the same: in training from one optimizer step to the
+    next, two times; in evaluation, and when it is used again, for one batch. The batch size that
+    was asked for replaces the first loader's, and that of other loaders with the same size, unless
+    the number in the script itself is replaced.
     """
     loaders = Loaders()
     _replace_batch_size(loaders, None if options.number else options.batch_size, watched.notes)
@@ -94,7 +94,7 @@ def install(tracker: Tracker, watched: Watched, cost: Cost, options: Options) ->
 
 
 def _length(loader: DataLoader) -> int:
-    """How many batches a loader has; very many, if it does not know."""
+    """How many batches a loader has; a very large number if it does not know."""
     try:
         return len(loader)
     except TypeError:
@@ -102,7 +102,7 @@ def _length(loader: DataLoader) -> int:
 
 
 def _largest(batches: Iterator, count: int, notes: list[str]):
-    """The first batch, or the largest of `count` if the second has another size; None of none."""
+    """The first batch, or the largest of `count` if the second has another size; None if empty."""
     some = list(itertools.islice(batches, 2))
     if len({_numbers(batch) for batch in some}) > 1:
         rest = list(itertools.islice(batches, max(count - 2, 0)))
@@ -116,7 +116,7 @@ def _largest(batches: Iterator, count: int, notes: list[str]):
 
 
 def _numbers(batch: object) -> int:
-    """How many numbers are in a batch's tensors."""
+    """How many numbers the tensors of a batch have."""
     leaves = torch.utils._pytree.tree_leaves(batch)
     return sum(leaf.numel() for leaf in leaves if isinstance(leaf, torch.Tensor))
 

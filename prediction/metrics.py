@@ -1,4 +1,4 @@
-"""torchmetrics without numbers: what it checks of its arguments' values is not asked."""
+"""torchmetrics on tensors without numbers: its checks of their values are left out."""
 
 import sys
 
@@ -8,8 +8,8 @@ import torchmetrics  # noqa: F401  all of whose checks are looked for below
 def install() -> None:
     """Leave out the checks of values, in classes and functions. Cannot be undone.
 
-    Each metric has one, `_..._tensor_validation`, which modules import by name. Its `validate_args`
-    would not do: each metric sets its own, and copies keep it.
+    The check of each metric is a function `_..._tensor_validation`, which modules import by name.
+    To switch off `validate_args` would not suffice: each metric sets it, and copies keep it.
     """
     for name, module in list(sys.modules.items()):
         if name.startswith("torchmetrics."):

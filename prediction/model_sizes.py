@@ -1,4 +1,4 @@
-"""The sizes of a model that a script names: what its config.json says. Weights are never read."""
+"""The sizes of a model that a script names, from its config.json. Weights are never read."""
 
 import json
 from collections.abc import Mapping
@@ -6,11 +6,11 @@ from pathlib import Path
 
 
 class UnknownModel(Exception):
-    """A name whose sizes are not known here."""
+    """A model's name for which no sizes are known here."""
 
 
 def _of(hidden: int, layers: int, heads: int, inner: int, **others) -> dict:
-    """Sizes by the names that most configuration classes use."""
+    """Sizes under the names that most configuration classes use."""
     names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
     return dict(zip(names, (hidden, layers, heads, inner), strict=True)) | others
 
@@ -96,10 +96,10 @@ ENDINGS = ("-Instruct", "-in21k", "-hf")  # of the same sizes
 
 
 def find(name: str, given: Mapping[str, str]) -> dict:
-    """What config.json says of a model, with its `model_type`; UnknownModel.
+    """What a model's config.json says, with its `model_type`; UnknownModel.
 
-    `given` are files by names, asked first; then a folder of this name is looked into, the hub's
-    cache on this machine, and KNOWN.
+    It is looked for in `given` (files by names), in a folder of this name, in the hub's cache on
+    this machine, and in KNOWN, in this order.
     """
     name = str(name)
     files = [given.get(name), Path(name) / "config.json", cached(name, "config.json")]
@@ -117,7 +117,7 @@ def find(name: str, given: Mapping[str, str]) -> dict:
 
 
 def _as_file(kind: str, differing: dict) -> dict:
-    """A configuration as config.json has it, with the class that was pretrained."""
+    """A configuration as its config.json has it, with the class of the pretrained model."""
     from transformers import AutoConfig
     from transformers.models.auto import modeling_auto as auto
 
@@ -136,7 +136,7 @@ def _as_file(kind: str, differing: dict) -> dict:
 
 
 def cached(name: str, file: str) -> str | None:
-    """A file of a model in the hub's cache on this machine, if it is there."""
+    """The path of a model's file in the hub's cache on this machine; None if it is not there."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 

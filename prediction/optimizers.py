@@ -1,4 +1,4 @@
-"""How optimizers and the scaler of gradients take their steps on a GPU."""
+"""How optimizers, and gradient scalers, take their steps on a GPU."""
 
 import importlib
 import weakref
@@ -9,7 +9,7 @@ from torch.utils import _foreach_utils
 
 
 def install() -> None:
-    """Let optimizers work on lists of tensors, and scalers begin as they do in practice."""
+    """Let optimizers work on lists of tensors (foreach), and scalers skip a first step."""
     optimizer = importlib.import_module("torch.optim.optimizer")  # a name that torch.optim hides
     for supported in (
         optimizer._foreach_supported_types,
@@ -20,7 +20,7 @@ def install() -> None:
 
 
 def _skip_first_steps() -> None:
-    """Let each GradScaler skip the first step, as is usual: it begins with too large a scale.
+    """Let each GradScaler skip its first step, as it usually does: its first scale is too large.
 
     "The default init_scale is intended to be larger than the network initially needs" (its author:
     discuss.pytorch.org/t/75756). The order matters to the allocator's segments.

@@ -1,4 +1,4 @@
-"""What a prediction is asked for."""
+"""The options of a prediction."""
 
 from dataclasses import dataclass
 
@@ -6,14 +6,14 @@ from prediction import gpus
 
 
 def starts_group(source: bytes) -> bool:
-    """Whether a script's text says that it is one of several processes."""
+    """Whether a script's text shows that it is meant to run as several processes."""
     words = (b"init_process_group", b"LOCAL_RANK", b"init_device_mesh", b"WORLD_SIZE")
     return any(word in source for word in words)
 
 
 @dataclass(frozen=True)
 class Options:
-    """The defaults are those of the published figures."""
+    """What is asked about a script. The defaults are those of the published figures."""
 
     gpu: gpus.Model = gpus.DEFAULT
     gpus: int = 4  # that the script finds

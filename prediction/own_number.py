@@ -7,7 +7,7 @@ Place = tuple[int, int]  # line, and column in bytes
 
 
 def places(source: bytes, value: int) -> list[Place]:
-    """Where a source has this number; nowhere if it cannot be read."""
+    """The places of this number in a source; none if the source is no Python."""
     try:
         return [place for place, number in _numbers(ast.parse(source)) if number.value == value]
     except (SyntaxError, ValueError):
@@ -15,7 +15,7 @@ def places(source: bytes, value: int) -> list[Place]:
 
 
 def replaced(source: bytes, filename: str, place: Place, value: int) -> CodeType:
-    """The script with `value` in the place of its number there."""
+    """The source with `value` in the place of the number there."""
     tree = ast.parse(source, filename)
     for found, number in _numbers(tree):
         if found == place:

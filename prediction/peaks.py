@@ -1,4 +1,4 @@
-"""What a tracker's log amounts to: peaks, and what they consist of."""
+"""The peaks in a tracker's log, and what they consist of."""
 
 from collections.abc import Iterable, Iterator
 
@@ -10,7 +10,7 @@ from prediction.tracker import Tracker
 
 
 def feed(allocator: CachingAllocator, what: str, storage: Storage | None, other: object) -> None:
-    """Let the GPU's allocator do what one event of the log says; OutOfMemory."""
+    """Let an allocator do what one event of the log says; OutOfMemory."""
     if storage is not None and storage.device != "cuda":
         return
     if what == "allocate":
@@ -32,7 +32,7 @@ def feed(allocator: CachingAllocator, what: str, storage: Storage | None, other:
 
 
 def replay(events: Iterable[tuple], **options) -> CachingAllocator | None:
-    """An allocator with these options after the whole log; None if its memory does not suffice."""
+    """An allocator with these options after the whole log; None if it ran out of memory."""
     allocator = CachingAllocator(**options)
     try:
         for event in events:
@@ -43,7 +43,7 @@ def replay(events: Iterable[tuple], **options) -> CachingAllocator | None:
 
 
 def changes(events: Iterable[tuple], device: str) -> Iterator[int]:
-    """By how many bytes each event changes what is taken of a device.
+    """By how many bytes each event changes the memory in use on a device.
 
     On the host, pinned memory is never given back (pinned.py).
     """
@@ -60,7 +60,7 @@ def changes(events: Iterable[tuple], device: str) -> Iterator[int]:
 
 
 def size_on(storage: Storage, device: str) -> int:
-    """The bytes that a storage takes of a device: on the GPU, a block's."""
+    """The bytes that a storage takes on a device; on the GPU, those of its block."""
     if storage.device != device or storage.size == 0:
         return 0
     return rounded(storage.size) if device == "cuda" else storage.size
@@ -69,9 +69,9 @@ def size_on(storage: Storage, device: str) -> int:
 def peak(
     events: list[tuple], device: str, since: int = 0
 ) -> tuple[int, list[Storage], Storage | None]:
-    """The most bytes allocated on a device, what was alive then, and what came last of it.
+    """The most bytes allocated on a device, the storages alive then, and the newest of them.
 
-    `since`: the event from which on it is looked for.
+    `since`: the event at which the search begins.
     """
     now = most = 0
     place = -1

@@ -1,15 +1,15 @@
 """PyTorch's caching allocator for pinned host memory, which the GPU can read and write by itself.
 
-Its rules are in aten/src/ATen/core/CachingHostAllocator.h: a block's size is a power of two, blocks
-are neither split nor given back, and a freed one serves the next request of its size. (There, that
-waits until the GPU has done with it; here, the GPU is taken to keep up.)
+The rules are those of aten/src/ATen/core/CachingHostAllocator.h: a block's size is a power of two,
+blocks are neither split nor given back, and a free block serves the next request of its size. (In
+PyTorch it is free once the GPU is done with it. Here, the GPU is done at once.)
 """
 
 from collections import Counter
 
 
 class PinnedPool:
-    """Bytes of host memory that are pinned, in use or not."""
+    """Counts the bytes of pinned host memory, in use or not."""
 
     def __init__(self) -> None:
         self.reserved = 0
@@ -17,11 +17,11 @@ class PinnedPool:
 
     @staticmethod
     def rounded(size: int) -> int:
-        """The bytes of the block for `size` bytes, which are at least one (`PowerOf2Ceil`)."""
+        """The size of the block for `size` bytes, at least 1 (`PowerOf2Ceil`)."""
         return 1 << (size - 1).bit_length()
 
     def allocate(self, size: int) -> None:
-        """Take a block for `size` bytes; none bytes take none."""
+        """Take a block for `size` bytes; nothing for 0 bytes."""
         if not size:
             return
         size = self.rounded(size)

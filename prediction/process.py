@@ -14,7 +14,7 @@ from prediction.options import Options
 
 
 class NoPrediction(Exception):
-    """Nothing can be said about a script, and why."""
+    """Nothing can be said about a script; the message says why."""
 
     def __init__(self, script: str, reason: str) -> None:
         super().__init__(f"{script}: {reason}")
@@ -27,10 +27,10 @@ def predict(
     told: Callable[[dict], None] | None = None,
     show: bool = False,
 ) -> dict:
-    """A script's prediction; NoPrediction, and what `run` raises.
+    """A script's prediction; NoPrediction, and the exceptions of `ladder.processes.run`.
 
-    `told` learns from time to time how far it is (see `Watched.report`); `show` lets the script's
-    own output through to standard error.
+    `told` is called from time to time with how far it is (see `Watched.report`). `show`: whether
+    the script's own output goes to standard error.
     """
     return {"script": display_name(script)} | _ask(script, "predict", options, told, show)
 
@@ -63,7 +63,7 @@ def _ask(script: Path, question: str, options: Options, told, show: bool) -> dic
 def _answer(
     folder: Path, send: Callable, script: Path, question: str, options: Options, show: bool
 ) -> None:
-    """In the script's process: answer, and leave the answer in the folder."""
+    """In the script's process: run it, and write the answer into the folder."""
     target = 2 if show else os.open(folder / "output.txt", os.O_CREAT | os.O_WRONLY)
     for stream in (1, 2):  # the command's standard output is for the result
         os.dup2(target, stream)

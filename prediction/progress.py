@@ -1,4 +1,4 @@
-"""How far the predictions are that run, in a line that is renewed on a terminal."""
+"""A line on a terminal that shows how far the running predictions are."""
 
 import shutil
 import sys
@@ -9,14 +9,14 @@ from prediction import answers
 
 
 class Running:
-    """What each prediction that runs has told."""
+    """The latest news of each running prediction."""
 
     def __init__(self) -> None:
         self.reports: dict[str, str] = {}
         self.terminal = sys.stderr.isatty()
 
     def told(self, script: Path) -> Callable[[dict], None]:
-        """What a prediction of this script tells how far it is."""
+        """The function that a prediction of this script calls with its progress."""
         name = script.name
 
         def show(report: dict) -> None:
@@ -29,7 +29,7 @@ class Running:
         return show
 
     def done(self, script: Path) -> None:
-        """This one has ended: its line makes room for its result."""
+        """A prediction has ended: clear the line for its result."""
         self.reports.pop(script.name, None)
         if self.terminal:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)

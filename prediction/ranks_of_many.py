@@ -1,7 +1,7 @@
-"""One rank of many in one process: what it hands to the others goes nowhere, and all are there.
+"""One rank of many in one process: the other ranks do not exist, but the script does not notice.
 
-PyTorch's "fake" process group does so for collective operators; Fabric would start the other ranks
-as processes, and is kept from it.
+PyTorch's "fake" process group does this for collective operators. Fabric is kept from starting the
+other ranks as processes.
 """
 
 import functools
@@ -61,7 +61,7 @@ def install(tracker: Tracker, ranks: int) -> None:
 
 
 def _everywhere(function, other) -> None:
-    """Let another function take its place, also where PyTorch's modules import it by name."""
+    """Replace a function everywhere, also in PyTorch's modules that imported it by name."""
     for name, module in list(sys.modules.items()):
         if name.startswith("torch.distributed"):
             for key in [key for key, value in vars(module).items() if value is function]:
@@ -78,7 +78,7 @@ def torchruns(ranks: int) -> dict[str, str]:
 
 
 def _own_chunk(tensor: torch.Tensor, ranks: int, dim: int) -> list[torch.Tensor]:
-    """A tensor's chunk for rank 0, of which FSDP2 asks; to make thousands of others takes long."""
+    """Rank 0's chunk of a tensor, for FSDP2; to make thousands of chunks of others takes long."""
     return [tensor.narrow(dim, 0, -(-tensor.size(dim) // ranks))]
 
 
@@ -95,7 +95,7 @@ def _ignore(*args, **kwargs) -> None:
 
 
 def _with_numbers(method):
-    """A mesh of devices is a tensor whose numbers matter."""
+    """Make tensors with numbers meanwhile: a device mesh is a tensor whose numbers matter."""
 
     @functools.wraps(method)
     def wrapped(*args, **kwargs):

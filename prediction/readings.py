@@ -1,6 +1,6 @@
-"""What is read from tensors without data: 0, and False for a truth value.
+"""What a script reads from tensors without data: 0, and False for a truth value.
 
-But what is 0 is finite: `isfinite`, also of all of a tensor's numbers, is True.
+The exception is `isfinite`, and `all` of it: True, since 0 is finite.
 """
 
 import functools
@@ -38,7 +38,7 @@ def install() -> None:
 
 
 def _of_finite(function, first: bool):
-    """`isfinite`, or what is asked of its result."""
+    """The operator, whose result is now known to be true: `isfinite` (`first`), or `all` of it."""
 
     @functools.wraps(function)
     def wrapped(tensor, *args, **kwargs):

@@ -1,13 +1,13 @@
-"""LSTM, GRU and RNN as on a GPU: cuDNN computes a whole layer stack in one call.
+"""LSTM, GRU and RNN as on a GPU: cuDNN computes a whole stack of layers in one call.
 
-A stack is one `_cudnn_rnn` (aten/src/ATen/native/RNN.cpp asks `cudnn_is_acceptable`, and
-cudnn/RNN.cpp calls it), a single cell one fused kernel (RNN.cpp, cuda/RNN.cu). Neither has shape
-rules of its own for all that training needs; those are here.
+A stack is one call of `_cudnn_rnn` (aten/src/ATen/native/RNN.cpp asks `cudnn_is_acceptable`, and
+cudnn/RNN.cpp calls it). A single cell is one fused kernel (RNN.cpp, cuda/RNN.cu). PyTorch has no
+rules for the shapes of all their results in training; those rules are here.
 
-Not known, and not counted: cuDNN's workspace, the state of its dropout and dropout's masks, and
-copies that it makes of inputs that are not contiguous. Left as on a CPU, and so over-counted:
-stacks that cuDNN refuses (its use switched off, bfloat16 before compute capability 8).
-Packed sequences have lengths that depend on data, for which there is no prediction.
+Not known and not counted are cuDNN's workspace, the state and the masks of its dropout, and its
+copies of inputs that are not contiguous. Stacks that cuDNN refuses (if it is switched off, or for
+bfloat16 before compute capability 8) are computed as on a CPU, which counts too much. There is no
+prediction for packed sequences, whose lengths depend on data.
 """
 
 import torch
@@ -37,9 +37,9 @@ def _forward(
     input, weight, weight_stride0, weight_buf, hx, cx, mode, hidden_size, proj_size, num_layers,
     batch_first, dropout, train, bidirectional, batch_sizes, dropout_state,
 ):  # fmt: skip
-    """Shapes of `_cudnn_rnn`: output, last states, reserve in bytes, and the weights in one piece.
+    """Results of `_cudnn_rnn`: output, last states, reserve (bytes), and the weights as one piece.
 
-    `weight_buf` is given, without bytes, where the weights lie in one piece already.
+    If the weights are one piece already, `weight_buf` is given and takes no bytes.
     """
     steps, batch = (input.shape[1], input.shape[0]) if batch_first else input.shape[:2]
     directions = 2 if bidirectional else 1
@@ -63,7 +63,7 @@ def _backward(
     hidden_size, proj_size, num_layers, batch_first, dropout, train, bidirectional, batch_sizes,
     dropout_state, reserve, output_mask,
 ):  # fmt: skip
-    """Shapes of `_cudnn_rnn_backward`: all weights' gradients are parts of one piece."""
+    """Results of `_cudnn_rnn_backward`: the gradients of all weights are parts of one piece."""
     pieces = []
     if output_mask[3]:
         whole = input.new_empty(sum(one.numel() for one in weight))
@@ -80,12 +80,12 @@ def _backward(
 
 
 def _gru_cell(input_gates, hidden_gates, hx, input_bias=None, hidden_bias=None):
-    """Shapes of `_thnn_fused_gru_cell`: its workspace is GRU_WORKSPACE_MULTIPLIER hidden states."""
+    """Results of `_thnn_fused_gru_cell`, with a workspace of GRU_WORKSPACE_MULTIPLIER states."""
     return torch.empty_like(hx), hx.new_empty(hx.shape[0], 5 * hx.shape[1])
 
 
 def _gru_cell_backward(grad_hy, workspace, has_bias):
-    """Shapes of `_thnn_fused_gru_cell_backward`: gradients of gates, state and biases."""
+    """Results of `_thnn_fused_gru_cell_backward`: gradients of gates, state and biases."""
     batch, hidden = grad_hy.shape
     gates = [workspace.new_empty(batch, 3 * hidden) for _ in range(2)]
     biases = [workspace.new_empty(3 * hidden) if has_bias else None for _ in range(2)]
@@ -93,7 +93,7 @@ def _gru_cell_backward(grad_hy, workspace, has_bias):
 
 
 def _stack(name: str, capability: tuple[int, int], notes: list[str]):
-    """The kernel of one kind of stack: cuDNN's where it takes the input."""
+    """The kernel for one kind of stack: cuDNN's, if it accepts the input."""
     mode = MODES[name][0]
     composite = getattr(aten, name).input
     types = {torch.float16, torch.float32, torch.float64}
@@ -146,7 +146,7 @@ def gru_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
 def install(capability: tuple[int, int], notes: list[str]) -> None:
     """Compute recurrent layers as a GPU of this compute capability. Cannot be undone.
 
-    `notes` is told once what is not known of them.
+    What is not known of them is added to `notes`, once.
     """
     put({f"{name}.input": _stack(name, capability, notes) for name in MODES})
     put({"lstm_cell": lstm_cell, "gru_cell": gru_cell})

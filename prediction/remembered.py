@@ -1,8 +1,8 @@
-"""What an operator returns for inputs of these shapes, remembered under a short key.
+"""Remembers what an operator returns for inputs of given shapes, under a short key.
 
-`FakeTensorMode` remembers it, too, but spends most of its time on the key (17 fields a tensor) and
-on a new tensor's twenty attributes. A training repeats the same operators with every batch, so that
-this decides how long a prediction takes.
+`FakeTensorMode` remembers this, too, but needs most of its time for its key (17 fields for each
+tensor) and for a new tensor's twenty attributes. A training repeats the same operators with every
+batch, so this decides how long a prediction takes.
 """
 
 import torch
@@ -18,8 +18,8 @@ NOTHING = object()  # in an entry's place: FakeTensorMode remembers nothing of t
 class Results:
     """The results of one mode's operators.
 
-    Only what FakeTensorMode has found fit to be remembered is remembered here, and only under keys
-    that leave none of its own key's fields open.
+    Remembered is only what FakeTensorMode remembers, and only if the short key decides every field
+    of its key.
     """
 
     def __init__(self, mode: FakeTensorMode) -> None:
@@ -33,7 +33,7 @@ class Results:
         )
 
     def key(self, func, args: tuple, kwargs: dict) -> tuple | None:
-        """What decides an operator's result; None if that takes more than shapes and numbers."""
+        """The key: all that decides a result; None if that is more than shapes and numbers."""
         # an operator's own hash is computed in Python, and each exists once
         parts = [id(func), torch.get_default_dtype(), torch.is_inference_mode_enabled()]
         try:
@@ -46,7 +46,7 @@ class Results:
         return tuple(parts) if known else None
 
     def _add(self, parts: list, values) -> bool:
-        """Add values to a key; False if one of them is of another kind."""
+        """Add values to a key; False if one of them is of a kind that a key cannot have."""
         for value in values:
             kind = type(value)
             if kind is FakeTensor:
@@ -90,7 +90,7 @@ class Results:
         return entry
 
     def make(self, entry, args: tuple) -> object:
-        """An operator's result anew, as the entry describes it."""
+        """A new result of an operator, as the entry describes it."""
         if entry.is_output_tuple:
             return tuple(self._make(info, args) for info in entry.output_infos)
         return self._make(entry.output_infos[0], args)

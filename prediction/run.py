@@ -1,7 +1,7 @@
 """Run one unmodified script on a GPU without data, in this process, and say what it would need.
 
-Meant for `predict_memory.py`, in a process of its own, because the stand-ins replace parts of
-PyTorch for good.
+Meant for `predict_memory.py`, which gives it a process of its own, because the stand-ins replace
+parts of PyTorch for good.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from prediction.world import Unpredictable
 
 
 class TooLong(BaseException):
-    """The script was still running when the time was over that the user gave it."""
+    """The script was still running when the user's time limit was over."""
 
 
 def predict(
@@ -42,8 +42,8 @@ def predict(
 ) -> dict:
     """What the script would need, or {"error": why that cannot be said}.
 
-    `send` is told how far it is. Changes environment, arguments and parts of PyTorch of this
-    process.
+    `send` is called with how far it is. This changes the process: its environment variables, its
+    arguments, and parts of PyTorch.
     """
     start = time.perf_counter()
     guard = sandbox.Sandbox(script, scratch)  # before there are threads, which it would not hold
@@ -146,7 +146,7 @@ def _run(code: CodeType, name: str) -> None:
 
 
 def _explain(script: Path, failure: BaseException) -> str:
-    """A failure in one line that says where in the script it happened."""
+    """A failure in one line, with the place in the script where it happened."""
     lines = [
         frame.lineno
         for frame in traceback.extract_tb(failure.__traceback__)
@@ -196,9 +196,10 @@ def _result(tracker: Tracker, watched: Watched, found: loaders.Loaders, options:
 
 
 def _room(events: list[tuple], low: int, high: int) -> float:
-    """The least GB, to the next thousandth, that suffice if unused memory is given back in time.
+    """The least memory in GB (rounded up to a thousandth) with which the script runs.
 
-    It lies between what is allocated and what is reserved without need (bytes).
+    With little memory, PyTorch gives unused segments back before it gives up. So the least is
+    between what is allocated and what is reserved when there is no need to save (bytes).
     """
     low, high = math.floor(low / 1e6), math.ceil(high / 1e6)
     while high - low > 1:
@@ -211,9 +212,9 @@ def _room(events: list[tuple], low: int, high: int) -> float:
 
 
 def _fit(events: list[tuple], options: Options) -> dict:
-    """Whether a GPU's memory suffices, also if more is needed than predicted, by the margin.
+    """Whether a GPU's memory suffices for the prediction, and for the margin on top of it.
 
-    PyTorch gives back unused memory before it gives up.
+    PyTorch gives unused segments back before it gives up.
     """
     room = options.gpu.memory - options.gpu.context
     within = peaks.replay(events, capacity=room, prompt=False)

@@ -1,8 +1,8 @@
 """What a predicted script may not do: write outside of its scratch folder, connect, start programs.
 
-Python's audit hooks see it before it happens (PEP 578), and say what it is and where. What C code
-does by itself they do not see; that the kernel refuses, where it can (`prediction/landlock.py`).
-Neither is a protection against malice.
+Python's audit hooks (PEP 578) see such an attempt before it happens, and tell what it is and where.
+They do not see what C code does by itself; the kernel refuses that where it can
+(`prediction/landlock.py`). Neither protects against malice.
 """
 
 import ctypes
@@ -36,14 +36,14 @@ WATCHED = {"open", "sqlite3.connect", *CHANGES, *PROGRAMS, *CONNECTIONS, *C_CODE
 
 
 class Refused(BaseException):
-    """A script was about to do what a prediction does not do. No `except Exception` catches it."""
+    """A script tried to do what it may not do. No `except Exception` catches this."""
 
 
 class Sandbox:
-    """Holds one script, in this process, for good."""
+    """Restricts the script in this process. Cannot be undone."""
 
     def __init__(self, script: Path, scratch: Path) -> None:
-        """Restrict this thread, and those that it starts, below Python; `watch` does the rest."""
+        """Let the kernel restrict this thread, and those that it starts; `watch` does the rest."""
         self.script, self.scratch = str(script), os.path.realpath(scratch)
         self.refusals: list[str] = []  # sentences; also of what the script caught
         self.later: list[str] = []  # those of the time when nothing new is learned any more
@@ -51,7 +51,7 @@ class Sandbox:
         self.below_python = landlock.restrict(scratch)
 
     def watch(self) -> None:
-        """Refuse from now on. Not from the start, because imports may start programs."""
+        """Refuse from now on; not earlier, because imports may start programs."""
         # A function: a bound method costs twice as much, for half a million events.
         sys.addaudithook(lambda event, args: event in WATCHED and self._check(event, args))
         threading.excepthook = self._end_thread
@@ -59,9 +59,9 @@ class Sandbox:
         multiprocessing.util.spawnv_passfds = lambda *_: self._refuse("starts a program (spawn)")
 
     def denied(self, failure: BaseException) -> str | None:
-        """The sentence on a script that the kernel stopped, if that is what its exception tells.
+        """What the kernel refused a script, as a sentence; None if its exception has another cause.
 
-        One that names a file does not: before Python writes to a file, an event tells.
+        An exception that names a file has another: Python's own writing is seen before it happens.
         """
         if not self.below_python or "Permission denied" not in str(failure):
             return None
@@ -72,7 +72,7 @@ class Sandbox:
         return self._sentence(f"writes or makes a file ({type(failure).__name__}: {text})", frames)
 
     def _sentence(self, what: str, frames: Iterable[tuple[FrameType, int]]) -> str:
-        """What the script did, and where; the innermost frame comes first."""
+        """A sentence on what the script did, and where; the innermost frame comes first."""
         lines = (line for frame, line in frames if frame.f_code.co_filename == self.script)
         line = next(lines, None)
         where = f"line {line}: " if line else ""
@@ -111,21 +111,21 @@ class Sandbox:
             self._refuse(f"calls C code ({event}: {args[-1]})")
 
     def _inside(self, path: str | bytes | os.PathLike | int, folder: int | None = None) -> bool:
-        """Whether a path, or what a descriptor is of, lies where a script may write."""
+        """Whether a path, or the file of a descriptor, lies where a script may write."""
         path = f"/dev/fd/{path}" if isinstance(path, int) else os.fsdecode(path)
         start = "" if folder in (None, -1) else f"/dev/fd/{folder}"
         real = os.path.realpath(os.path.join(start, path))
         return real == self.scratch or real.startswith((self.scratch + os.sep, "/dev/"))
 
     def _from_script(self) -> bool:
-        """Whether ctypes, or subprocess, was called by the script or a file beside it."""
+        """Whether the script, or a file beside it, called ctypes or subprocess."""
         frame = sys._getframe(3)  # beyond this function, _check and the hook
         while frame.f_back and frame.f_code.co_filename in (ctypes.__file__, subprocess.__file__):
             frame = frame.f_back
         return os.path.dirname(frame.f_code.co_filename) == os.path.dirname(self.script)
 
     def _end_thread(self, arguments: threading.ExceptHookArgs) -> None:
-        """In the place of `threading.excepthook`: note what stopped a thread of the script's."""
+        """In the place of `threading.excepthook`: note why a thread of the script ended."""
         if isinstance(arguments.exc_value, Refused):  # noted, and a traceback tells no more
             return
         if sentence := self.denied(arguments.exc_value):

@@ -1,4 +1,4 @@
-"""A prediction as a memory snapshot, as `torch.cuda.memory._dump_snapshot` writes one of a GPU.
+"""A prediction as a memory snapshot, in the format of `torch.cuda.memory._dump_snapshot`.
 
 pytorch.org/memory_viz and `python -m torch.cuda._memory_viz` open it. The keys are those of
 `_snapshot` in PyTorch's torch/cuda/memory.py; which action has which size is in
@@ -20,9 +20,10 @@ START = 2**30
 
 
 class History:
-    """An allocator that is watched from outside while it follows a tracker's log.
+    """Watches an allocator that follows a tracker's log, and writes down its history.
 
-    Its addresses are 2**48 apart; the viewer's numbers end at 2**53, so that segments get others.
+    The allocator's segments are 2**48 bytes apart. The viewer's numbers end at 2**53, so segments
+    get other addresses here.
     """
 
     def __init__(self, lines: Lines, kind: Callable[[Storage], str], **options) -> None:
@@ -39,7 +40,7 @@ class History:
         self._frames: dict[tuple, list[dict]] = {}
 
     def follow(self, event: tuple) -> None:
-        """Let the allocator do what an event of the log says, and note what it did."""
+        """Let the allocator do what an event of the log says, and write down what it did."""
         what, storage, _ = event
         feed(self.allocator, *event)
         new = self.allocator.blocks.get(storage) if what == "allocate" else None
@@ -59,7 +60,7 @@ class History:
             self._note("alloc", storage, new, address)
 
     def _segments(self) -> None:
-        """Note what segments were given back and taken, and what grew or shrank."""
+        """Write down which segments were taken and given back, and which grew or shrank."""
         now = {segment: segment.size for segment in self.allocator.segments}
         for segment, size in list(self._sizes.items()):
             left = now.get(segment, 0)
@@ -99,7 +100,7 @@ class History:
         )  # fmt: skip
 
     def frames(self, storage: Storage) -> list[dict]:
-        """What an allocation comes from: operator and module, then the script's own lines."""
+        """The origin of an allocation: operator and module, then the script's own lines."""
         key = (storage.op, storage.module or storage.phase, self.lines.places.get(storage, ()))
         if key not in self._frames:
             operator, module, places = key
@@ -113,7 +114,7 @@ class History:
         return self._frames[key]
 
     def snapshot(self) -> dict:
-        """All as it is now, and how it came about."""
+        """The segments and blocks as they are now, and their history."""
         owners = {
             block: (storage, "active_allocated") for storage, (block, _) in self._taken.items()
         }

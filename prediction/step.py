@@ -1,4 +1,4 @@
-"""A look into a training step's memory: its course, what holds its peak, and the whole history."""
+"""A look into one training step: its memory over time, and what its peak consists of."""
 
 import base64
 import re
@@ -16,7 +16,7 @@ LARGEST = 3  # activations that are named
 
 
 def inside(tracker: Tracker, lines: Lines, options: Options) -> dict:
-    """What was asked for: "timeline" (see `last`), "snapshot" (a pickle in base64)."""
+    """As far as asked for: "timeline" (see `last`) and "snapshot" (a pickle in base64)."""
     found = {}
     if options.timeline:
         found["timeline"] = last(tracker, lines)
@@ -27,10 +27,11 @@ def inside(tracker: Tracker, lines: Lines, options: Options) -> dict:
 
 
 def last(tracker: Tracker, lines: Lines) -> dict:
-    """From the last but one optimizer step's end to the last one's; {} if there were not two.
+    """The last whole training step, from one optimizer step's end to the next; {} without one.
 
-    "course": phase and bytes by kind after each allocation or release on the GPU; "peak": where in
-    it the peak is ("place"), its bytes, phase, module and line; "activations": the largest then.
+    "course": phase and bytes of each kind after every allocation or release on the GPU. "peak":
+    where in the course the peak is ("place"), its bytes, phase, module and line. "activations": the
+    largest ones at the peak.
     """
     events = tracker.events
     ends = [n for n, (what, _, other) in enumerate(events) if (what, other) == ("mark", "step")]
@@ -64,7 +65,7 @@ def last(tracker: Tracker, lines: Lines) -> dict:
 
 
 def largest(storages: Iterable[Storage], lines: Lines) -> list[dict]:
-    """The largest of these, those of repeated layers together, as each layer has its own."""
+    """The largest of these storages; those of repeated layers count together."""
     alike = Counter(
         (
             re.sub(r"\d+", "*", storage.module),

@@ -1,4 +1,4 @@
-"""Each storage of a tensor: when it is allocated and released, and what uses and waits for it."""
+"""The storages of tensors: when each is allocated and released, and which streams use it."""
 
 import contextlib
 import weakref
@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class Storage:
-    """One allocation: its bytes and what has been learned about it."""
+    """One allocation: its bytes, and what is known about it."""
 
     __slots__ = ("alive", "device", "kind", "module", "op", "phase", "pinned", "saved", "size")
 
@@ -24,7 +24,7 @@ class Storage:
 
 
 class _Watched(weakref.ref):
-    """Calls `freed(key)` when a storage is released; lighter than `weakref.finalize`."""
+    """A weak reference that calls `freed(key)` at the end; lighter than `weakref.finalize`."""
 
     __slots__ = ("freed", "key")
 
@@ -37,12 +37,12 @@ class _Watched(weakref.ref):
 
 
 class Storages:
-    """Books storages of tensors on `device` ("cuda") and on the host ("cpu").
+    """Keeps a log of the storages of tensors on `device` ("cuda") and on the host ("cpu").
 
-    `events` is the log: ("allocate", storage, stream), ("free", storage, None), ("use", storage,
-    stream), ("record", None, (event, stream)), ("follow", None, (stream, event)), ("wait", None,
-    event or None), ("empty", None, None), ("settings", None, what) and ("mark", None, what), in the
-    order in which they happened.
+    `events` is the log, in the order in which things happened: ("allocate", storage, stream),
+    ("free", storage, None), ("use", storage, stream), ("record", None, (event, stream)), ("follow",
+    None, (stream, event)), ("wait", None, event or None), ("empty", None, None), ("settings", None,
+    what) and ("mark", None, what). The methods below book such events.
     """
 
     def __init__(self, sees: Callable[[str, Storage, object], None] = lambda *event: None) -> None:
@@ -57,17 +57,17 @@ class Storages:
         self.configure: Callable[[], None] | None = None
 
     def module(self) -> str:
-        """The name of the module that runs; nothing is known of modules here."""
+        """The name of the running module; a subclass knows it."""
         return ""
 
     def made(self, storage: Storage, tensor: Tensor, op: str, inputs: object) -> None:
-        """To be told of a new tensor's storage."""
+        """Called with a new tensor and its storage; for subclasses."""
 
     def allocated(self, storage: Storage) -> None:
-        """To be told of each allocation."""
+        """Called with each allocation; for subclasses."""
 
     def book(self, result: object, op: object, inputs: object = ()) -> None:
-        """Book what storages an operator's `result` has that were not there before."""
+        """Book the storages in an operator's `result` that are new."""
         if self.pause:
             return
         for tensor in (result,) if isinstance(result, Tensor) else tree_leaves(result):
@@ -110,7 +110,7 @@ class Storages:
             self._log("free", storage, None)
 
     def resized(self, tensor_storage, size: int) -> None:
-        """Book that a storage was given `size` bytes, which may be none."""
+        """Book that a storage now has `size` bytes, perhaps 0."""
         storage = self.storages.get(tensor_storage._cdata)
         if storage is not None and storage.size != size:
             self._free(tensor_storage._cdata)
@@ -120,19 +120,19 @@ class Storages:
             new.pinned = storage.pinned
 
     def find(self, tensor: Tensor) -> Storage | None:
-        """The booked storage of a tensor, or of the part of a sharded one that is here."""
+        """The booked storage of a tensor; of a sharded one, that of the part on this rank."""
         tensor = getattr(tensor, "_local_tensor", tensor)
         return self.storages.get(tensor.untyped_storage()._cdata)
 
     def parts(self, tensor: Tensor) -> list[Tensor]:
-        """The tensors that one consists of: a quantized one's codes and scales, or itself."""
+        """The tensors that a tensor consists of: codes and scales if quantized, else itself."""
         tensor = getattr(tensor, "_local_tensor", tensor)
         if not is_traceable_wrapper_subclass(tensor):
             return [tensor]
         return [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
 
     def label(self, tensors: Iterable[object], kind: str) -> None:
-        """Say what tensors' storages are for."""
+        """Note what the storages of these tensors are for."""
         for tensor in tensors:
             if isinstance(tensor, Tensor):
                 for storage in map(self.find, self.parts(tensor)):
@@ -140,7 +140,7 @@ class Storages:
                         storage.kind = kind
 
     def pin(self, tensor: Tensor) -> None:
-        """Say that a tensor on the host is pinned there."""
+        """Note that a tensor on the host is in pinned memory."""
         storage = self.find(tensor)
         if storage is not None:
             storage.pinned = storage.device == "cpu"
@@ -156,7 +156,7 @@ class Storages:
             self._log("use", storage, stream)
 
     def record(self, event: object, stream: int) -> None:
-        """Book that an event was put into a stream."""
+        """Book that an event was recorded in a stream."""
         self._log("record", None, (event, stream))
 
     def follow(self, stream: int, event: object) -> None:
@@ -164,11 +164,11 @@ class Storages:
         self._log("follow", None, (stream, event))
 
     def wait(self, event: object | None) -> None:
-        """Book that the CPU waited for an event; None: for all that the GPU was given."""
+        """Book that the CPU waited for an event; None: for all work of the GPU."""
         self._log("wait", None, event)
 
     def wait_here(self) -> None:
-        """Book that the CPU waited for the stream that it gives work to."""
+        """Book that the CPU waited for the current stream."""
         here = object()
         self.record(here, self.stream)
         self.wait(here)
@@ -178,15 +178,15 @@ class Storages:
         self._log("empty", None, None)
 
     def settings(self, settings: object) -> None:
-        """Book that the allocator works by other settings (allocator_settings.py) from now on."""
+        """Book that the allocator has other settings (allocator_settings.py) from now on."""
         self._log("settings", None, settings)
 
     def mark(self, what: str) -> None:
-        """Book that the script has come to a certain point."""
+        """Book that the script has come to a point of this name."""
         self._log("mark", None, what)
 
     def take(self, sizes: Iterable[int]) -> list[Storage]:
-        """Book memory that a library takes for itself: blocks of these sizes on the GPU."""
+        """Book blocks of these sizes on the GPU that a library takes without a tensor."""
         taken = [Storage(size, "cuda", self.phase, self.module(), "library") for size in sizes]
         for storage in taken:
             storage.kind = "temporaries"
@@ -194,14 +194,14 @@ class Storages:
         return taken
 
     def give_back(self, taken: list[Storage]) -> None:
-        """Book that a library has done with what it took."""
+        """Book that a library gives back what it took."""
         for storage in taken:
             storage.alive = False
             self._log("free", storage, None)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Book nothing meanwhile: tensors that PyTorch makes to ask for shapes are none."""
+        """Book nothing within this context, where PyTorch makes tensors only for their shapes."""
         outer, self.pause = self.pause, True
         try:
             yield

@@ -1,4 +1,4 @@
-"""Several scripts' predictions beside published figures, and kept."""
+"""Predictions of several scripts: printed beside published figures, and kept."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ Ask = Callable[[Path, Options], dict]
 
 
 def published(scripts: list[Path]) -> list[Path]:
-    """Those whose memory is published."""
+    """The published rows with a memory figure, by script."""
     known = rows.by_script(ROOT / "results" / "published.json")
     return [script for script in scripts if display_name(script) in known]
 
@@ -28,8 +28,8 @@ def published(scripts: list[Path]) -> list[Path]:
 def predict_all(scripts: list[Path], options: Options, results: Path, one: Ask) -> int:
     """Predict all, print the table, keep the rows; the exit status.
 
-    `one` predicts one script. One that cannot be predicted costs its own row only, which then says
-    why. With `options.timeline`, one training step's course of each is kept in steps.json beside
+    `one` predicts one script. If that cannot be done, the script's row says why, and the others are
+    not affected. With `options.timeline`, one training step of each is kept in steps.json beside
     `results`.
     """
     known, found = rows.by_script(ROOT / "results" / "published.json"), []

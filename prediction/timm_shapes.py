@@ -1,4 +1,4 @@
-"""timm's pretrained models by their shapes: the library knows those, and weights are not read."""
+"""timm's pretrained models without their weights: the library itself knows all shapes."""
 
 from types import ModuleType
 
@@ -6,7 +6,7 @@ from prediction.when_imported import when_imported
 
 
 def install() -> None:
-    """Do without the hub. Cannot be undone."""
+    """Let timm create pretrained models without the hub. Cannot be undone."""
 
     def builder(module: ModuleType) -> None:
         module.load_pretrained = lambda model, *args, **options: None

@@ -1,4 +1,4 @@
-"""torchvision's data sets and pretrained weights by their shapes: nothing is downloaded or read."""
+"""torchvision's data sets and pretrained weights without numbers; nothing is downloaded or read."""
 
 import sys
 
@@ -20,7 +20,7 @@ DATASETS = {  # name in torchvision: images for training, for testing, shape of 
 
 
 class Blank:
-    """As many images as a data set has, black (zeros take no memory), of all classes in turn."""
+    """A data set of black images of all classes in turn, with the length of the real one."""
 
     def __init__(
         self, root=None, train=True, transform=None, target_transform=None, download=False
@@ -42,7 +42,7 @@ class Blank:
 
 
 def install() -> None:
-    """Hand them out from now on. Cannot be undone."""
+    """Give these to scripts from now on. Cannot be undone."""
     for name in DATASETS:
         original = getattr(torchvision.datasets, name)
         blank = type(name, (Blank, original), {"name": name})
@@ -54,18 +54,18 @@ def install() -> None:
 
 
 def _subsample(heads: roi_heads.RoIHeads, labels: list[torch.Tensor]) -> list[torch.Tensor]:
-    """As many of each image's boxes as detection models train on; which, depends on numbers."""
+    """As many of each image's boxes as a detection model trains on; which ones, is not known."""
     count = heads.fg_bg_sampler.batch_size_per_image
     return [torch.arange(min(len(one), count), device=one.device) for one in labels]
 
 
 def _all_kept(boxes, scores, classes, threshold) -> torch.Tensor:
-    """Of the boxes of all classes, those that are kept: all that may be."""
+    """The boxes that are kept of those of all classes: as many as possible."""
     return torch.arange(len(boxes), device=boxes.device)
 
 
 def _replace_weights() -> None:
-    """Pretrained weights have the shapes of the model that they are loaded into, in float32."""
+    """Let pretrained weights have the shapes of the model that loads them, in float32."""
     WeightsEnum.get_state_dict = lambda weights, *args, **kwargs: weights
     load = torch.nn.Module.load_state_dict
 

@@ -1,7 +1,7 @@
-"""Where in the training each storage is allocated, by which module, and what it is for.
+"""For each storage: when in the training it is allocated, by which module, and what it is for.
 
-The tracker knows nothing about segments (allocator.py) and nothing about how tensors without data
-come about (gpu.py), so it also works on real tensors on the CPU.
+The tracker knows nothing about segments (allocator.py) and nothing about tensors without data
+(gpu.py), so it also works on real tensors on the CPU.
 """
 
 import bisect
@@ -27,7 +27,7 @@ WRAPPERS = (
 
 
 class Tracker(Storages):
-    """Storages with phase, module and kind."""
+    """Keeps the log of storages, and notes the phase, module and kind of each."""
 
     def __init__(self, sees: Callable[[str, Storage, object], None] = lambda *event: None) -> None:
         super().__init__(sees)
@@ -41,7 +41,7 @@ class Tracker(Storages):
         self._stepped = 0
 
     def made(self, storage: Storage, tensor: Tensor, op: str, inputs: object) -> None:
-        """Recognize what a script moves to the GPU before it calls its model, and makes of it."""
+        """Recognize inputs: what is moved to the GPU outside of the model, and made from that."""
         if storage.device == "cuda" and not self.calls and self.phase in ("setup", "forward"):
             sources = [self.find(leaf) for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
             if "_to_copy" in op or "copy_" in op:
@@ -51,7 +51,7 @@ class Tracker(Storages):
                 storage.kind = "inputs"
 
     def allocated(self, storage: Storage) -> None:
-        """Remember what might outlive the module that made it."""
+        """Remember storages that might outlive the module that made them."""
         forward = self.phase != "optimizer step" and torch.is_grad_enabled()
         if storage.device == "cuda" and forward:
             if self.calls:
@@ -60,7 +60,7 @@ class Tracker(Storages):
                 self.loose.append(storage)
 
     def module(self) -> str:
-        """The name of the module whose forward, or whose part of the backward pass, runs."""
+        """The name of the module whose forward or backward pass runs."""
         if self.calls:
             return self.calls[-1][0]
         if self.phase == "backward":
@@ -133,9 +133,9 @@ class Tracker(Storages):
             self.names[id(module)] = f"{name or 'model'} ({type(module).__name__})"
 
     def _label_kept(self, module) -> None:
-        """What a module has from the start is its parameters, however it keeps them.
+        """Count all that a module has from the start as parameters, however it keeps them.
 
-        So do quantized weights that are plain attributes, or in an object of a library's.
+        That includes quantized weights in plain attributes, or in an object of a library.
         """
         for value in tree_leaves([v for k, v in vars(module).items() if k[0] != "_"]):
             for tensor in (value, *getattr(value, "__dict__", {}).values()):
@@ -168,5 +168,5 @@ class Tracker(Storages):
         self.mark("step")
 
     def kind(self, storage: Storage) -> str:
-        """What a storage is for, as far as the evidence goes: one of KINDS."""
+        """What a storage is for, one of KINDS, judged by what was seen of it."""
         return storage.kind or ("activations" if storage.saved else "temporaries")

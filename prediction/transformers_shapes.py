@@ -1,4 +1,4 @@
-"""transformers' models, tokenizers and image processors by their shapes: no hub, no weights."""
+"""transformers' models, tokenizers and image processors, without the hub and without weights."""
 
 import functools
 import os
@@ -34,9 +34,9 @@ FLASH = ("flash_attention_2", "flash_attention_3")
 
 
 def install(given: Mapping[str, str], notes: list[str]) -> None:
-    """Hand these out wherever a script asks transformers. Cannot be undone.
+    """Give these to scripts that ask transformers. Cannot be undone.
 
-    `given`: files config.json by the names of models, which are asked first.
+    `given`: the file config.json for some models, by name; it comes before all other sources.
     """
     os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"  # its threads would not be followed
 
@@ -126,7 +126,7 @@ def install(given: Mapping[str, str], notes: list[str]) -> None:
 
 
 def _generate_to_the_end(module: ModuleType) -> None:
-    """Let generation end at its longest, which is known, and not at a token, which is not."""
+    """Let text generation end at its greatest length, since the tokens are not known."""
     criteria, longest = module.StoppingCriteriaList, False
     asked = criteria.__call__
 
@@ -147,19 +147,19 @@ def _generate_to_the_end(module: ModuleType) -> None:
 
 
 def _without_hub(options: dict) -> dict:
-    """Options without those on where a file comes from."""
+    """The options without those on where a file comes from."""
     return {key: value for key, value in options.items() if key not in HUB}
 
 
 def _here(name: str, *files: str) -> bool:
-    """Whether one of these files of a model is in its folder or in the hub's cache here."""
+    """Whether one of these files of a model is in its folder, or in the hub's cache here."""
     return any(
         (Path(name) / file).is_file() or model_sizes.cached(str(name), file) for file in files
     )
 
 
 def _file(cls, config) -> dict[str, torch.Tensor]:
-    """What a model's file holds, on the host: shapes of the class's own weights, in its type."""
+    """The content of a model's file on the host: the shapes of its class's weights, in its type."""
     kind = config.dtype or torch.float32
     with torch.device("meta"):
         model = cls(config)
@@ -175,10 +175,10 @@ def _file(cls, config) -> dict[str, torch.Tensor]:
 
 
 def tokenizer(sizes: Mapping, options: Mapping, notes: list[str]):
-    """A tokenizer that makes a token of each word, all of them the same.
+    """A tokenizer that makes one token of each word, always the same one.
 
-    It has the model's number of tokens, its special tokens and its longest input. A note tells, if
-    it is given texts that are no stand-ins themselves.
+    It has the model's number of tokens, special tokens and longest input. A note says if it was
+    given real texts, of which the real tokenizer would make more tokens.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -210,7 +210,7 @@ def tokenizer(sizes: Mapping, options: Mapping, notes: list[str]):
 
 
 def _special_tokens(sizes: Mapping) -> dict[str, tuple[str, int]]:
-    """By their names in transformers: the token and its number, those that the model knows."""
+    """The model's special tokens, by their names in transformers: the token and its number."""
     if sizes["model_type"] in ENCODERS:
         first = sizes.get("pad_token_id") or 0
         return {name: (word, first + n) for n, (name, word) in enumerate(ENCODERS_TOKENS.items())}
@@ -225,7 +225,7 @@ def _special_tokens(sizes: Mapping) -> dict[str, tuple[str, int]]:
 
 
 def _longest(sizes: Mapping) -> int:
-    """The longest input in tokens; RoBERTa's kind counts positions from after the padding's."""
+    """The longest input in tokens; models like RoBERTa count positions from after the padding."""
     for key in ("max_position_embeddings", "n_positions"):
         if key in sizes:
             kind = sizes["model_type"]
@@ -235,7 +235,7 @@ def _longest(sizes: Mapping) -> int:
 
 
 def image_processor(cls: type, sizes: Mapping):
-    """One of this class, or ViT's for an automatic one, that makes the model's images of any."""
+    """An image processor of this class (or ViT's) that resizes images for the model."""
     from transformers import ViTImageProcessor
 
     side = sizes.get("image_size") or sizes.get("vision_config", {}).get("image_size", 224)

@@ -1,4 +1,4 @@
-"""Triton's kernels are not run: they write to tensors that their callers have allocated."""
+"""Triton's kernels are not run: they write only to tensors that their callers have allocated."""
 
 from types import ModuleType
 
@@ -6,7 +6,7 @@ from prediction.when_imported import when_imported
 
 
 def install() -> None:
-    """Let launches do nothing. Cannot be undone."""
+    """Let the launch of a kernel do nothing. Cannot be undone."""
 
     def jit(module: ModuleType) -> None:
         # what kernels, tuned and other ones, share: kernel[grid](…)

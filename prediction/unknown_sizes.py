@@ -1,7 +1,7 @@
-"""Operators whose result's size depends on numbers that are not known: the most that it can be.
+"""Operators whose result's size depends on unknown numbers: the largest result is assumed.
 
-`nonzero` may find all elements, `unique` as many values, a mask of truth values may keep each row.
-A note names the line, because less is needed where less is found.
+`nonzero` may find all elements, `unique` as many values, and a mask of truth values may keep every
+row. A note names the line, because the script needs less if fewer are found.
 """
 
 import sys
@@ -22,7 +22,7 @@ def _nonzero(tensor):
 
 
 def _unique(tensor, sorted=True, return_inverse=False, return_counts=False):
-    """Values, the place of each element's, and how often each occurs."""
+    """`unique`: the values, for each element the place of its value, and the counts."""
     inverse = _long(tensor, *tensor.shape) if return_inverse or return_counts else _long(tensor, 0)
     counts = _long(tensor, tensor.numel()) if return_counts else _long(tensor, 0)
     return tensor.new_empty(tensor.numel()), inverse, counts
@@ -46,7 +46,7 @@ def _masked_select(tensor, mask):
 
 
 def _index(tensor, indices):
-    """With masks among the indices; None if there are none, so that the size is known."""
+    """Indexing with masks among the indices; None without a mask, since the size is known then."""
     if not any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in indices):
         return None
     places = []
@@ -59,13 +59,13 @@ def _index(tensor, indices):
 
 
 def _bincount(tensor, weights=None, minlength=0):
-    """As many as are asked for: that is the number of classes. None if none are."""
+    """`bincount` with `minlength` results, the number of classes; None if that is not given."""
     kind = torch.long if weights is None else weights.dtype
     return torch.empty(minlength, dtype=kind, device=tensor.device) if minlength else None
 
 
 def _nms(boxes, scores, threshold):
-    """The boxes that are kept, which may be all."""
+    """`nms`: the boxes that are kept, perhaps all."""
     return _long(boxes, len(boxes))
 
 
@@ -82,7 +82,7 @@ RULES = {
 
 
 def note(func: torch._ops.OpOverload) -> str:
-    """What is taken for granted, and in which line of the script."""
+    """A note on what is assumed, and in which line of the script."""
     if func is aten.bincount.default:
         return "bincount is taken to meet no number beyond its minlength"
     name = "a mask" if func in (aten.index.Tensor, aten.masked_select.default) else func.name()

@@ -1,7 +1,7 @@
-"""A prediction while it runs: its peak so far, and whether the script has shown all that it does.
+"""Watches a prediction while it runs: its peak so far, and whether the script may end.
 
-What bounds a prediction is work, not time: a training has shown its peak once that no longer rises
-from one optimizer step to the next.
+A script ends after enough work, not after some time: once its peak no longer rises from one
+optimizer step to the next.
 """
 
 import time
@@ -22,23 +22,23 @@ SECONDS = 0.2  # between two reports of how far the script is
 
 
 class Steady(BaseException):
-    """The script has come to its steady peak. No `except Exception` catches it."""
+    """The script's peak does not rise any more. No `except Exception` catches this."""
 
 
 class Growing(BaseException):
-    """The peak rises from step to step, without end."""
+    """The peak rises with every step, without an end."""
 
 
 def rose(before: tuple[int, int], now: tuple[int, int]) -> bool:
-    """Whether a peak (bytes allocated, bytes reserved) rose by more than a few numbers."""
+    """Whether a peak (bytes allocated, bytes reserved) rose noticeably."""
     return now[0] > before[0] + NUMBERS or now[1] > before[1]
 
 
 class Watched:
-    """The GPU's memory as the script runs, for its own questions and for when to stop."""
+    """The GPU's memory while the script runs; answers its questions, and ends it in time."""
 
     def __init__(self, send: Callable[[dict], None] = lambda report: None) -> None:
-        """`send` is told from time to time how far the script is."""
+        """`send` is called from time to time with how far the script is."""
         self.allocator = CachingAllocator(prompt=False)
         self.created = 0  # bytes reserved at most until the model was first called
         self.loaders = 0  # in use
@@ -53,7 +53,7 @@ class Watched:
         self._quiet = self._unsettled = 0  # steps without a new peak; steps until there were QUIET
 
     def sees(self, what: str, storage, other) -> None:
-        """Told each event of the tracker's as it happens. Steady, Growing."""
+        """Called with each of the tracker's events as it happens. Steady, Growing."""
         peaks.feed(self.allocator, what, storage, other)
         if what == "allocate":
             self._allocated += peaks.size_on(storage, "cuda")
@@ -93,7 +93,7 @@ class Watched:
             )
 
     def _pass(self) -> None:
-        """The model is called. Steady, if it has been so without end."""
+        """The model is called; Steady if it was called very often without a training step."""
         self.passed = True
         peak = self.peak()
         self._passes = 0 if rose(self._before, peak) else self._passes + 1
@@ -106,7 +106,7 @@ class Watched:
             raise Steady
 
     def peak(self) -> tuple[int, int]:
-        """Bytes of tensors, rounded to blocks, and bytes reserved, at most so far."""
+        """The peaks so far: bytes allocated (in blocks), and bytes reserved."""
         return self._most, self.allocator.max_reserved
 
     def at_rest(self) -> bool:

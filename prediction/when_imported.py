@@ -10,7 +10,7 @@ _wanted: dict[str, Callable[[ModuleType], None]] = {}
 
 
 def when_imported(name: str, change: Callable[[ModuleType], None]) -> None:
-    """Call `change` with the module of this full name once it is there; now if it is already."""
+    """Call `change(module)` when the module of this full name is imported; now if it already is."""
     if name in sys.modules:
         change(sys.modules[name])
         return
@@ -20,7 +20,7 @@ def when_imported(name: str, change: Callable[[ModuleType], None]) -> None:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds nothing by itself: it adds the change to what the other finders find."""
+    """An import hook that finds nothing itself; it adds the change to what other finders find."""
 
     def find_spec(self, name, path=None, target=None):
         change = _wanted.pop(name, None)

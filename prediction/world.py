@@ -1,4 +1,4 @@
-"""What a script finds in the place of a GPU, data, weights and other ranks, put together."""
+"""Sets up all that a script finds in the place of a GPU, data, weights and other ranks."""
 
 import argparse
 import builtins
@@ -44,7 +44,7 @@ class Unpredictable(Exception):
 def prepare(
     tracker: Tracker, watched: Watched, script: Path, options: Options
 ) -> tuple[gpu.Gpu, loaders.Loaders]:
-    """Replace what a script finds; the mode that it has to run in, and what is known of loaders."""
+    """Set it up; return the mode that the script has to run in, and its loaders' record."""
     _start_as_usual(script, options.arguments)
     tracker.install()
     mode = gpu.install(tracker, options.gpu, options.gpus, watched.notes)
@@ -83,10 +83,10 @@ def prepare(
 
 
 def _start_as_usual(script: Path, arguments: tuple[str, ...]) -> None:
-    """Set what `python SCRIPT ARGUMENTS` finds: its options, where it imports from, its folder.
+    """Set what `python SCRIPT ARGUMENTS` would find: arguments, import path, working directory.
 
-    That is the working directory if the script lies below it, and else the script's own, where its
-    configuration is. An argument that names a file as seen from the working directory still does.
+    The directory stays if the script lies below it. Else it becomes the script's own folder, where
+    its configuration is, and arguments that name files get full paths.
     """
     if not script.is_relative_to(Path.cwd()):
         here, arguments = Path.cwd(), list(arguments)
@@ -97,10 +97,10 @@ def _start_as_usual(script: Path, arguments: tuple[str, ...]) -> None:
 
 
 def _compile(notes: list[str], function=None, **options):
-    """In the place of `torch.compile`, which is known for the steps of torchao's optimizers alone.
+    """In the place of `torch.compile`: only the steps of torchao's optimizers count as compiled.
 
-    They change their arguments in place and return nothing, by kernels that are taken to need no
-    memory of their own. All else runs as it is, operator by operator.
+    They change their arguments in place, return nothing, and are assumed to need no memory of their
+    own. Everything else runs uncompiled, operator by operator.
     """
     if function is None:  # a decorator with options
         return functools.partial(_compile, notes, **options)
@@ -116,7 +116,7 @@ def _compile(notes: list[str], function=None, **options):
 
 
 def _statistics(allocator, *args) -> dict[str, int]:
-    """In the place of `torch.cuda.memory_stats`: what is known, and 0 for all else."""
+    """In the place of `torch.cuda.memory_stats`: the known figures, and 0 for all others."""
     known = {
         f"{kind}_bytes.all.{when}": getattr(allocator, f"max_{kind}" if when == "peak" else kind)
         for kind in ("allocated", "reserved")
@@ -126,7 +126,7 @@ def _statistics(allocator, *args) -> dict[str, int]:
 
 
 def _first_of_spawned(function, args=(), nprocs=1, join=True, daemon=False, start_method="spawn"):
-    """In the place of `torch.multiprocessing.spawn`: the first process's work, in this one."""
+    """In the place of `torch.multiprocessing.spawn`: do the first process's work in this one."""
     function(0, *args)
 
 

@@ -1,8 +1,8 @@
-"""What a script writes goes to the scratch folder, as if it had worked, and can be read back there.
+"""What a script writes goes to the scratch folder; the script finds it where it has written it.
 
-Python's ways to files are led there: `open`, and the functions of `os` that `pathlib`, `shutil` and
-most libraries use. Of tensors that are saved only shapes are kept. What exists outside stays as it
-is; to remove or rename it is refused (sandbox.py).
+Python's ways to files are redirected: `open`, and the functions of `os` that `pathlib`, `shutil`
+and most libraries use. Of saved tensors only the shapes are kept. Existing files elsewhere stay as
+they are; a script may not remove or rename them (sandbox.py).
 """
 
 import builtins
@@ -25,7 +25,7 @@ READ = ("stat", "lstat", "access", "listdir", "scandir", "chdir", "readlink")  #
 
 
 class Written:
-    """Files under a folder, each at the path that it would have."""
+    """The written files, in a folder, each at the path that it would have."""
 
     def __init__(self, scratch: Path) -> None:
         self.scratch = os.path.realpath(scratch)
@@ -33,7 +33,7 @@ class Written:
         self.saved: dict[str, object] = {}  # what `torch.save` was given, without numbers
 
     def place(self, path) -> str | None:
-        """Where a path's file would be; None where it stays: descriptors, scratch, devices."""
+        """The redirected path; None for what is not redirected (descriptors, scratch, devices)."""
         if isinstance(path, int) or path is None:
             return None
         path = os.path.abspath(os.fsdecode(path))
@@ -42,12 +42,12 @@ class Written:
         return self.top + path
 
     def written(self, path) -> str:
-        """The path to read: the written file's if there is one."""
+        """The path to read from: that of the written file, if there is one."""
         place = self.place(path)
         return place if place and self._is_there(place) else path
 
     def to_write(self, path, keep: bool = False) -> str:
-        """The path to write. Its folder has to exist; `keep`: with the content that is there."""
+        """The path to write to; its folder has to exist. `keep`: whether old content stays."""
         place = self.place(path)
         if place is None:
             return path
@@ -70,7 +70,7 @@ _STAT, _MKDIR, _OPEN = os.stat, os.mkdir, io.open
 
 
 def _make(folder: str) -> None:
-    """A folder with those above it."""
+    """Make a folder, and those above it."""
     missing = []
     while True:
         try:
@@ -84,7 +84,7 @@ def _make(folder: str) -> None:
 
 
 def install(scratch: Path) -> Written:
-    """Lead files there from now on. Cannot be undone."""
+    """Redirect files from now on. Cannot be undone."""
     written = Written(scratch)
     builtins.open = io.open = _open(written, io.open)
     os.open = _os_open(written, os.open)
@@ -179,7 +179,7 @@ class Shape:
     device: torch.device
 
     def tensor(self, device) -> torch.Tensor:
-        """One like it, on its own device or another."""
+        """A tensor of this shape and type, on its own device or another."""
         return torch.empty(self.shape, dtype=self.dtype, device=device or self.device)
 
 

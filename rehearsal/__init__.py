@@ -1,9 +1,9 @@
-"""What `rehearse.py` puts in the place of GPUs, data and weights, at the boundaries of libraries.
+"""What `rehearse.py` puts in the place of GPUs, data and weights: stand-ins for library calls.
 
-As a script meets it:
+In the order in which a script meets them:
 
 run                runs one script on the stand-ins, in a process of its own
-ranks              its further processes, one for each GPU
+ranks              the script's further processes, one for each GPU
 hardware           the CPU in the GPU's place: devices, `torch.cuda`, autocast
 fabric             Lightning Fabric and FSDP on the CPU
 arithmetic         16-bit products as tensor cores compute them
@@ -13,7 +13,7 @@ weights            a small pretrained vision transformer in the place of ViT-L/1
 language           small language models and their tokenizer
 observer           watches losses, speed, accuracy and precision
 
-glyphs, pretrain, pretrain_language made the checkpoints that lie here.
+glyphs, pretrain and pretrain_language are the programs that made the checkpoints in this folder.
 """
 
 used: dict[str, str] = {}  # what a script asked for, and what it was given in its place

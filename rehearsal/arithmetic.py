@@ -1,4 +1,4 @@
-"""16-bit arithmetic as a GPU does it, and convolutions as a CPU does them fast."""
+"""16-bit arithmetic with a GPU's rounding, and a fast way to convolutions on a CPU."""
 
 import functools
 
@@ -9,7 +9,7 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 def install() -> None:
-    """Compute products so from now on. Cannot be undone."""
+    """Compute matrix products and convolutions in these ways from now on. Cannot be undone."""
     F.conv2d = _patches_as_matrix_product(F.conv2d)
     for name in ("linear", "conv2d", "scaled_dot_product_attention"):
         setattr(F, name, _accumulate_in_float32(getattr(F, name)))
@@ -20,9 +20,9 @@ def install() -> None:
 
 
 def _patches_as_matrix_product(conv2d):
-    """A convolution whose patches lie side by side, computed as the matrix product that it is.
+    """A convolution whose patches do not overlap, computed as one matrix product, which it equals.
 
-    On a CPU, that takes a quarter of the time that the general convolution's backward pass takes.
+    On a CPU, its backward pass takes a quarter of the general convolution's time.
     """
 
     @functools.wraps(conv2d)
@@ -45,8 +45,8 @@ def _accumulate_in_float32(function):
     """A matrix product of 16-bit numbers, computed as tensor cores do.
 
     They multiply the 16-bit inputs exactly, add in float32 and round the result to 16 bits
-    (NVIDIA, "Tensor Core GPU architecture" white papers). Many CPUs have no 16-bit arithmetic, and
-    PyTorch's way without it is up to thirty times slower than float32.
+    (NVIDIA, "Tensor Core GPU architecture" white papers). Many CPUs have no 16-bit arithmetic; on
+    these, PyTorch's own 16-bit products are up to thirty times slower than float32.
     """
 
     @functools.wraps(function)

@@ -28,8 +28,8 @@ class Digits(torchvision.datasets.CIFAR10):
     """The digits with the interface of `torchvision.datasets.CIFAR10`, without files.
 
     A fifth of the images (359), drawn with a fixed seed, is the test set; the rest (1,438) is the
-    training set. No image occurs twice in the data, so none is in both. Several ranks get a third
-    of either (119 and 479).
+    training set. No image occurs twice in the data, so no test image is in the training set. When
+    several ranks train, there is a third of each (119 and 479).
     """
 
     def __init__(
@@ -54,5 +54,5 @@ class Digits(torchvision.datasets.CIFAR10):
 
 
 def install() -> None:
-    """Hand out the digits wherever a script asks torchvision for CIFAR-10. Cannot be undone."""
+    """Give scripts the digits when they ask torchvision for CIFAR-10. Cannot be undone."""
     torchvision.datasets.CIFAR10 = torchvision.datasets.cifar.CIFAR10 = Digits

@@ -17,9 +17,9 @@ CPU = torch.device("cpu")
 
 
 def install(gpus: int) -> None:
-    """Fabric on the CPU: one process a GPU where the script asks for several, with gloo.
+    """Let Fabric run on the CPU: a process for each GPU that the script asks for, over gloo.
 
-    And with the precision asked for: by itself, Fabric turns 16-mixed on a CPU into bf16-mixed.
+    The precision stays the one asked for; on a CPU, Fabric itself turns 16-mixed into bf16-mixed.
     """
     original = Fabric.__init__
 

@@ -1,7 +1,7 @@
 """Digit glyphs rendered from the fonts that matplotlib bundles, distorted to look handwritten.
 
-The stand-in model is pretrained on these (see `pretrain.py`), so that no picture of the digits
-that it is later finetuned on takes part in its pretraining.
+The stand-in model is pretrained on these glyphs (see `pretrain.py`) and later finetuned on the UCI
+digits. So it has not seen a picture of the latter before.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ SIDE = 64  # pixels of a rendered glyph, before it is distorted
 
 
 def load_glyphs() -> tuple[Tensor, Tensor]:
-    """Render every digit of every bundled font: glyphs [N, 1, 64, 64] in 0..1, labels [N]."""
+    """Every digit in every bundled font, as images: glyphs [N, 1, 64, 64] in 0..1, labels [N]."""
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     glyphs, labels = [], []
     for path in sorted(p for p in folder.glob("*.ttf") if p.name.startswith(FAMILIES)):
@@ -104,8 +104,8 @@ def sample(
 ) -> tuple[Tensor, Tensor]:
     """Draw `count` distorted digits: counts [B, 8, 8] in 0..16 and labels [B].
 
-    The last step is that of the UCI digits (E. Alpaydin, C. Kaynak, "Optical Recognition of
-    Handwritten Digits", 1998): a 32x32 bitmap, whose 4x4 blocks are counted.
+    The last step makes images as the UCI digits were made (E. Alpaydin, C. Kaynak, "Optical
+    Recognition of Handwritten Digits", 1998): of a 32x32 bitmap, each 4x4 block is counted.
     """
     chosen = torch.randint(len(glyphs), (count,), generator=generator)
     bitmap = _fit(_warp(glyphs[chosen], generator), generator)

@@ -1,8 +1,8 @@
 """The CPU in the GPU's place: "cuda" devices, `torch.cuda` and autocast.
 
-What is real: every operator, with inputs and results in the precision that the script asks for.
-What is not: speed and GPU memory, so `torch.cuda`'s memory counters stay at zero; and a tensor that
-a script forgot to move to the GPU is not noticed.
+Every operator really runs, with inputs and results in the precision that the script asks for.
+Speed and GPU memory are not real: `torch.cuda`'s memory counters stay at zero. And if a script
+forgets to move a tensor to the GPU, that is not noticed.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 def install(gpus: int = 1) -> None:
-    """Let scripts find `gpus` GPUs with bfloat16, all of them this CPU. Cannot be undone."""
+    """Let scripts find `gpus` GPUs with bfloat16; each of them is this CPU. Cannot be undone."""
     used["the GPU"] = "this CPU"
     # threads that wait for each other do so by spinning: on a busy machine, two are not a bit
     # faster than one, but ten times as slow
@@ -84,7 +84,7 @@ def _answer(value, *args, **kwargs):
 
 
 class _Event:
-    """`torch.cuda.Event` for code that runs in order: the time at which it was recorded."""
+    """In the place of `torch.cuda.Event`: the time at which it was recorded."""
 
     def __init__(self, *args, **kwargs) -> None:
         self.time = None
@@ -100,7 +100,7 @@ class _Event:
 
 
 class _Stream:
-    """`torch.cuda.Stream` where every operator has ended before the next begins."""
+    """In the place of `torch.cuda.Stream`: here every operator ends before the next one begins."""
 
     def __init__(self, *args, **kwargs) -> None:
         pass
@@ -120,7 +120,7 @@ class _Stream:
 
 
 class _CudaMeansCpu(TorchFunctionMode):
-    """Reads "cuda" as "cpu" wherever a device is handed to PyTorch."""
+    """Replaces "cuda" by "cpu" in every PyTorch call that takes a device."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -165,7 +165,7 @@ def _replace_amp() -> None:
 
 
 class _CopyOfSaved(torch.autograd.graph.saved_tensors_hooks):
-    """`save_on_cpu` where all is on the CPU: what is saved is a copy, as on the host of a GPU."""
+    """In the place of `save_on_cpu`: what is saved is a copy, as it is beside a real GPU."""
 
     def __init__(self, pin_memory: bool = False, device_type: str = "cuda") -> None:
         super().__init__(lambda tensor: tensor.clone(), lambda copy: copy)

@@ -1,7 +1,7 @@
-"""Small language models, their tokenizer and reviews, in the place of what lies on a model hub.
+"""Small language models, their tokenizer and reviews, in the place of those on a model hub.
 
-The models are of the classes that the script asks for, with a fraction of the size, and pretrained
-without labels (pretrain_language.py).
+The models are of the classes that the script asks for, but far smaller, and were pretrained here
+(pretrain_language.py).
 """
 
 from pathlib import Path
@@ -38,7 +38,7 @@ def model_type(name: str) -> str:
 
 
 def checkpoint(kind: str) -> Path:
-    """The file of the pretrained model of a model_type."""
+    """The file with the pretrained weights for a model_type."""
     return Path(__file__).with_name(f"{kind}.safetensors")
 
 
@@ -54,7 +54,7 @@ def new_tokenizer(**options):
 
 
 def new_model(kind: str, **options) -> torch.nn.Module:
-    """The stand-in for sequence classification of a model_type, not pretrained."""
+    """A small model for sequence classification of this model_type, not pretrained."""
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     config = AutoConfig.for_model(
@@ -96,7 +96,7 @@ def load_reviews(path: str, *args, **kwargs):
 
 
 def install() -> None:
-    """Hand these out wherever a script asks transformers or datasets. Cannot be undone."""
+    """Give these to scripts that ask transformers or datasets for theirs. Cannot be undone."""
     try:
         import datasets
         import transformers

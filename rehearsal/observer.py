@@ -1,4 +1,4 @@
-"""Watch a script's training from outside: losses, speed, accuracy, and the precision that ran."""
+"""Watch a script's training from outside: losses, speed, accuracy, and the precision it ran in."""
 
 import functools
 import time
@@ -18,7 +18,7 @@ from torchmetrics import Metric
 
 
 class Observer:
-    """Collects what a training does, seen where it calls PyTorch and torchmetrics."""
+    """Collects figures of a training from its calls to PyTorch and torchmetrics."""
 
     def __init__(self) -> None:
         self._losses = []  # (mean loss, images) since the last optimizer step
@@ -48,9 +48,10 @@ class Observer:
         self._module_hook = register_module_forward_pre_hook(self._watch_module)
 
     def losses(self) -> tuple[float | None, float | None]:
-        """The training loss of the first and of the last optimizer step, per image.
+        """The mean training loss per image of the first and of the last optimizer step.
 
-        The mean over all its micro-batches; a loss without a step, such as a NaN, counts as last.
+        The micro-batches of a step count together. A loss that no step follows (as after a NaN)
+        counts as the last one.
         """
         self._end_step()
         steps = self._step_losses
@@ -67,13 +68,13 @@ class Observer:
             self._losses = []
 
     def precision(self) -> str | None:
-        """What really ran, for example "float32" or "float16 mixed, GradScaler"."""
+        """The precision that the training ran in: "float32", "float16 mixed, GradScaler" …"""
         if self.autocast is None:
             return _name(self.parameters) if self.parameters else None
         return f"{_name(self.autocast)} mixed" + (", GradScaler" if self.scaler else "")
 
     def held(self) -> tuple[float | None, float | None]:
-        """Of the model's parameters, and of the optimizer's numbers for them, this rank's share."""
+        """This rank's share (0..1) of the model's parameters, and of the optimizer's state."""
         optimizers = self._optimizers.values()
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         parameters = [parameter for group in groups for parameter in group["params"]]
@@ -93,7 +94,7 @@ class Observer:
         return numbers / whole, of_optimizer
 
     def images_per_second(self) -> float | None:
-        """Training speed from the first training loss to the last; None before the second."""
+        """Training speed between the first and the last training loss; None with fewer than two."""
         if not self._images:
             return None
         return self._images / (self._last_time - self._first_time)
@@ -171,7 +172,7 @@ def _is_accuracy(metric: Metric) -> bool:
 
 
 def _watch_targets(wrap_update):
-    """Let an accuracy remember the classes of each update, as `seen_targets`."""
+    """Have an accuracy metric remember the classes of each update, in `seen_targets`."""
 
     @functools.wraps(wrap_update)
     def wrapped(metric, update):

@@ -1,8 +1,8 @@
 """Pretrain the stand-in model on digit glyphs: `python -m rehearsal.pretrain`.
 
-Writes vit_digits.safetensors and its log, vit_digits.log, beside this file. Takes about a quarter
-of an hour on two cores. Of the UCI digits, on which the model is later finetuned, none is used for
-training; their accuracy at the end is only for the log.
+Writes vit_digits.safetensors and its log, vit_digits.log, beside this file, in about a quarter of
+an hour on two cores. The UCI digits, on which the model is later finetuned, are not used for
+training: at the end their accuracy is measured, for the log only.
 """
 
 import time
@@ -73,7 +73,7 @@ def train(log) -> nn.Module:
 
 @torch.no_grad()
 def class_tokens(model: nn.Module, counts: Tensor) -> Tensor:
-    """What the encoder says of each digit: [B, WIDTH]."""
+    """The class token that the encoder computes for each digit: [B, WIDTH]."""
     headless = small_vit().eval()
     headless.load_state_dict(model.state_dict(), strict=False)
     headless.heads = nn.Identity()
@@ -82,12 +82,12 @@ def class_tokens(model: nn.Module, counts: Tensor) -> Tensor:
 
 @torch.no_grad()
 def add_wide_features(model: nn.Module, tokens: Tensor, labels: Tensor) -> nn.Module:
-    """Give the trained encoder the layer before the head: FEATURES random features of its token.
+    """Add a layer before the head that turns the class token into FEATURES random features.
 
-    A new head learns from how many features it sees: with a learning rate that was chosen for
-    ViT-L/16, a head on WIDTH numbers would hardly move in one short epoch. The token is whitened
-    first, so that digits of a class lie closer together than those of different classes; `tokens`
-    [B, WIDTH] and `labels` [B], of glyphs, say how.
+    The more features a new head sees, the faster it learns. With the learning rates of ViT-L/16, a
+    head on WIDTH numbers would hardly move in one short epoch. The token is whitened first, so that
+    digits of one class lie closer together than digits of different classes. How to whiten is
+    computed from `tokens` [B, WIDTH] and `labels` [B] of glyphs.
     """
     means = torch.stack([tokens[labels == digit].mean(0) for digit in range(10)])
     within = torch.cov((tokens - means[labels]).T)
@@ -106,11 +106,11 @@ def add_wide_features(model: nn.Module, tokens: Tensor, labels: Tensor) -> nn.Mo
 
 @torch.no_grad()
 def adapt_to_small_steps(model: nn.Module) -> None:
-    """Multiply layer norms by GAIN and divide the layers behind them by it: the same function.
+    """Multiply each layer norm by GAIN and divide the layer after it by GAIN.
 
-    An optimizer step of a given size then changes the outputs GAIN times as much. The scripts'
-    learning rates are for a model about ten times as wide, whose sums have ten times the terms;
-    this makes up for most of it.
+    The model computes the same as before, but an optimizer step of a given size now changes its
+    outputs GAIN times as much. The scripts' learning rates are meant for a model about ten times as
+    wide, whose sums have ten times as many terms; this makes up for most of that.
     """
     pairs = [(model.encoder.ln, model.heads.pre_logits.weight)]
     for block in model.encoder.layers:

@@ -1,8 +1,8 @@
 """Pretrain the small language models: `python -m rehearsal.pretrain_language`.
 
 Writes tokenizer.json, distilbert.safetensors, big_bird.safetensors and pretrain_language.log beside
-this file. The models learn to tell opinions apart, from reviews other than those that the scripts
-see, though of the same sentences; the classifier is not kept. Takes a minute on two cores.
+this file, in a minute on two cores. The models learn to tell good from bad opinions. Their reviews
+are not those that the scripts see, but consist of the same sentences. The classifier is not kept.
 """
 
 import time
@@ -29,9 +29,9 @@ FIRST = 10_000  # number of the first review, far from the scripts' own
 
 
 def train_tokenizer() -> None:
-    """Write tokenizer.json: words and their parts, from the reviews of the training set.
+    """Write tokenizer.json: words and parts of words in the reviews of the training set.
 
-    It is kept because training it again would number words that are equally frequent otherwise.
+    The file is kept because a new training may give other numbers to words of equal frequency.
     """
     tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL["unk_token"]))
     tokenizer.normalizer = normalizers.BertNormalizer()

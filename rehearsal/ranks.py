@@ -1,6 +1,6 @@
-"""The further processes of a script, forked from its first one: they need not import PyTorch again.
+"""The further processes of a script: forked from its first one, so that PyTorch is there already.
 
-Fabric would start them as `python SCRIPT`, seconds each, and without stand-ins.
+Fabric would start each as `python SCRIPT`, which takes seconds and would not have the stand-ins.
 """
 
 import json
@@ -11,10 +11,10 @@ from lightning.fabric.strategies.launchers import subprocess_script
 
 
 class Rank:
-    """A process that waits until Fabric starts it; what Fabric needs of a `subprocess.Popen`."""
+    """A process that waits until Fabric starts it, with the methods of `Popen` that Fabric uses."""
 
     def __init__(self) -> None:
-        """Fork. In the new process, this returns once started, in the environment it is given."""
+        """Fork. In the new process, this returns after `start`, with the environment from there."""
         reader, self._writer = os.pipe()
         self.returncode = None
         self.started = False
@@ -32,7 +32,7 @@ class Rank:
             os.close(reader)
 
     def start(self, environment: dict[str, str]) -> "Rank":
-        """Begin, as `subprocess.Popen` would."""
+        """Let the process begin, with these environment variables."""
         self.started = True
         with open(self._writer, "w") as pipe:
             pipe.write(json.dumps(environment) + "\n")
@@ -57,7 +57,7 @@ class Rank:
 
 
 def install(ranks: list[Rank]) -> None:
-    """Let Fabric start these instead of new processes. Cannot be undone."""
+    """Have Fabric start these processes instead of new ones. Cannot be undone."""
     waiting = iter(ranks)
     subprocess_script.subprocess = SimpleNamespace(
         Popen=lambda command, env, cwd: next(waiting).start(env)

@@ -1,8 +1,8 @@
 """Reviews in IMDb's place: short, labelled, and written for this project.
 
-Each review is put together from the sentences below: a few that say what its writer thought, and
-some that say nothing of it. So no two reviews are equal, but the sentences of a test review also
-stand in reviews of the training set: the task is easy, as it has to be for a small model.
+Each review is put together from the sentences below: a few tell the writer's opinion, the others
+do not. No two reviews are equal, but the sentences of a test review also occur in reviews of the
+training set. So the task is easy, as it has to be for a small model.
 """
 
 import random
@@ -110,7 +110,7 @@ TRAIN, TEST = 320, 80
 
 
 def write(number: int) -> dict:
-    """Review `number`: its `text` of four to seven sentences, and its `label`, 1 if positive."""
+    """The review of this number: a `text` of four to seven sentences, and its `label` (1: good)."""
     chance = random.Random(number)
     label = number % 2
     opinions = chance.sample(POSITIVE if label else NEGATIVE, chance.randint(3, 4))

@@ -1,8 +1,8 @@
 """Run one unmodified script on stand-ins: `python -m rehearsal.run SCRIPT FOLDER`.
 
-Meant for `rehearse.py`, in a process of its own, because the stand-ins replace parts of PyTorch
-for good. The script's output is its own. Each of its processes writes what was observed in it to
-FOLDER/rank-N.json. `torchrun -m rehearsal.run SCRIPT FOLDER` works as well.
+Meant for `rehearse.py`, which gives it a process of its own, because the stand-ins replace parts of
+PyTorch for good. The script prints as usual. Each of its processes writes what was observed in it
+to FOLDER/rank-N.json. `torchrun -m rehearsal.run SCRIPT FOLDER` works as well.
 """
 
 import contextlib
@@ -108,7 +108,7 @@ def run_rank(script: str, folder: str) -> None:
 
 
 def in_a_line(script: str, failure: BaseException) -> str:
-    """What went wrong, and in which of the script's lines."""
+    """An exception in one line: what went wrong, and in which line of the script."""
     if isinstance(failure, SyntaxError) and failure.filename == script:
         return f"line {failure.lineno}: SyntaxError: {failure.msg}"
     frames = traceback.extract_tb(failure.__traceback__)
@@ -118,7 +118,7 @@ def in_a_line(script: str, failure: BaseException) -> str:
 
 
 def _print(failure: BaseException) -> None:
-    """Print an exception as Python does, but for the frames that are not the script's doing."""
+    """Print an exception as Python does, without the frames of the rehearsal itself."""
     whole = traceback.TracebackException.from_exception(failure)
     parts = [whole]
     for part in parts:

@@ -58,8 +58,10 @@ def _stand_in_vit(weights: WeightsEnum | None = None, num_classes: int = 1000, *
 
 
 def _resize_patches(kernel: Tensor, size: int) -> Tensor:
-    """The kernel [WIDTH, 3, P, P] for patches of size x size px: of equal sum, so that an image
-    gives about the same numbers at each resolution that shows it in as many patches.
+    """The kernel [WIDTH, 3, P, P] enlarged or shrunk to patches of size x size pixels.
+
+    Its sum stays the same, so that an image gives about the same numbers at each resolution, as
+    long as the number of patches is the same.
     """
     old = kernel.shape[-1]
     if size == old:
@@ -68,13 +70,13 @@ def _resize_patches(kernel: Tensor, size: int) -> Tensor:
 
 
 def _block_size(width: int) -> int:
-    """Parameters of an EncoderBlock: attention, two layers of four times the width, two norms."""
+    """How many parameters an EncoderBlock has: attention, two wide layers (4 x), two norms."""
     return 12 * width**2 + 13 * width
 
 
 @functools.wraps(size_based_auto_wrap_policy)
 def _scaled_size_policy(module, recurse, nonwrapped_numel, min_num_params=int(1e8), **options):
-    """FSDP's policy by size, for a block that is so much smaller than one of ViT-H/14's."""
+    """FSDP's wrapping policy by size, with the limit scaled from a ViT-H/14 block to ours."""
     scaled = min_num_params * _block_size(WIDTH) / _block_size(VIT_H_WIDTH)
     return size_based_auto_wrap_policy(module, recurse, nonwrapped_numel, scaled, **options)
 
@@ -87,7 +89,7 @@ def _no_stand_in(weights: WeightsEnum, *args, **kwargs):
 
 
 def install() -> None:
-    """Build the small model wherever a script asks torchvision for a ViT. Cannot be undone."""
+    """Build the small model when a script asks torchvision for a ViT. Cannot be undone."""
     torchvision.models.vision_transformer._vision_transformer = _stand_in_vit
     torch.distributed.fsdp.wrap.size_based_auto_wrap_policy = _scaled_size_policy
     WeightsEnum.get_state_dict = _no_stand_in

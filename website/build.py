@@ -21,7 +21,7 @@ SHARED = ("local_utilities", "missing", "several_gpus", "imdb")
 
 
 def put_together(source: Path) -> None:
-    """The pages of docs/, one for each script, and the front page."""
+    """Write the sources of the site: pages of docs/, one for each script, and the front page."""
     if source.exists():
         shutil.rmtree(source)
     shutil.copytree(ROOT / "docs", source)

@@ -12,7 +12,7 @@ from prediction import gpus
 
 
 def front_page(ladder: list[Rung], figures: Figures) -> str:
-    """Markdown with the explorer as HTML in it."""
+    """The front page: Markdown that contains the explorer as HTML."""
     return "\n".join(
         [
             "# Finetune a vision transformer in a fraction of the GPU memory\n",
@@ -33,7 +33,7 @@ def front_page(ladder: list[Rung], figures: Figures) -> str:
 
 
 def data(ladder: list[Rung], figures: Figures) -> dict:
-    """What explorer.js computes with: bytes as GB, each script's code as lines."""
+    """The data for explorer.js: memory in GB, and each script's code as lines."""
     return {
         "margin": margin(),
         "gpus": [
