@@ -156,9 +156,7 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
     else:
         answers.show(row, options)
         if asked.fits and may > best[0]:
-            print(
-                f"  batches of up to {may} may fit: see docs/how-prediction-works.md on the error"
-            )
+            print(f"  batches of up to {may} may fit: see docs/how-far-off.md on the error")
         print(f"  predicted in {row['seconds']:.1f} s")
     if row.get("fits", True):
         return 0

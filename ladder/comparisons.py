@@ -62,7 +62,7 @@ def where(known: float, row: dict) -> str:
 
 
 def others_table(results: Path) -> str:
-    """What others measured, and what is predicted for the same training step."""
+    """What others measured, beside what is predicted for the same training step."""
     rows = json.loads((results / "others.json").read_text())
     lines = [
         "| project | what | measured, GB | predicted, GB | error |",
@@ -86,8 +86,13 @@ def others_table(results: Path) -> str:
     lines += [f"- {project}: {source}. {conditions}." for project, source, conditions in sources]
     reasons = {row["error"]: None for row in rows if "error" in row}
     lines += [f"- No prediction: {reason}." for reason in reasons]
-    notes = {(row["project"], row["what"], row["note"]): None for row in rows if row["note"]}
-    lines += [f"- {project}, {what}: {note}." for project, what, note in notes]
+    notes: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row["note"]:
+            notes.setdefault((row["project"], row["note"]), []).append(row["what"])
+    lines += [
+        f"- {project}, {'; '.join(whats)}: {note}." for (project, note), whats in notes.items()
+    ]
     return "\n".join(lines)
 
 

@@ -58,16 +58,16 @@ def pages() -> dict[Path, str]:
     """The content that each generated page and picture should have, by path."""
     ladder, results, docs = read_ladder(), ROOT / "results", ROOT / "docs"
     figures = Figures.read(ladder, results)
-    prediction = (docs / "how-prediction-works.md").read_text()
+    far_off = (docs / "how-far-off.md").read_text()
     for name, text in (
         ("results", error_tables(ladder, results)),
         ("others", others_table(results)),
         ("other tools", other_tools(results)),
     ):
-        prediction = markers.put(prediction, name, text)
+        far_off = markers.put(far_off, name, text)
     made = {
         ROOT / "README.md": readme((ROOT / "README.md").read_text(), ladder, figures),
-        docs / "how-prediction-works.md": prediction,
+        docs / "how-far-off.md": far_off,
         docs / "your-script.md": markers.put(
             (docs / "your-script.md").read_text(), "public scripts", public_scripts(results)
         ),

@@ -86,7 +86,7 @@ def test_predictions_hold_against_published_figures(then):
 
 
 def test_published_figures_of_fsdp_lie_between_or_the_page_says_why(then):
-    text = (ROOT / "docs" / "how-prediction-works.md").read_text().partition("results: end")[2]
+    text = (ROOT / "docs" / "how-far-off.md").read_text().partition("results: end")[2]
     sharded = [script for script in PUBLISHED if "fsdp" in script]
     assert len(sharded) == 5
     for script in sharded:
