@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from ladder.rungs import ROOT
+from tests import warm
 from tests.helpers import ASLEEP, HANG, alive, run, wait_until
 
 SHARDED = ROOT / "08-10-vit-h14" / "08a_fsdp-defaults.py"
@@ -140,20 +141,25 @@ def test_a_port_in_use_is_told_and_nothing_is_left(tmp_path, busy_port):
 )
 def test_missing_packages_are_told(tmp_path, script, missing, file):
     """With a Python that finds every package but these."""
-    (tmp_path / "sitecustomize.py").write_text(
-        "import importlib.machinery, importlib.metadata\n"
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import importlib.machinery, importlib.metadata, runpy, sys\n"
+        f"hidden = {missing.split(' and ')}\n"
         "def hide(owner, name, answer):\n"
         "    original = getattr(owner, name)\n"
         "    def found(cls, package, *args):\n"
-        f"        hidden = package in {missing.split(' and ')}\n"
-        "        return answer(package) if hidden else original(package, *args)\n"
+        "        return answer(package) if package in hidden else original(package, *args)\n"
         "    setattr(owner, name, classmethod(found))\n"
         "def unknown(package):\n"
         "    raise importlib.metadata.PackageNotFoundError(package)\n"
         "hide(importlib.machinery.PathFinder, 'find_spec', lambda package: None)\n"
         "hide(importlib.metadata.Distribution, 'from_name', unknown)\n"
+        "for package in hidden:\n"
+        "    sys.modules.pop(package, None)\n"
+        f"sys.argv, sys.path[0] = [{script!r}], {str((ROOT / script).parent)!r}\n"
+        f"runpy.run_path({script!r}, run_name='__main__')\n"
     )
-    process = run(script, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
+    process = warm.run(program)
     assert process.returncode == 1
     assert f"{missing} cannot be found" in process.stderr
     assert f"pip install -r {file}" in process.stderr
