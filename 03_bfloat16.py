@@ -5,9 +5,9 @@ Builds on: 02_mixed-precision.py
 Mixed precision keeps float32 parameters and casts them in every forward pass. Here they are
 bfloat16 themselves, as are gradients and Adam's averages: all of it halves, the casts disappear,
 and so do the float32 activations of the layer norms. The price is in the update: with 7 bits of
-mantissa, a step smaller than about 1/500 of a weight is rounded away, which at this learning rate
-is the fate of every larger weight's. Finetuning gets by on the weights that do move; training from
-scratch usually keeps float32 parameters for the updates.
+mantissa, a step smaller than about 1/500 of a weight is rounded away, so at this learning rate the
+larger weights never change. Finetuning gets by on the weights that do; training from scratch
+usually keeps float32 parameters for the updates.
 
 Run: python 03_bfloat16.py
 """

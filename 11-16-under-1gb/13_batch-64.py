@@ -3,11 +3,11 @@
 Builds on: 12_optimizer-in-backward.py
 
 Checkpointed activations are so small that the batch can be what it was in the first script. A GPU
-has more to do at a time, and the optimizer a quarter of the steps, so that an epoch takes less
-time. At the same learning rate fewer steps also learn less: in rehearsals, of 21 steps, a few
-percent of the accuracy are lost, and a larger rate is what SGD without momentum does not always
-bear. It combines with whatever the parent does. Keep the smaller batch where accuracy counts more
-than time, or the memory is not there.
+has more to do at a time, and the optimizer takes a quarter of the steps, so an epoch takes less
+time. At the same learning rate, fewer steps also learn less: rehearsals, of 21 steps, lose a few
+percent of the accuracy, and with a larger rate SGD without momentum does not always learn. It
+combines with whatever the parent does. Keep the smaller batch where accuracy counts more than time,
+or where the memory is not there.
 
 Run: python 11-16-under-1gb/13_batch-64.py
 """

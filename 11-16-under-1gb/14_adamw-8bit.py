@@ -6,8 +6,8 @@ Not every model learns as well with SGD. AdamW's two averages are kept as 8-bit 
 for each 256 of them, and the updated parameter is rounded up or down at random, so that updates
 smaller than bfloat16's precision are not always lost; accuracy is about Adam's. The step is
 compiled for each shape of parameter, which can take minutes at the start and then costs little. It
-combines with schedules and FSDP2, also with clipping, though not in the backward pass. Do without
-it where SGD learns as well, because no averages are smaller still.
+combines with schedules and FSDP2, and with clipping if the step comes after the backward pass. Do
+without it where SGD learns as well: no averages at all are smaller still.
 
 Run: python 11-16-under-1gb/14_adamw-8bit.py
 """
