@@ -3,7 +3,7 @@
 Builds on: 02_mixed-precision.py (variant)
 
 A bfloat16 has the 8 exponent bits of a float32, so its range is the same and gradients neither
-overflow nor underflow; a float16 has 5. It pays with precision: 7 bits of mantissa instead of 10.
+overflow nor underflow; a float16 has 5. The price is precision: 7 bits of mantissa instead of 10.
 Memory and speed equal the parent's, and the GradScaler with its skipped steps is gone. It needs a
 GPU of compute capability 8.0 (Ampere) or newer; on an older one, stay with the parent.
 

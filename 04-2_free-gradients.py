@@ -6,8 +6,8 @@ A gradient is used up once the optimizer has taken its step. The scripts up to h
 the articles' scripts do, between the forward and the backward pass, so that all old gradients live
 through the forward pass, at the end of which memory is at its peak. Freed right after the step,
 they leave that room, about as much as the parameters take, to the activations, and validation runs
-without them, too. Numbers and speed stay the same. The published figures of 01 to 04 are of the
-order in between.
+without them, too. Numbers and speed stay the same. The published figures of 01 to 04 were measured
+with the articles' order.
 
 Run: python 04-2_free-gradients.py
 """

@@ -4,10 +4,10 @@ Builds on: 05_gradient-accum.py
 
 Adam keeps two numbers per parameter besides the gradient, and its step makes parameter-sized
 temporaries; plain SGD keeps nothing. With small micro-batches that is a large part of the memory.
-What Adam did for us, a step size per parameter, is partly made up for by a larger learning rate
-that falls along a cosine to zero over the optimizer steps of the training. Finetuning a well
-pretrained model does not mind; training from scratch would. Time hardly changes, since forward and
-backward passes take nearly all of it.
+Adam also gives each parameter a step size of its own; a larger learning rate that falls along a
+cosine to zero over the steps of the training partly makes up for that. Finetuning a well pretrained
+model does not mind; training from scratch would. Time hardly changes, since forward and backward
+passes take nearly all of it.
 
 Run: python 06_sgd-with-scheduler.py
 """

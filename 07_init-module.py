@@ -8,7 +8,7 @@ Inside `fabric.init_module()` every parameter is a bfloat16 on the GPU from the 
 pretrained weights are copied straight into it, so the host never holds the float32 model beside
 the file's weights. On the GPU the parent needs no more than this script, because Fabric converts
 before it copies; a plain `model.to("cuda")` of the float32 model takes twice as much. The training
-is that of the parent but for the head's random numbers, now drawn as bfloat16 on the GPU.
+is that of the parent, except for the head's random numbers, now drawn as bfloat16 on the GPU.
 
 Run: python 07_init-module.py
 """

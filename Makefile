@@ -4,7 +4,8 @@
 # make lint      style alone
 # make site      docs/ as a site, in website/build/html/index.html
 # make results   take over what this machine found (results/local/) into results/, and make figures,
-#                the README's tables and the pages in docs/ anew from it and from the scripts
+#                the README's tables and the pages in docs/ anew from it and from the scripts;
+#                with RUNG=script.py, what it found of this script alone
 #
 # Each target sets up .venv first, once: Python 3.11 or newer and the pinned packages.
 
@@ -39,7 +40,7 @@ site: $(READY)
 	$(PYTHON) -m website.build
 
 results: $(READY)
-	$(PYTHON) -m ladder.record
+	$(PYTHON) -m ladder.record $(RUNG)
 	$(PYTHON) -m ladder.pages
 
 $(READY): $(wildcard requirements*.txt)

@@ -210,7 +210,7 @@ class Report:
         if precision.startswith("bf16") and not bfloat16:
             stop(
                 "needs a GPU with bfloat16 (compute capability 8.0 or newer), and this is a "
-                f"{gpu.name}. 02_mixed-precision.py uses float16 instead."
+                f"{gpu.name}. 11-16-under-1gb/11-3_float16-mixed.py uses float16."
             )
         count = f"{world_size()} × " if world_size() > 1 else ""
         say(watermark(packages=",".join(PACKAGES), python=True))

@@ -4,7 +4,8 @@
     python predict_memory.py 03_bfloat16.py              what it needs, and what for
     python predict_memory.py 03_bfloat16.py --gpu 8      does it fit a GPU of 8 GB? (or: T4, H100 …)
     python predict_memory.py 03_bfloat16.py --fits 12    the largest batch that fits 12 GB
-    python predict_memory.py                             the whole ladder beside published figures
+    python predict_memory.py --gpu 8                     which scripts of the ladder fit?
+    python predict_memory.py                             predict the whole ladder anew
 
 The script runs unmodified, on tensors that have a shape and no numbers (see
 docs/how-prediction-works.md). GB are 1e9 bytes. Exit status: 0; 1 if it does not or may not fit; 2
@@ -24,6 +25,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from ladder import fitting
 from ladder.processes import (
     Ended,
     display_name,
@@ -32,7 +34,7 @@ from ladder.processes import (
     start_forkserver,
 )
 from ladder.rungs import ROOT, LadderError, family, needs_bfloat16, read_ladder
-from prediction import advice, answers, batches, command_line, files, table
+from prediction import advice, answers, batches, command_line, files, table, which
 from prediction.options import Options
 from prediction.process import NoPrediction, predict
 from prediction.progress import Running
@@ -70,7 +72,7 @@ def largest(
     for size, row in batches.largest_batch(script, options, running.told(script)):
         running.done(script)
         tried[size] = row
-        say(f"  batches of {size}: {row['reserved_gb']:.2f} GB reserved, {answers.verdict(row)}")
+        say(f"  batches of {size}: {answers.need(row)}, {answers.verdict(row)}")
     best = max((size for size, row in tried.items() if row["fits"]), default=None)
     may = max((size for size, row in tried.items() if row["may_fit"]), default=0)
     return (None if best is None else (best, tried[best])), may
@@ -79,20 +81,18 @@ def largest(
 def first_later(script: Path, options: Options) -> bool:
     """Print the first later script of the same model that fits; whether there is one.
 
-    Variants are passed over, and so are scripts that the GPU cannot run.
+    Variants come last (see `ladder.fitting`); what the GPU cannot compute is passed over.
     """
-    rungs = [rung.script for rung in read_ladder()]
-    name = display_name(script)
-    variants = {rung.script for rung in read_ladder() if rung.variant}
-    later = [other for other in rungs[rungs.index(name) + 1 :] if other not in variants]
-    later = [other for other in later if family(other) == family(name)]
+    rungs, name = [rung.script for rung in read_ladder()], display_name(script)
+    after = set(rungs[rungs.index(name) + 1 :])
+    later = [rung.script for rung in fitting.suggested(family(name)) if rung.script in after]
     if not options.gpu.bfloat16:
         passed = [other for other in later if needs_bfloat16(other)]
         later = [other for other in later if other not in passed]
         if passed:
             print(
-                f"  passed over: {', '.join(Path(other).stem for other in passed)} "
-                f"(bfloat16, in which a {options.gpu.name} does not compute)"
+                f"  passed over: {len(passed)} scripts in bfloat16, in which a {options.gpu.name} "
+                "does not compute"
             )
     for other in later:
         try:
@@ -121,16 +121,8 @@ def what_fits(script: Path, options: Options, row: dict) -> None:
     except NoPrediction as failure:
         print(f"  {failure.reason}")
     else:
-        size = f"{best[0]}, {best[1]['reserved_gb']:.2f} GB" if best else "not even a batch of 1"
+        size = f"{best[0]}, {answers.need(best[1])}" if best else "not even a batch of 1"
         print(f"  the largest batch that fits: {size}")
-    if not options.gpu.bfloat16:
-        name = display_name(script)
-        without = [
-            Path(rung.script).stem
-            for rung in read_ladder()
-            if family(rung.script) == family(name) and not needs_bfloat16(rung.script)
-        ]
-        print(f"  scripts of the ladder that need no bfloat16: {', '.join(without)}")
 
 
 def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> int:
@@ -170,6 +162,8 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
 
 def main() -> int:
     asked, options = command_line.read(sys.argv[1:])
+    if asked.gpu and not asked.script:
+        return which.show(options)
     name = display_name(asked.scripts[0])
     try:
         end_as_after_ctrl_c()

@@ -2,12 +2,12 @@
 
 Builds on: 02_mixed-precision.py
 
-This part of the ladder begins at 02 again, with Adam and float32 parameters, because they are what
-the next scripts divide among GPUs. The weights were finetuned end to end at this resolution, so
-each image becomes 1,370 tokens instead of 197, and the batch shrinks to 4. With 632 million
+This part of the ladder starts again from 02, with Adam and float32 parameters, because they are
+what the next scripts divide among GPUs. The weights were finetuned end to end at this resolution,
+so each image becomes 1,370 tokens instead of 197, and the batch shrinks to 4. With 632 million
 parameters, the part that does not depend on the batch is large: parameters, gradients and Adam's
-averages, in float32 each. `rank_zero_first` changes nothing on one GPU; in
-the next scripts it lets one process of each machine fetch the weights for all.
+averages, in float32 each. `rank_zero_first` changes nothing on one GPU; in the next scripts it lets
+one process of each machine fetch the weights for all.
 
 Run: python 08-10-vit-h14/08_baseline.py
 """

@@ -3,10 +3,10 @@
 Builds on: 08b_fsdp-custom.py (variant)
 
 Instead of a class, this policy names a number of parameters, and works for a model whose classes
-one does not know; PyTorch's default of a hundred million would find no unit in a block. In ViT-H/14
-it finds three in each: the attention, which FSDP never divides, and the two linear layers behind
-it. Smaller units mean less gathered at a time and more, smaller messages. Memory differs little
-from the parent's, where one block is small already; the losses do not change.
+one does not know; with PyTorch's default of a hundred million, no block would be large enough. In
+ViT-H/14 it finds three units in each block: the attention, which FSDP never divides, and the two
+linear layers behind it. Smaller units mean less gathered at a time and more, smaller messages.
+Memory differs little from the parent's, where one block is small already; the losses do not change.
 
 Run: python 08-10-vit-h14/08c_fsdp-size-wrap.py
 """

@@ -4,7 +4,7 @@ Builds on: 08b_fsdp-custom.py
 
 Sharding divides all that belongs to the parameters, and the activations remain: they are what one
 GPU's batch needs. Now only each block's input is kept; the backward pass runs a block's forward
-pass once more to have the rest. That costs about a third more computing, and the parameters are
+pass once more to have the rest. That costs about a fifth more computing, and the parameters are
 gathered anyway. The recomputed numbers are the same, and so are the losses.
 
 Run: python 08-10-vit-h14/09_fsdp-act-checkp.py

@@ -1,11 +1,11 @@
-"""Selective checkpointing: keep what is dear to compute again, and compute the rest.
+"""Selective checkpointing: keep what is expensive to compute again, and compute the rest.
 
 Builds on: 11_act-checkp.py (variant)
 
-Checkpointing computes a whole block again. Of that, attention is the dearest part for its size: its
-time grows with the square of the number of tokens, its result does not. So `dear` lists the
-operators whose results are kept beside the block's input, here that of attention in 16 bits, and
-all else is computed again as before. The numbers stay the same. Longer lists save more time and
+Checkpointing computes a whole block again. Attention is the part that costs most for its size: its
+time grows with the square of the number of tokens, the size of its result does not. So `dear` lists
+the operators whose results are kept beside the block's input, here that of attention in 16 bits,
+and all else is computed again as before. The numbers stay the same. Longer lists save more time and
 less memory: with the products of matrices in it, most of what checkpointing saves is gone.
 
 Run: python 11-16-under-1gb/11-2_selective-checkp.py

@@ -4,8 +4,8 @@ Builds on: 07_init-module.py
 
 Accumulation made the activations small by making the batches small, which a GPU is slow at. Here
 the batch of 16 goes through in one piece, and of each block only its input is kept: the backward
-pass runs the block's forward pass once more to have the rest. That costs about a third more
-computing, far less than four small passes in the place of a large one, and the gradient, so the
+pass runs the block's forward pass once more to have the rest. That costs about a fifth more
+computing, far less than four small passes instead of a large one, and the gradient, and so the
 accuracy, stays the same. It combines with everything here, also with FSDP (09). Do without it where
 the activations are not what fills the memory, and where a block computes something else the second
 time (random numbers that are not PyTorch's, running averages).

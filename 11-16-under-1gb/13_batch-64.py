@@ -1,4 +1,4 @@
-"""The trunk's batch of 64 again: what was saved is spent on large batches.
+"""A batch of 64 again: what was saved is spent on large batches.
 
 Builds on: 12_optimizer-in-backward.py
 

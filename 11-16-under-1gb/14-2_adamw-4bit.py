@@ -3,9 +3,9 @@
 Builds on: 14_adamw-8bit.py (variant)
 
 The averages take half of the parent's memory, with a scale for each 128 numbers. Four bits tell
-only 16 values apart, so that single steps are coarser; in rehearsals the accuracy is about that of
-8 bits. Its kernels have more to do, and it combines with what its parent combines with. Do without
-it where 8 bits fit: less is known about how large models learn with it.
+only 16 values apart, so single steps are coarser, and the kernels have more to do; in rehearsals
+the accuracy is about that of 8 bits. It combines with what its parent combines with. Use 8 bits
+where they fit: less is known about how large models learn with 4.
 
 Run: python 11-16-under-1gb/14-2_adamw-4bit.py
 """

@@ -5,9 +5,9 @@ Builds on: 11_act-checkp.py (variant)
 peft freezes the model and puts layers of its own in the place of those that `target_modules` names,
 here the two linear layers of each block's MLP, which hold two thirds of the weights. The new head
 comes after it, and so is trained. peft keeps W and BA apart and adds their outputs (BA's times
-lora_alpha / r), so that no difference is too small for bfloat16, for somewhat more activations. It
-knows attention's packed matrices, too, but adds BA to them before each pass and takes it away after
-it: in bfloat16 the frozen weights drift, since what the sum rounded away does not come back.
+lora_alpha / r): so no difference is too small for bfloat16, but there are somewhat more
+activations. It knows attention's packed matrices, too, but adds BA to them before each pass and
+takes it away after it: in bfloat16 that changes the frozen weights a little each time.
 
 Run: python 11-16-under-1gb/15-2_lora-peft.py
 """

@@ -1,12 +1,12 @@
-"""ViT-H/14 on one GPU: the model that 08 to 10 needed four GPUs for.
+"""ViT-H/14 on one GPU: the model of 08 to 10, in a fraction of a small GPU.
 
 Builds on: 16_qlora.py (variant)
 
-Twice the parameters, and images of 518 px, which are 1,370 tokens in the place of 197. Nothing else
+Twice the parameters, and images of 518 px, which are 1,370 tokens instead of 197. Nothing else
 changes: frozen weights in 4 bits, checkpointing, and a difference of low rank. So the model that
 needed a large GPU in 08, and several from 08a on, fits a small one. It is slower than four GPUs,
-and what it trains is less; whether that is enough depends on how far the task is from what the
-model was pretrained for.
+and it trains only the difference; whether that is enough depends on how far the task is from what
+the model was pretrained for.
 
 Run: python 11-16-under-1gb/16-3_vit-h14.py
 """

@@ -3,11 +3,11 @@
 Builds on: 15_lora.py
 
 LoRA never changes the pretrained weights, so they may be kept less exactly. Each becomes one of 16
-values (NF4, which are spread as weights are), times a scale for each block of 64; the scales are
+values (NF4, distributed as weights usually are), times a scale for each block of 64; the scales are
 kept in 8 bits. A layer makes 16-bit weights of them each time that it runs, with checkpointing
-twice in each step: that is what QLoRA costs in time, while activations stay as they were. The
-weights are a little wrong, and the trained difference makes up for it. The model is created on the
-host, so that it is never on the GPU in 16 bits.
+twice in each step: that is the price in time, and activations do not shrink. The weights are a
+little wrong, and the trained difference makes up for it. The model is created on the host, so that
+it is never on the GPU in 16 bits.
 
 Run: python 11-16-under-1gb/16_qlora.py
 """

@@ -6,6 +6,7 @@ killed; keeper.py says how, and what differs from system to system.
 """
 
 import contextlib
+import difflib
 import fcntl
 import json
 import multiprocessing.forkserver
@@ -45,7 +46,7 @@ def find_scripts(names: list[str]) -> list[Path]:
     """The named scripts, or the whole ladder if none is named; UnknownScript, LadderError.
 
     A name is looked for in the working directory, then in the repository, then among the ladder's
-    scripts in any folder. It may lack its `.py`.
+    scripts in any folder. It may lack its `.py`; a number alone ("11-2") is the ladder's script.
     """
     if not names:
         return [ROOT / rung.script for rung in read_ladder()]
@@ -55,10 +56,22 @@ def find_scripts(names: list[str]) -> list[Path]:
         found = [path for path in (Path.cwd() / file, ROOT / file) if path.is_file()]
         found = found or [path for path in ROOT.glob(f"[0-9]*/{file}") if path.is_file()]
         if not found:
-            known = "\n  ".join(rung.script for rung in read_ladder())
-            raise UnknownScript(f"there is no script {name}. The ladder's scripts are:\n  {known}")
+            known = [rung.script for rung in read_ladder()]
+            found = [ROOT / one for one in known if Path(one).name.startswith(f"{name}_")]
+            if len(found) != 1:
+                raise UnknownScript(_unknown(name, known))
         scripts.append(found[0].resolve())
     return scripts
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    """Why a name is none of a script, and which script may have been meant."""
+    if Path(name).exists():
+        return f"{name} is no Python file"
+    near = difflib.get_close_matches(Path(name).stem, [Path(one).stem for one in known], 3)
+    meant = [one for one in known if Path(one).stem in near] or known
+    listed = "".join(f"\n  {one}" for one in meant)
+    return f"there is no script {name}. " + ("Did you mean:" if near else "There are:") + listed
 
 
 def display_name(script: Path) -> str:

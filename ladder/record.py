@@ -1,22 +1,26 @@
-"""Take over into results/ what this machine found: python -m ladder.record    (or: make results)"""
+"""Take over into results/ what this machine found: python -m ladder.record [SCRIPT …]
+
+Without scripts, that is what was found of all. (make results [RUNG=SCRIPT])
+"""
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from ladder import rows
-from ladder.processes import write_json
+from ladder.processes import UnknownScript, display_name, find_scripts, write_json
 from ladder.rungs import ROOT, read_ladder
 
 FILES = ("rehearsed.json", "predicted.json", "predicted_2023.json", "steps.json")
 
 
-def take_over(local: Path, recorded: Path) -> str:
+def take_over(local: Path, recorded: Path, only: Collection[str] = ()) -> str:
     """Replace recorded rows of the ladder by those of a local file; what was done, in a line.
 
-    Rows of scripts that failed are left out, and the recorded ones stay. ValueError if a file
-    holds something else than rows.
+    `only`: the scripts whose rows are meant; none means all. Rows of scripts that failed are
+    left out, and the recorded ones stay. ValueError if a file holds something else than rows.
     """
-    ladder = {rung.script for rung in read_ladder()}
+    ladder = {rung.script for rung in read_ladder() if not only or rung.script in only}
     found = [row for row in rows.read(local) if row["script"] in ladder]
     good = [row for row in found if "error" not in row]
     if not good:
@@ -29,8 +33,12 @@ def take_over(local: Path, recorded: Path) -> str:
 
 
 if __name__ == "__main__":
+    try:
+        scripts = [display_name(script) for script in find_scripts(sys.argv[1:])]
+    except UnknownScript as error:
+        sys.exit(f"Nothing was taken over: {error}")
     for name in FILES:
         try:
-            print(take_over(rows.LOCAL / name, ROOT / "results" / name))
+            print(take_over(rows.LOCAL / name, ROOT / "results" / name, scripts))
         except ValueError as error:
             sys.exit(f"{name}: nothing was taken over, it is no file of rows ({error})")

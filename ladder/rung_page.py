@@ -17,6 +17,7 @@ def page(place: int, ladder: list[Rung], figures: Figures, source: str) -> str:
     """The Markdown page of a rung; `source` is its script's text."""
     rung = ladder[place]
     parts = [
+        f"<!-- made from {rung.script} and results/ by `make results`: edit these, not this -->",
         f"# {stem(rung.script)}",
         _ways(place, ladder),
         f"**{rung.title}**",
@@ -49,14 +50,12 @@ def picture(rung: Rung, figures: Figures) -> str | None:
 
 
 def _ways(place: int, ladder: list[Rung]) -> str:
-    ways = []
-    if place:
-        name = stem(ladder[place - 1].script)
-        ways.append(f"[← {name}]({name}.md)")
+    rung = ladder[place]
+    before = [other for other in ladder[:place] if family(other.script) == family(rung.script)]
+    after = [other for other in ladder[place + 1 :] if family(other.script) == family(rung.script)]
+    ways = [f"[← {name}]({name}.md)" for name in (stem(other.script) for other in before[-1:])]
     ways.append("[all rungs](index.md)")
-    if place + 1 < len(ladder):
-        name = stem(ladder[place + 1].script)
-        ways.append(f"[{name} →]({name}.md)")
+    ways += [f"[{name} →]({name}.md)" for name in (stem(other.script) for other in after[:1])]
     return " · ".join(ways)
 
 
@@ -120,6 +119,8 @@ def _memory(rung: Rung, figures: Figures) -> str:
 
 
 def _picture(rung: Rung, figures: Figures) -> str:
+    if rung.script not in figures.predicted:
+        return "No prediction is recorded yet: `make ladder`, then `make results`."
     if not figures.steps.get(rung.script):
         return "No picture: the recorded prediction has no whole training step of this script."
     name = stem(rung.script)
@@ -141,7 +142,9 @@ def _split(rung: Rung, figures: Figures) -> str:
 
 def _cost(rung: Rung, figures: Figures) -> str:
     row = figures.predicted.get(rung.script)
-    if not row or not row.get("cost"):
+    if not row:
+        return "No prediction is recorded yet."
+    if not row.get("cost"):
         return "Not counted: the prediction saw no steady training step."
     cost, shares = row["cost"], figures.costs.get(rung.script)
     flop = sum(cost["tflop_per_sample"].values())

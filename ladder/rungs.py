@@ -47,8 +47,8 @@ BUDGETS = {
     "11-16-under-1gb/16-2_activation-offload.py": (2, 1),
     "11-16-under-1gb/16-3_vit-h14.py": (5, 5),
     "bonus_distilbert-after.py": (14, 6),
-    "bonus_distilbert-lora.py": (6, 0),
     "bonus_bigbird.py": (22, 18),
+    "bonus_distilbert-lora.py": (6, 0),
 }
 
 

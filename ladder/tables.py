@@ -41,6 +41,12 @@ def stem(script: str) -> str:
     return script.rpartition("/")[2].removesuffix(".py")
 
 
+def number(script: str) -> str:
+    """What a script is called for short: "11-2", or its name if it has no number."""
+    name = stem(script)
+    return name.partition("_")[0] if name[0].isdigit() else name
+
+
 def technique(rung: Rung) -> str:
     """What a rung does, in a few words: its first line up to the colon."""
     return rung.title.partition(":")[0]
@@ -62,14 +68,18 @@ def ladder_table(rungs: list[Rung], figures: Figures, root: str, pages: str) -> 
         ["script", "what changes", "memory, predicted", "saved", "arithmetic", "memory, published"]
     ]
     trunk = figures.predicted.get(rungs[0].script)
+    main = None  # the last script that was no variant
     for rung in rungs:
         row, cost = figures.predicted.get(rung.script), figures.costs.get(rung.script)
         name = stem(rung.script)
+        where = f"variant of {number(rung.parent)}, " if rung.variant else ""
+        if not rung.variant:
+            where = f"on {number(rung.parent)}, " if rung.parent not in (None, main) else ""
+            main = rung.script
         lines.append(
             [
                 f"[{name}]({root}{rung.script})",
-                f"{technique(rung)}{' (variant)' if rung.variant else ''} "
-                f"([{difference(rung)}]({pages}{name}.md))",
+                f"{technique(rung)} ({where}[{difference(rung)}]({pages}{name}.md))",
                 memory_of(row),
                 saved(row, trunk) if rung is not rungs[0] else "",
                 f"× {cost[1]:.2f}" if cost else "",
@@ -96,10 +106,8 @@ def saved(row: dict | None, trunk: dict | None) -> str:
 
 
 def published_memory(row: dict | None) -> str:
-    """The peak of a whole run, in GB; a star where something else was published."""
-    if row is None:
-        return ""
-    return f"{row['gb']:.2f} GB" if "what" not in row else f"{row['gb']:.2f} GB*"
+    """The published peak of a whole run, in GB; "" if there is none."""
+    return "" if row is None or "what" in row else f"{row['gb']:.2f} GB"
 
 
 def more_table(rungs: list[Rung], figures: Figures) -> str:
@@ -157,11 +165,26 @@ def how_far(ladder: list[Rung], figures: Figures) -> str:
         (row for row in large if not row["cost"].get("between_gpus_gb_per_step")),
         key=lambda row: row["reserved_gb"],
     )
+    parents = {rung.script: rung.parent for rung in ladder}
+    whole = min(
+        (row for row in rows if not low_rank(row["script"], parents)),
+        key=lambda row: row["reserved_gb"],
+    )
     return (
         f"**{trunk['reserved_gb']:.1f} GB → {best['reserved_gb']:.2f} GB**: the same model and "
-        f"data, one script a step (batches of {trunk['batch_size']} → {best['batch_size']}; with "
-        f"{equal['batch_size']} again, {equal['reserved_gb']:.2f} GB). **ViT-H/14**, four times as "
-        f"large and with images of 518 px, takes {on_one['reserved_gb']:.2f} GB in the place of "
-        f"{large[0]['reserved_gb']:.2f}, on one GPU. All predicted, reserved: nobody has measured "
-        "these scripts on a GPU yet."
+        "data, one technique a script. "
+        f"Down to {whole['reserved_gb']:.2f} GB all weights are trained, below that a low-rank "
+        "difference to them (LoRA). "
+        f"Batches shrink from {trunk['batch_size']} to {best['batch_size']} images; with "
+        f"{equal['batch_size']} again, it takes {equal['reserved_gb']:.2f} GB. "
+        "**ViT-H/14**, with twice the parameters and seven times the tokens, takes "
+        f"{on_one['reserved_gb']:.2f} GB on one GPU, instead of {large[0]['reserved_gb']:.2f}.\n\n"
+        "These figures are *predicted*, of reserved memory. Nobody has measured these scripts on a "
+        "GPU yet."
     )
+
+
+def low_rank(script: str, parents: dict[str, str | None]) -> bool:
+    """Whether a script trains a low-rank difference alone: it is LoRA's, or builds on it."""
+    parent = parents.get(script)
+    return "lora" in script or (parent is not None and low_rank(parent, parents))

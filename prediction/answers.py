@@ -1,7 +1,6 @@
 """Predictions in words: for one script as text, for the ladder as a table."""
 
-from rich.console import Console
-from rich.text import Text
+import functools
 
 from ladder.comparisons import where
 from ladder.pictures import COLORS
@@ -9,7 +8,6 @@ from ladder.rows import is_range
 from prediction import gpus
 from prediction.options import Options
 
-console = Console(highlight=False, soft_wrap=True)  # plain text where it is not a terminal
 TODAY = (
     "Predicted peaks in GB. reserved, allocated: of GPU memory; host: of tensors in the host's.\n"
     "≤: at most, where streams share memory (see docs/how-prediction-works.md).\n"
@@ -20,6 +18,14 @@ THEN = (
     "measured with. Where streams share memory it lies between the two, and so should what is "
     "published."
 )
+
+
+@functools.cache
+def console():
+    """The terminal, or plain text where it is none. (rich: imported once it is known to be here)"""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
 
 
 def heading(options: Options) -> str:
@@ -54,31 +60,43 @@ def answer(row: dict, options: Options) -> str:
     return f"{name} {verdict(row)} {options.gpu.name}: it needs {needs} (predicted peak, reserved)"
 
 
+def need(row: dict) -> str:
+    """What a script needs, in a few words, on a GPU on which it may fit or not."""
+    more = f"{row['reserved_gb']:.2f} GB reserved"
+    within = row.get("reserved_within_gb")
+    if within is None or within >= row["reserved_gb"]:
+        return more
+    return f"{within:.2f} GB there (with more room, {more})"
+
+
 def details(row: dict, options: Options) -> list[str]:
     """The details of a prediction, a line for each."""
     module = f", at {row['peak_module']}" if row["peak_module"] else ""
-    lines = [f"allocated peak: {row['allocated_gb']:.2f} GB ({row['peak_phase']}{module})"]
+    phase = f" ({row['peak_phase']}{module})" if row["peak_phase"] else ""
+    lines = [f"allocated peak: {row['allocated_gb']:.2f} GB{phase}"]
     if is_range(row):
         lines.append(f"reserved: at least {row['reserved_least_gb']:.2f} GB, if the GPU keeps up")
     if "fits" in row:
         lines.append(describe_fit(row, options))
-    lines.append(
-        f"host: {row['host_gb']:.2f} GB of tensors, {row['host_training_gb']:.2f} GB of them while "
-        "it trains"
-    )
+    host = f"host: {row['host_gb']:.2f} GB of tensors"
+    if row["host_gb"] - row["host_training_gb"] >= 0.005:
+        host += f", {row['host_training_gb']:.2f} GB while it trains"
+    lines.append(host)
     if row["cost"]:
         lines.append(describe_cost(row["cost"], options.gpu))
     return lines + [f"note: {note}" for note in dict.fromkeys(row["notes"])]
 
 
-def split(row: dict) -> Text:
+def split(row: dict):
     """What the allocated peak consists of: figures in words, and a bar if the terminal has colours.
 
-    The whole bar is as long as the terminal is wide.
+    A `rich.text.Text`; the whole bar is as long as the terminal is wide.
     """
+    from rich.text import Text
+
     kinds = [(kind, size) for kind, size in row["breakdown_gb"].items() if size >= 0.005]
-    text, width = Text(), min(console.width - 4, 72)
-    if console.is_terminal and console.color_system:
+    text, width = Text(), min(console().width - 4, 72)
+    if console().is_terminal and console().color_system:
         text.append("  ")
         end = total = 0
         for kind, size in kinds:
@@ -97,14 +115,17 @@ def split(row: dict) -> Text:
 
 def show(row: dict, options: Options) -> None:
     """Print a prediction: the answer, then the details."""
+    from rich.text import Text
+
     colors = {"fits": "green", "may not fit": "yellow", "does not fit": "red"}
     style = f"bold {colors[verdict(row)]}" if "fits" in row else "bold"
-    console.print(Text(answer(row, options), style=style))
+    console().print(Text(answer(row, options), style=style))
     first, *rest = details(row, options)
-    console.print(Text(f"  {first}"))
-    console.print(split(row))
+    console().print(Text(f"  {first}"))
+    if any(size >= 0.005 for size in row["breakdown_gb"].values()):
+        console().print(split(row))
     for line in rest:
-        console.print(Text(f"  {line}"))
+        console().print(Text(f"  {line}"))
 
 
 def verdict(row: dict) -> str:
@@ -126,9 +147,10 @@ def describe_cost(cost: dict, model: gpus.Model) -> str:
     )
     what, minutes = max(cost["least_minutes_per_epoch"].items(), key=lambda item: item[1])
     gpu = model.name if model.name in gpus.KNOWN else "an A100"  # whose rates another size has
+    kernels = cost["kernels_per_sample"] * cost["samples_per_step"]
     return (
-        f"cost: {arithmetic:.3g} TFLOP and {cost['kernels_per_sample']:.0f} kernels a sample"
-        f"{moved}; at least {minutes:.2g} minutes an epoch on {gpu} (bound by {what})"
+        f"cost: {arithmetic:.3g} TFLOP a sample, {kernels:.0f} kernels a step{moved}; at least "
+        f"{minutes:.2g} minutes an epoch on {gpu} (limited by {what})"
     )
 
 
@@ -145,8 +167,9 @@ def describe_fit(row: dict, options: Options) -> str:
         told += " after unused memory was given back"
     if row["may_fit"] and not row["fits"]:
         told += f", where predictions were up to {100 * options.margin:.1f} % low"
+    size = f", {memory:.2f} GB" if model.name in gpus.KNOWN else ""
     return (
-        f"{model.name}, {memory:.2f} GB: {told} (about {context:.2f} GB are CUDA's context; "
+        f"{model.name}{size}: {told} (about {context:.2f} GB are CUDA's context; "
         f"{2 * model.workspace / 1e9:.2f} GB of what is reserved are cuBLAS's workspaces)"
     )
 

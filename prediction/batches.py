@@ -80,7 +80,7 @@ def _between(tried: dict[int, dict], answer: str, limit: float) -> int | None:
     if high - low <= 1:
         return None
     if low and len(tried) % 3:  # in between, halve: the line is not quite straight
-        one, other = tried[low]["reserved_gb"], tried[high]["reserved_gb"]
+        one, other = tried[low]["allocated_gb"], tried[high]["allocated_gb"]
         guess = low + int((high - low) * (limit - one) / max(other - one, 1e-9))
         return min(max(guess, low + 1), high - 1)
     return (low + high) // 2

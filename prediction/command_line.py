@@ -22,9 +22,12 @@ class Parser(argparse.ArgumentParser):
     json, script = False, None
 
     def error(self, message: str) -> None:
+        if message.startswith("unrecognized arguments"):
+            message += ". The script's own options come after --"
         if self.json:
             print(json.dumps({"script": self.script, "error": message}))
-        self.exit(2, f"{self.prog}: {message}  (--help shows all options)\n")
+        gap = "\n" if "\n" in message else "  "
+        self.exit(2, f"{self.prog}: {message}{gap}(--help shows all options)\n")
 
 
 def found_gpus(scripts: list[Path]) -> int:
@@ -63,10 +66,13 @@ def config(text: str) -> tuple[str, str]:
 
 
 def positive(text: str) -> float:
-    """A number of seconds."""
-    seconds = float(text)
+    """A number of seconds; ArgumentTypeError."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds above 0")
     return seconds
 
 
@@ -145,7 +151,10 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     gpu, fits = asked.gpu is not None, asked.fits is not None
     if gpu and fits:
         parser.error("--gpu asks whether a script fits, --fits for which batch it does: choose one")
-    if len(asked.script) != 1 and (gpu or fits or asked.timeline or asked.snapshot or asked.json):
+    which = gpu and not asked.script  # of the ladder fits
+    if len(asked.script) != 1 and (
+        (gpu and not which) or fits or asked.timeline or asked.snapshot or asked.json
+    ):
         parser.error("name the one script that this is asked for")
     if theirs and len(asked.script) != 1:
         parser.error("what stands after -- is one script's: name that one")
@@ -158,13 +167,15 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         if asked.as_of and not asked.script:
             asked.scripts = table.published(asked.scripts)
         files.check(asked.timeline, asked.snapshot)
-        if len(asked.scripts) > 1:
+        if len(asked.scripts) > 1 and not which:
             rows.check(asked.results)
+        asked.gpus = asked.gpus or found_gpus(asked.scripts)
     except (ValueError, UnknownScript, LadderError) as error:
         parser.error(str(error))
+    except OSError as error:
+        parser.error(f"the script cannot be read: {error}")
     if asked.batch_option and not (fits or asked.batch_size):
         parser.error("--batch-option says where --fits or --batch-size puts a number: name one")
-    asked.gpus = asked.gpus or found_gpus(asked.scripts)
     whole = not (asked.script or asked.as_of)  # what the pages are made from
     options = Options(
         model,

@@ -20,7 +20,7 @@ import torch
 import torchvision  # noqa: F401
 from torch._subclasses import fake_tensor
 
-from ladder.processes import write_json
+from ladder.processes import display_name, write_json
 from prediction import loaders, own_number, peaks, sandbox, step, world, written_files
 from prediction.example_data import NotHere
 from prediction.lines import Lines
@@ -85,7 +85,8 @@ def predict(
             error = f"it was not done {late()}"
     except SystemExit as leaving:
         if leaving.code not in (None, 0):
-            error = "it stopped by itself: " + str(leaving.code).partition("\n")[0]
+            told = str(leaving.code).partition("\n")[0].removeprefix(f"{display_name(script)}: ")
+            error = f"it stopped by itself: {told}"
     except BaseException as failure:
         error = guard.denied(failure) or _explain(script, failure)
         error = error.replace(f"{os.path.realpath(scratch)}/written", "")
@@ -100,7 +101,8 @@ def predict(
     if error is None and tracker.steps == 0 and watched.passed and not tracker.backwards:
         watched.notes.append("no optimizer took a step: this is the memory of inference")
     elif error is None and tracker.steps == 0:
-        error = "; ".join(["it never trained: no optimizer took a step", *watched.notes])
+        what = "no optimizer took a step" + ", and no model was called" * (not watched.passed)
+        error = "; ".join([f"it never trained: {what}", *watched.notes])
     if error is not None:
         return {"error": error}
     if not watched.peak()[0]:
@@ -154,7 +156,8 @@ def _explain(script: Path, failure: BaseException) -> str:
     ]
     where = f"line {lines[-1]}: " if lines else ""
     if isinstance(failure, SyntaxError):
-        return f"line {failure.lineno}: {failure.msg}"
+        place = f"line {failure.lineno}: " if failure.lineno else ""
+        return f"{place}{failure.msg}"
     if isinstance(failure, (Unpredictable, NotHere)):
         return f"{where}{failure}"
     if isinstance(

@@ -8,6 +8,7 @@ to FOLDER/rank-N.json. `torchrun -m rehearsal.run SCRIPT FOLDER` works as well.
 import contextlib
 import json
 import logging
+import multiprocessing
 import os
 import resource
 import runpy
@@ -65,6 +66,8 @@ def run_rank(script: str, folder: str) -> None:
     language.install()
     observer = Observer()
     observer.install()
+    # as in a new process: the fork server's ways are not those of a loader's workers
+    multiprocessing.set_start_method(None, force=True)
     sys.argv = [script]
     sys.path[0] = str(Path(script).parent)
     start, error = time.perf_counter(), None

@@ -17,47 +17,10 @@ def is_code(line: str) -> bool:
 
 
 def test_ladder_holds_every_script_in_order():
-    assert [rung.script for rung in LADDER] == [
-        "01_pytorch-fp32.py",
-        "01-2_pytorch-fabric.py",
-        "02_mixed-precision.py",
-        "02-2_bf16-mixed.py",
-        "03_bfloat16.py",
-        "03-2_float16-nan.py",
-        "04_lower-batchsize.py",
-        "04-2_free-gradients.py",
-        "05_gradient-accum.py",
-        "06_sgd-with-scheduler.py",
-        "06-2_adafactor.py",
-        "07_init-module.py",
-        "08-10-vit-h14/08_baseline.py",
-        "08-10-vit-h14/08-2_expandable-segments.py",
-        "08-10-vit-h14/08a_fsdp-defaults.py",
-        "08-10-vit-h14/08b_fsdp-custom.py",
-        "08-10-vit-h14/08c_fsdp-size-wrap.py",
-        "08-10-vit-h14/09_fsdp-act-checkp.py",
-        "08-10-vit-h14/09-2_fsdp2-act-checkp.py",
-        "08-10-vit-h14/10_fsdp-with-cpu-offload.py",
-        "11-16-under-1gb/11_act-checkp.py",
-        "11-16-under-1gb/11-2_selective-checkp.py",
-        "11-16-under-1gb/11-3_float16-mixed.py",
-        "11-16-under-1gb/12_optimizer-in-backward.py",
-        "11-16-under-1gb/13_batch-64.py",
-        "11-16-under-1gb/14_adamw-8bit.py",
-        "11-16-under-1gb/14-2_adamw-4bit.py",
-        "11-16-under-1gb/14-3_activation-offload.py",
-        "11-16-under-1gb/14-4_optimizer-offload.py",
-        "11-16-under-1gb/15_lora.py",
-        "11-16-under-1gb/15-2_lora-peft.py",
-        "11-16-under-1gb/16_qlora.py",
-        "11-16-under-1gb/16-2_activation-offload.py",
-        "11-16-under-1gb/16-3_vit-h14.py",
-        "bonus_distilbert-before.py",
-        "bonus_distilbert-after.py",
-        "bonus_bigbird.py",
-        "bonus_distilbert-lora.py",
-    ]
-    assert {rung.script for rung in LADDER if rung.parent} == set(BUDGETS)
+    trunks = [rung.script for rung in LADDER if rung.parent is None]
+    assert trunks == ["01_pytorch-fp32.py", "bonus_distilbert-before.py"]
+    others = [rung.script for rung in LADDER if rung.parent]
+    assert others == list(BUDGETS), "each rung stands in BUDGETS of ladder/rungs.py, in order"
 
 
 def test_the_parents_are_those_of_the_map():
@@ -90,6 +53,7 @@ def test_difference_is_within_budget(rung):
     if rung.parent is None:
         return
     added, removed = changed(diff(rung))
+    assert rung.script in BUDGETS, f"add ({added}, {removed}) to BUDGETS of ladder/rungs.py"
     most_added, most_removed = BUDGETS[rung.script]
     assert 0 < added <= most_added
     assert removed <= most_removed

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torchvision.models import vit_h_14
 
-from ladder import markers, pages, record, summary
-from ladder.rungs import ROOT
+from ladder import markers, pages, record, rows, summary
+from ladder.rungs import ROOT, read_ladder
 from tests.helpers import run
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -23,10 +23,19 @@ COMMANDS = "\n".join(
 
 def test_generated_pages_are_up_to_date():
     made = pages.pages()
-    stale = [path.name for path, text in made.items() if path.read_text() != text]
+    stale = [
+        path.name for path, text in made.items() if not path.exists() or path.read_text() != text
+    ]
     assert stale == [], "run make results"
     names = {path.name for path in made}
     assert {path.name for path in pages.PAGES.iterdir()} <= names  # none of a script that is gone
+
+
+@pytest.mark.parametrize("name", ["predicted.json", "rehearsed.json"])
+def test_each_rung_is_recorded(name):
+    recorded = rows.by_script(ROOT / "results" / name)
+    missing = [rung.script for rung in read_ladder() if rung.script not in recorded]
+    assert missing == [], "see docs/adding-a-rung.md on how to record it"
 
 
 def test_commands_in_the_pages_exist():
