@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ladder import combining, markers, rung_page
 from ladder.comparisons import error_tables, other_tools, others_table, public_scripts
+from ladder.margin import margin
 from ladder.pictures import bars
 from ladder.rungs import ROOT, Rung, read_ladder
 from ladder.tables import FAMILIES, Figures, how_far, ladder_table, more_table, of_family, stem
@@ -62,6 +63,7 @@ def pages() -> dict[Path, str]:
     for name, text in (
         ("results", error_tables(ladder, results)),
         ("others", others_table(results)),
+        ("margin", f"{100 * margin(results):.1f} %"),
         ("other tools", other_tools(results)),
     ):
         far_off = markers.put(far_off, name, text)

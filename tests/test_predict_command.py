@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from ladder.rungs import ROOT
+from ladder.rungs import ROOT, read_ladder
 from prediction import gpus
 from tests.helpers import HANG
 from tests.warm import predict, predicted
@@ -75,7 +75,10 @@ def script(tmp_path):
         (["03_bfloat16.py", "--fits="], "'' is neither"),
         (["03_bfloat16.py", "--gpu", "8", "--fits", "8"], "choose one"),
         (["03_bfloat16.py", "--batch-size", "0"], "has to be at least 1"),
-        (["03_bfloat16.py", "--time-limit", "-1"], "invalid positive value"),
+        (["03_bfloat16.py", "--time-limit", "-1"], "-1 is no number of seconds above 0"),
+        (["03_bfloat.py"], "Did you mean:\n  03_bfloat16.py"),
+        (["README.md"], "README.md is no Python file"),
+        (["03", "--lr", "0.2"], "The script's own options come after --"),
         (["03_bfloat16.py", "--timeline", "no/such/folder.png"], "cannot be written"),
         (["03_bfloat16.py", "--timeline", "step.xyz"], "has to end in one of"),
         (["--results", "/dev/null/rows.json"], "cannot be written"),
@@ -152,11 +155,52 @@ def test_a_gpu_that_is_too_small_and_the_script_that_fits_it():
 def test_a_gpu_without_bfloat16_is_told_what_it_can_run():
     process = predict("02_mixed-precision.py", "--gpu", "T4")
     assert process.returncode == 1, process.stderr
-    assert "passed over: 03_bfloat16, 04_" in process.stdout
-    assert "in which a T4 does not compute" in process.stdout
-    size = int(re.search(r"the largest batch that fits: (\d+)", process.stdout)[1])
-    assert 32 <= size < 64
-    assert "need no bfloat16: 01_pytorch-fp32, 01-2_pytorch-fabric, 02_" in process.stdout
+    assert "scripts in bfloat16, in which a T4 does not compute" in process.stdout
+    found = re.search(r"the first later script that fits: (\S+), (\S+) GB", process.stdout)
+    assert found[1] == "11-16-under-1gb/11-3_float16-mixed.py"  # a variant: no other fits
+    assert "11-3_float16-mixed" in predict("--gpu", "T4").stdout
+    assert predicted("11-3", "--gpu", "T4")["reserved_gb"] == pytest.approx(float(found[2]), 0.01)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "first"),
+    [
+        ("8", "04_lower-batchsize.py"),
+        ("T4", "11-16-under-1gb/11-3_float16-mixed.py"),
+        ("0.9", "11-16-under-1gb/16-2_activation-offload.py"),
+        ("0.4", "none"),
+    ],
+)
+def test_which_scripts_fit_a_gpu(gpu, first):
+    process = predict("--gpu", gpu)
+    assert process.returncode == (first == "none"), process.stderr
+    wanted = "none" if first == "none" else f"python {first}"
+    assert f"\n  ViT-L/16: {wanted}\n" in process.stdout
+    assert "03-2_float16-nan" not in process.stdout  # which is a lesson
+    for rung in read_ladder():
+        if rung.script == first:
+            row = predicted(rung.script, "--gpu", gpu)
+            assert row["fits"]
+
+
+def test_missing_packages_are_told():
+    """By a Python without any: -S leaves out the folder that they are in."""
+    for command in ("predict_memory.py", "rehearse.py"):
+        process = subprocess.run(
+            [sys.executable, "-S", command, "03_bfloat16.py"],
+            cwd=ROOT, capture_output=True, text=True, timeout=HANG,
+        )  # fmt: skip
+        assert process.returncode == 2
+        assert "not installed here: torch," in process.stderr
+        assert "pip install -r requirements-dev.txt" in process.stderr
+
+
+def test_a_script_that_cannot_be_read_is_told(tmp_path):
+    (tmp_path / "script.py").symlink_to("/proc/self/mem")  # which nobody can read at 0
+    process = predict(tmp_path / "script.py")
+    assert process.returncode == 2
+    assert "cannot be read" in process.stderr
+    assert "Traceback" not in process.stderr
 
 
 def test_another_batch_size_is_that_of_the_script_written_with_it():

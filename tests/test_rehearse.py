@@ -298,6 +298,29 @@ def test_what_an_accuracy_was_computed_from_is_seen():
     assert process.stdout == "0.6666666865348816 {'2': 6}\n", process.stderr
 
 
+WORKERS = """
+import torch
+from torchvision import datasets, transforms
+
+data = datasets.CIFAR10("data", download=True, transform=transforms.ToTensor())
+model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10)).cuda()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for images, labels in torch.utils.data.DataLoader(data, 64, num_workers=2):
+    torch.nn.functional.cross_entropy(model(images.cuda()), labels.cuda()).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
+def test_a_loader_may_have_workers(tmp_path):
+    script, results = tmp_path / "workers.py", tmp_path / "rows.json"
+    script.write_text(WORKERS)
+    process = helpers.run("rehearse.py", str(script), "--results", str(results))
+    assert process.returncode == 0, process.stdout
+    [row] = json.loads(results.read_text())
+    assert row["loss_last"] < row["loss_first"]
+
+
 def test_a_script_that_is_meant_to_fail_says_so():
     row = {"script": "03-2_float16-nan.py", "learned": False}
     assert "Did not learn: 03-2_float16-nan.py, as is its lesson: float16" in summary([row], 1.0)
