@@ -34,6 +34,7 @@ class Counts:
 
     def __init__(self) -> None:
         self.operations: Counter[str] = Counter()  # in floating point, by precision
+        self.convolved = 0.0  # of these, by convolutions
         self.kernels = 0
         self.to_gpu = self.to_host = self.between = 0  # bytes
         self.samples = 0
@@ -99,6 +100,11 @@ class Cost:
             "between_gpus_gb_per_step": step.between / 1e9,
             "least_minutes_per_epoch": least_minutes(step, model),
         }
+
+    def mostly_convolutions(self) -> bool:
+        """Whether convolutions are most of a step's arithmetic."""
+        step = self.step or self.now
+        return step.convolved > step.operations.total() / 2
 
 
 def least_minutes(step: Counts, model: Model) -> dict[str, float]:
@@ -182,6 +188,7 @@ def _arithmetic(func, formula: Callable[..., int]) -> Rule:
         if number is None:
             number = known[key] = operations(args, kwargs, result)
         counts.operations[_precision(args[1].dtype, convolution)] += number
+        counts.convolved += number * convolution
         counts.kernels += 1
 
     return count

@@ -107,9 +107,11 @@ def predict(
         return {"error": error}
     if not watched.peak()[0]:
         watched.notes.append("nothing was put on a GPU: is there an option for it, as --cuda?")
+    cost = mode.cost.result(options.gpu)
+    if mode.cost.mostly_convolutions():
+        watched.notes.append("cuDNN's workspaces for its convolutions are not counted")
     result = _result(tracker, watched, found, options) | step.inside(tracker, lines, options)
-    result["cost"] = mode.cost.result(options.gpu)
-    return result | {"seconds": time.perf_counter() - start}
+    return result | {"cost": cost, "seconds": time.perf_counter() - start}
 
 
 def first_batch_size(script: Path, scratch: Path, options: Options) -> dict:
