@@ -65,6 +65,10 @@ def test_the_record_is_what_is_predicted(ladder):
         assert len(figures) >= 5
         for key in figures:
             assert row[key] == pytest.approx(RECORDED[script][key], rel=0.02), (script, key)
+        cost, recorded = row["cost"], RECORDED[script]["cost"]
+        assert cost.keys() == recorded.keys()
+        for key in ("samples_per_step", "tflop_per_sample", "to_gpu_gb_per_step"):
+            assert cost[key] == pytest.approx(recorded[key], rel=0.001), (script, key)
 
 
 def test_the_record_as_of_2023_is_what_is_predicted(then):
