@@ -394,7 +394,7 @@ def test_without_bfloat16_a_script_that_needs_it_stops(old_gpu):
     for precision in ("bf16-true", "bf16-mixed"):
         with pytest.raises(SystemExit, match=r"bfloat16.*Tesla T4") as stopped:
             Report(fabric(precision))
-        assert "02_mixed-precision.py" in str(stopped.value)
+        assert "11-3_float16-mixed.py" in str(stopped.value)
     Report(fabric("16-mixed"))
     Report()
 
