@@ -57,7 +57,8 @@ def find_scripts(names: list[str]) -> list[Path]:
         found = found or [path for path in ROOT.glob(f"[0-9]*/{file}") if path.is_file()]
         if not found:
             known = [rung.script for rung in read_ladder()]
-            found = [ROOT / one for one in known if Path(one).name.startswith(f"{name}_")]
+            number = f"{name.zfill(2)}_"
+            found = [ROOT / one for one in known if Path(one).name.startswith(number)]
             if len(found) != 1:
                 raise UnknownScript(_unknown(name, known))
         scripts.append(found[0].resolve())

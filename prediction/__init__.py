@@ -3,6 +3,7 @@
 In the order in which a prediction passes through the modules:
 
 command_line, options, gpus    what is asked, and about which GPU
+which              which scripts of the ladder fit a GPU, from recorded predictions
 process            runs one prediction in a process of its own
 sandbox, landlock  what the script may not do there
 run                runs the script and says what it would need
@@ -34,8 +35,8 @@ ranks_of_many      one rank of many, in one process
 data_parallel      DistributedDataParallel's buckets
 storages           when each storage is allocated and released, and on which stream
 tracker            by which module, in which phase and what for it is allocated
-order              which work of the GPU the CPU knows to be done
-allocator, allocator_settings    PyTorch's caching allocator: reserved bytes from allocated ones
+order              which work on a stream the CPU knows to be done
+allocator, allocator_settings    PyTorch's caching allocator: when blocks are free, what is reserved
 pinned             the same for pinned host memory
 peaks              finds the peaks in the tracker's log, and what they consist of
 cost               arithmetic, kernels and traffic of a step, and the least time of an epoch

@@ -147,10 +147,11 @@ def describe_cost(cost: dict, model: gpus.Model) -> str:
     )
     what, minutes = max(cost["least_minutes_per_epoch"].items(), key=lambda item: item[1])
     gpu = model.name if model.name in gpus.KNOWN else "an A100"  # whose rates another size has
+    time = f"{minutes:.2g} minutes" if minutes >= 1 else f"{60 * minutes:.2g} seconds"
     kernels = cost["kernels_per_sample"] * cost["samples_per_step"]
     return (
         f"cost: {arithmetic:.3g} TFLOP a sample, {kernels:.0f} kernels a step{moved}; at least "
-        f"{minutes:.2g} minutes an epoch on {gpu} (limited by {what})"
+        f"{time} an epoch on {gpu} (limited by {what})"
     )
 
 

@@ -104,9 +104,9 @@ def find(text: str) -> Model:
             return model
     size = re.fullmatch(r"(\d+\.?\d*|\.\d+)(g|[gm]i?b)?", plain)
     memory = float(size[1]) * UNITS[size[2] or ""] if size else 0.0
-    if not 0 < memory < 1e15:
+    if not 0 < memory <= 1e12:  # more is a name (3060, say) and no memory
         raise ValueError(
-            f"{text!r} is neither an amount of memory (24, 24GB, 24 GiB) nor one of "
+            f"{text!r} is neither a GPU's memory (24, 24GB, 24 GiB; up to 1000 GB) nor one of "
             f"{', '.join(KNOWN)}"
         )
     name = text.strip() if size[2] else f"{text.strip()} GB"

@@ -5,27 +5,36 @@ from ladder.rows import by_script
 from ladder.tables import FAMILIES, stem
 from prediction.options import Options
 
+SEVERAL = ", on four of them"
+MEANING = """
+GB: the least memory with which a script runs, predicted for an A100 and recorded. Where there is
+more, PyTorch reserves somewhat more. For this GPU's own figures, name a script."""
+
 
 def show(options: Options) -> int:
     """Print for each model the first script that fits, then each script's verdict; exit status."""
     gpu, rows = options.gpu, by_script(RESULTS / "predicted.json")
     room = (gpu.memory - gpu.context) / 1e9
-    first, lines = {}, []
+    first: dict[str, str] = {}  # by the model, and on how many GPUs
+    lines = []
     for model in FAMILIES:
-        lines.append(f"\n{model}: needed at least, reserved")
+        lines.append(f"\n{model}")
         for rung in suggested(model):
             row = rows.get(rung.script, {})
             if "room_gb" not in row:
                 continue
             told = verdict(rung.script, row["room_gb"], room, gpu.bfloat16, options.margin)
             several = bool(row["cost"] and row["cost"]["between_gpus_gb_per_step"])
-            kind = " (variant)" * rung.variant + ", on each of 4 GPUs" * several
             if told == "fits":
-                first.setdefault(model, f"python {rung.script}{', on 4 GPUs' * several}")
+                first.setdefault(f"{model}{SEVERAL * several}", rung.script)
+            kind = " (variant)" * rung.variant + ", on each of four" * several
             lines.append(f"  {row['room_gb']:6.2f} GB  {told:14s}  {stem(rung.script)}{kind}")
     print(f"The first that fits {gpu.name} ({room:.2f} GB beside CUDA's context):")
-    for model in FAMILIES:
-        print(f"  {model}: {first.get(model, 'none')}")
+    for what in (f"{model}{some}" for model in FAMILIES for some in ("", SEVERAL)):
+        if what in first:
+            print(f"  {what}: python {first[what]}")
+    if not first:
+        print("  none")
+    print(MEANING)
     print("\n".join(lines))
-    print("\nBy recorded predictions for an A100. For this GPU's own, name a script.")
     return 0 if first else 1

@@ -197,7 +197,7 @@ def test_the_cost_is_kept_and_told(rows):
     (line,) = [line for line in process.stdout.splitlines() if line.startswith("  cost: ")]
     assert "0.371 TFLOP" in line
     assert "at least" in line
-    assert "minutes an epoch on A100-80" in line
+    assert "seconds an epoch on A100-80" in line
 
 
 def test_every_known_gpu_has_a_speed():

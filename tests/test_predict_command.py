@@ -174,8 +174,8 @@ def test_a_gpu_without_bfloat16_is_told_what_it_can_run():
 def test_which_scripts_fit_a_gpu(gpu, first):
     process = predict("--gpu", gpu)
     assert process.returncode == (first == "none"), process.stderr
-    wanted = "none" if first == "none" else f"python {first}"
-    assert f"\n  ViT-L/16: {wanted}\n" in process.stdout
+    wanted = "  none\n" if first == "none" else f"  ViT-L/16: python {first}\n"
+    assert f"beside CUDA's context):\n{wanted}" in process.stdout
     assert "03-2_float16-nan" not in process.stdout  # which is a lesson
     for rung in read_ladder():
         if rung.script == first:

@@ -1,5 +1,6 @@
 """README, generated pages and style."""
 
+import ast
 import json
 import math
 import os
@@ -36,6 +37,15 @@ def test_each_rung_is_recorded(name):
     recorded = rows.by_script(ROOT / "results" / name)
     missing = [rung.script for rung in read_ladder() if rung.script not in recorded]
     assert missing == [], "see docs/adding-a-rung.md on how to record it"
+
+
+@pytest.mark.parametrize("package", ["ladder", "prediction", "rehearsal", "website"])
+def test_each_module_is_listed_in_its_package(package):
+    listed = re.findall(
+        r"\w+", ast.get_docstring(ast.parse((ROOT / package / "__init__.py").read_text()))
+    )
+    modules = {path.stem for path in (ROOT / package).glob("*.py")} - {"__init__"}
+    assert modules <= set(listed), modules - set(listed)
 
 
 def test_commands_in_the_pages_exist():

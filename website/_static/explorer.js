@@ -29,16 +29,20 @@ function answer(data) {
     row.querySelector(".fit").textContent = told;
     row.dataset.fits = told === "fits" ? "yes" : told === "may not fit" ? "maybe" : "no";
   }
-  const main = data.scripts.filter((one) => one.family === "ViT-L/16");
-  // what learns nothing in the rehearsal is a lesson, not an answer
+  // what learns nothing in the rehearsal is a lesson, not an answer; variants come last
   const fits = (one) => one.learns && verdict(one, gpu, data.margin) === "fits";
-  const first = main.find((one) => !one.variant && fits(one)) || main.find(fits);
-  const large = data.scripts.find((one) => one.family === "ViT-H/14" && fits(one));
+  const firstOf = (family, several) => {
+    const some = data.scripts.filter((one) => one.family === family && one.ranks === several);
+    return some.find((one) => !one.variant && fits(one)) || some.find(fits);
+  };
+  const first = firstOf("ViT-L/16", false);
   const told = first
     ? [`The first that fits ${gpu.name}:  python ${first.script}`]
     : [`No script for ViT-L/16 fits ${gpu.name}.`];
-  const where = large && large.ranks ? "on four of them" : "on one";
-  if (large) told.push(`ViT-H/14, ${where}:  python ${large.script}`);
+  for (const several of [false, true]) {
+    const large = firstOf("ViT-H/14", several);
+    if (large) told.push(`ViT-H/14, on ${several ? "four of them" : "one"}:  python ${large.script}`);
+  }
   element("answer").textContent = told.join("\n");
   element("answer").dataset.first = first ? first.script : "";
 }
