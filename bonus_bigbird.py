@@ -3,9 +3,9 @@
 Builds on: bonus_distilbert-after.py
 
 BigBird reads thousands of tokens, because a block of 64 attends to some others instead of to all.
-Its class gives that up for good at the first text of 704 tokens or fewer, hence the padding to
-multiples of 768, up to 3,840 of the 4,096 tokens that it can read. Each GPU holds one review at a
-time, and twelve on each GPU make a step. Until the last of them, `no_backward_sync` keeps all of
+At the first text of 704 tokens or fewer, its class turns to full attention for ever, hence padding
+to multiples of 768, up to 3,840 of the 4,096 tokens that it can read. Each GPU holds one review at
+a time, and twelve on each GPU make a step. Until the last of them, `no_backward_sync` keeps all of
 the model's gradients on each GPU; with CPU offload that is not only faster, but needed for a
 correct sum. Parameters and optimizer live on the host, which costs most of the time, and leaves
 room for Adam again.

@@ -67,8 +67,8 @@ class ImageBatches(Dataset):
 
     A batch is a pair: images [B, 3, 32, 32] float32, normalized as the pretrained weights expect,
     and labels [B] int64. Scripts enlarge the images on the GPU: that costs the CPU nothing and
-    moves 12 KB per image instead of 602 KB (224 px). Enlarging may come after normalizing, because
-    bilinear weights sum to one.
+    moves 12 KB per image instead of 602 KB (224 px). Enlarging and normalizing can be swapped,
+    because bilinear weights sum to one.
     """
 
     def __init__(self, dataset: CIFAR10) -> None:

@@ -4,9 +4,9 @@ Builds on: 08_baseline.py (variant)
 
 PyTorch asks the driver for segments and cuts them into blocks. Blocks that are free, but in many
 pieces, are of no use for a large tensor: they are reserved and not allocated. With this setting a
-segment is a range of addresses to whose end memory is added, so that most is in one piece and the
-peak reserved comes close to the peak allocated, while numbers and time stay the same. It has to be
-set before anything is on the GPU, here or by the environment's PYTORCH_ALLOC_CONF.
+segment can grow at its end, so that most memory is in one piece and the reserved peak comes close
+to the allocated one, while numbers and time stay the same. It has to be set before anything is on
+the GPU, here or by the environment's PYTORCH_ALLOC_CONF.
 
 Run: python 08-10-vit-h14/08-2_expandable-segments.py
 """

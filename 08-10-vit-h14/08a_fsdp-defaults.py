@@ -4,10 +4,10 @@ Builds on: 08_baseline.py
 
 Each GPU trains on batches of its own, as in ordinary data parallelism, but keeps only its part of
 the parameters, gradients and Adam's averages, and updates that part. By default the whole model is
-one unit: before the forward pass every GPU gathers all parameters, and holds all of them and all
-gradients once per step, so the peak falls less than one would hope. Gathering and scattering cost
-time on the links between the GPUs, and happen in float16, gradients included. A step sees 4 images
-times the number of GPUs, at an unchanged learning rate.
+one unit: before the forward pass every GPU gathers all parameters, and at one moment of each step
+it holds all of them and all gradients, so the peak falls little. Gathering and scattering cost time
+on the links between the GPUs, and happen in float16, gradients included. A step sees 4 images times
+the number of GPUs, at an unchanged learning rate.
 
 Run: python 08-10-vit-h14/08a_fsdp-defaults.py
 """

@@ -3,13 +3,13 @@
 Builds on: 11_act-checkp.py
 
 Where activations are small, the gradients are as large as the parameters, and all else is smaller.
-A hook on each parameter takes the optimizer's step for it as soon as its gradient is
-complete, and frees the gradient, so that there are never more than a few. The numbers are the
-parent's, the schedule still counts batches, and instead of one call for all parameters the CPU
-makes one for each, which a slow CPU may feel. It does not combine with what needs all gradients at
-once, or several backward passes for one step: accumulation, clipping by the norm of all and a
-GradScaler go wrong without a message (docs/combining.md). Do without it for these, or if you want
-to look at the gradients after the backward pass.
+A hook on each parameter takes the optimizer's step for it as soon as its gradient is complete, and
+frees the gradient, so that there are never more than a few. The numbers are the parent's, the
+schedule still counts batches, and instead of one call for all parameters the CPU makes one for
+each, which takes longer on a slow CPU. It does not combine with what needs all gradients at once,
+or several backward passes for one step: accumulation, clipping by the norm of all and a GradScaler
+go wrong without a message (docs/combining.md). Do without it for these, or if you want to look at
+the gradients after the backward pass.
 
 Run: python 11-16-under-1gb/12_optimizer-in-backward.py
 """

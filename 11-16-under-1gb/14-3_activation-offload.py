@@ -6,10 +6,9 @@ All that is saved for the backward pass, here each block's input, is copied to t
 back when its block is computed again. The copies go over the bus twice in each step, in the
 computing's own stream, which therefore waits for them; the numbers stay the same. On the host they
 need pinned memory, which no other process can have: one input of each block, more with each image.
-It builds on 12, where activations fill the peak: in 11 the peak comes later, when gradients have
-taken their place; and without checkpointing it would copy all activations, and the weights, too.
-It combines with every other technique; do without it where the bus is slow or the host is
-small.
+It builds on 12, where activations fill the peak: in 11 the peak is at the end of the backward pass,
+of gradients; and without checkpointing it would copy all activations, and the weights, too. It
+combines with every other technique; do without it where the bus is slow or the host is small.
 
 Run: python 11-16-under-1gb/14-3_activation-offload.py
 """

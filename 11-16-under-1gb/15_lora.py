@@ -7,7 +7,7 @@ A, B and the new head are trained, 2 % of the numbers. So gradients and optimize
 gone, also with Adam, and a finetuned model is a small file beside the pretrained one.
 LoRA does not save activations: the backward pass goes through every block as before, and without
 checkpointing each W + BA would be kept for it, too. Adding BA in each pass costs little time, but
-in bfloat16 the sum rounds away what is smaller than 1/256 of a weight.
+in bfloat16 the sum rounds away what is smaller than about 1/500 of a weight.
 
 Run: python 11-16-under-1gb/15_lora.py
 """

@@ -2,11 +2,11 @@
 
 Builds on: 16_qlora.py (variant)
 
-Twice the parameters, and images of 518 px, which are 1,370 tokens instead of 197. Nothing else
-changes: frozen weights in 4 bits, checkpointing, and a difference of low rank. So the model that
-needed a large GPU in 08, and several from 08a on, fits a small one. It is slower than four GPUs,
-and it trains only the difference; whether that is enough depends on how far the task is from what
-the model was pretrained for.
+Twice the parameters, images of 518 px, which are 1,370 tokens instead of 197, and batches of 4. The
+techniques stay: frozen weights in 4 bits, checkpointing, a difference of low rank. So the model
+that needed a large GPU in 08, and several from 08a on, fits a small one. It is slower than four
+GPUs, and it trains only the difference; whether that is enough depends on how far the task is from
+what the model was pretrained for.
 
 Run: python 11-16-under-1gb/16-3_vit-h14.py
 """

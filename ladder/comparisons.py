@@ -134,10 +134,10 @@ def public_scripts(results: Path) -> str:
     at_first = sum(row["at_first"] for row in later)
     projects = len({row["repository"] for row in rows})
     lines.append(
-        f"\n{good} of {len(first)} are predicted, of {projects} projects. They were chosen before "
-        "any was tried, and what they showed to be missing was built then, so that this is no "
-        f"measure of other scripts. The last {len(later)}, of the same projects, were chosen and "
-        f"tried after that: {at_first} were predicted at the first try, {new} are by now.\n"
+        f"\n{len(first)} scripts of {projects} projects were chosen before any was tried; then "
+        f"what they lacked was built, and {good} of them are predicted now. So they say little "
+        f"about other scripts. The last {len(later)} were chosen and tried after that: {at_first} "
+        f"of them were predicted at the first try, {new} are by now.\n"
     )
     lines += [
         f"- {row['repository']}, `{row['path']}`: {row['error'].partition('. ')[0].rstrip('.')}."

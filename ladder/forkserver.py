@@ -1,7 +1,7 @@
 """Makes the process that scripts are forked from end when its command ends.
 
-That process imports this module before all others: its further imports take seconds, and if the
-command were killed meanwhile, the process would stay for so long.
+That process imports this module first, because its other imports take seconds: without this, it
+would live on during them if the command is killed.
 """
 
 import os

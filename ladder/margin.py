@@ -1,4 +1,4 @@
-"""By how much predictions were too low, which decides whether a script "may" or "does" fit."""
+"""The margin: by how much predictions were too low. Within it, a script "may not fit"."""
 
 import json
 from pathlib import Path

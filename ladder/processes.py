@@ -69,6 +69,8 @@ def _unknown(name: str, known: list[str]) -> str:
     """Why a name is none of a script, and which script may have been meant."""
     if Path(name).exists():
         return f"{name} is no Python file"
+    if len(Path(name).parts) > 1:
+        return f"there is no file {name}"
     near = difflib.get_close_matches(Path(name).stem, [Path(one).stem for one in known], 3)
     meant = [one for one in known if Path(one).stem in near] or known
     listed = "".join(f"\n  {one}" for one in meant)

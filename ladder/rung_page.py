@@ -126,8 +126,8 @@ def _picture(rung: Rung, figures: Figures) -> str:
     name = stem(rung.script)
     return (
         f"![Allocated memory over one training step of {name}, predicted]({name}.svg)\n\n"
-        "One training step, from the end of an optimizer's step to the end of the next: what is "
-        "allocated after each allocation and release, by kind, on one scale. Predicted."
+        "Allocated memory over one training step, from the end of an optimizer's step to the end "
+        "of the next, by kind, on one scale. Predicted."
     )
 
 

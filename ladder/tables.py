@@ -173,13 +173,13 @@ def how_far(ladder: list[Rung], figures: Figures) -> str:
     return (
         f"**{trunk['reserved_gb']:.1f} GB → {best['reserved_gb']:.2f} GB**: the same model and "
         "data, one technique a script. "
-        f"Down to {whole['reserved_gb']:.2f} GB all weights are trained; below that, only small "
-        "matrices beside them (LoRA). "
+        f"Down to {whole['reserved_gb']:.2f} GB all weights are trained, with LoRA only small "
+        "matrices beside them. "
         f"Batches shrink from {trunk['batch_size']} to {best['batch_size']} images; with "
         f"{equal['batch_size']} again, it takes {equal['reserved_gb']:.2f} GB. "
         "**ViT-H/14**, with twice the parameters and seven times the tokens, takes "
-        f"{on_one['reserved_gb']:.2f} GB on one GPU ({number(on_one['script'])}) instead of "
-        f"{large[0]['reserved_gb']:.2f} ({number(large[0]['script'])}).\n\n"
+        f"{large[0]['reserved_gb']:.2f} GB on one GPU, and by LoRA beside weights in 4 bits "
+        f"{on_one['reserved_gb']:.2f} GB ({number(on_one['script'])}).\n\n"
         "These figures are *predicted*, of reserved memory. Nobody has measured these scripts on a "
         "GPU yet."
     )

@@ -1,6 +1,6 @@
 """The collective operators of one process group run one after the other.
 
-NCCL keeps the order in which a communicator gets its work, on whatever stream that comes: each
+NCCL runs collectives in the order in which they were launched, also on different streams: each
 launch makes its stream wait for the previous launch (ncclLaunchKernelBefore and ncclLaunchFinish in
 NCCL's src/enqueue.cc). PyTorch launches a collective on the stream that calls it (ProcessGroupNCCL
 since pull request 148590). On a GPU, an asynchronous one has a stream of its own; here it counts as

@@ -155,7 +155,7 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     if len(asked.script) != 1 and (
         (gpu and not which) or fits or asked.timeline or asked.snapshot or asked.json
     ):
-        parser.error("name the one script that this is asked for")
+        parser.error("--gpu, --fits, --timeline, --snapshot, --json are about one script: name it")
     if theirs and len(asked.script) != 1:
         parser.error("what stands after -- is one script's: name that one")
     for name in ("batch_size", "batches", "gpus", "classes"):

@@ -1,7 +1,7 @@
 """Composite operators that do something else on CUDA than on the CPU.
 
-A composite operator consists of others (CompositeImplicitAutograd in native_functions.yaml). Which
-ones, its C++ code decides, and for some the device matters. Tensors without data answer no to
+A composite operator consists of others (CompositeImplicitAutograd in native_functions.yaml). Its
+C++ code chooses them, for some operators by the device. Tensors without data answer no to
 `is_cuda()` (devices.py), so the choices for CUDA are made here. tests/probe_composites.py lists the
 composite operators that a training commonly calls, and compares each with what PyTorch's CUDA build
 dispatches; those that are not here dispatch the same.

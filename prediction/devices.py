@@ -1,7 +1,7 @@
 """The devices of tensors without data: "cuda" or the CPU for a script, `LABEL` for C++ code.
 
-PyTorch's C++ code sees the device `LABEL` in the place of "cuda", because its autograd engine needs
-CUDA's driver for "cuda" devices, and no driver for this one.
+PyTorch's C++ code sees the device `LABEL` in the place of "cuda": its autograd engine calls CUDA's
+driver for tensors on "cuda", and needs none for this label.
 """
 
 import contextlib

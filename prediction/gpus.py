@@ -97,13 +97,16 @@ MAKER = re.compile("nvidia|geforce|tesla")
 
 
 def find(text: str) -> Model:
-    """The GPU of a name, or an A100 with as much memory (24, 24GB, 24 GiB); ValueError."""
+    """The GPU of a name or part of one, or an A100 with as much memory (24, 24GiB); ValueError."""
     plain = re.sub(r"\s", "", text.lower())
     for name, model in KNOWN.items():
         if name.lower().replace("-", "") == MAKER.sub("", re.sub("[_-]", "", plain)):
             return model
     size = re.fullmatch(r"(\d+\.?\d*|\.\d+)(g|[gm]i?b)?", plain)
     memory = float(size[1]) * UNITS[size[2] or ""] if size else 0.0
+    part = [model for name, model in KNOWN.items() if plain in re.sub("[_-]", "", name.lower())]
+    if plain and len(part) == 1 and not 0 < memory <= 1e12:  # "4090"
+        return part[0]
     if not 0 < memory <= 1e12:  # more is a name (3060, say) and no memory
         raise ValueError(
             f"{text!r} is neither a GPU's memory (24, 24GB, 24 GiB; up to 1000 GB) nor one of "

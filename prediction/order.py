@@ -1,4 +1,4 @@
-"""Which work of a GPU the CPU knows to be done, by the order that CUDA guarantees; without times.
+"""Which work of a GPU is certainly done, judged by the order that CUDA guarantees alone.
 
 A stream does its work in the order in which it was given. Between streams, only events give an
 order: all that came before an event in its stream is done before anything that comes after a wait

@@ -82,7 +82,9 @@ def script(tmp_path):
         (["03_bfloat16.py", "--timeline", "no/such/folder.png"], "cannot be written"),
         (["03_bfloat16.py", "--timeline", "step.xyz"], "has to end in one of"),
         (["--results", "/dev/null/rows.json"], "cannot be written"),
-        ([], "name the one script"),
+        ([], "are about one script: name it"),
+        (["no/such.py"], "there is no file no/such.py"),
+        (["03_bfloat16.py", "--gpu", "3060"], "'3060' is neither"),
     ],
 )
 def test_what_is_asked_is_checked_before_any_work(arguments, message, tmp_path):
@@ -167,6 +169,7 @@ def test_a_gpu_without_bfloat16_is_told_what_it_can_run():
     [
         ("8", "04_lower-batchsize.py"),
         ("T4", "11-16-under-1gb/11-3_float16-mixed.py"),
+        ("4090", "02_mixed-precision.py"),
         ("0.9", "11-16-under-1gb/16-2_activation-offload.py"),
         ("0.4", "none"),
     ],
