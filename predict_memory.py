@@ -26,14 +26,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ladder import fitting
-from ladder.processes import (
-    Ended,
-    display_name,
-    end_as_after_ctrl_c,
-    end_forkserver,
-    start_forkserver,
-)
+from ladder.processes import Ended, end_as_after_ctrl_c, end_forkserver, start_forkserver
 from ladder.rungs import ROOT, LadderError, family, needs_bfloat16, read_ladder
+from ladder.scripts import display_name
 from prediction import advice, answers, batches, command_line, files, table, which
 from prediction.options import Options
 from prediction.process import NoPrediction, predict

@@ -18,29 +18,25 @@ if __name__ == "__main__":
 import argparse
 import importlib.util
 import json
-import math
 import os
-import statistics
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ladder import rows
 from ladder.processes import (
     Ended,
-    UnknownScript,
-    display_name,
     end_as_after_ctrl_c,
     end_forkserver,
-    find_scripts,
     run,
     scratch_folder,
     start_forkserver,
 )
 from ladder.rungs import ROOT, LadderError, read_rung
+from ladder.scripts import UnknownScript, display_name, find_scripts
+from rehearsal.outcome import together, why_failed
 
 RESULTS = rows.LOCAL / "rehearsed.json"
 NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "tqdm", "watermark")
@@ -114,64 +110,6 @@ def run_script(folder: Path, send: Callable, script: Path, output: Path | None) 
     os.environ["PYTHONUNBUFFERED"] = "1"
 
     main(str(script), str(folder))
-
-
-def together(ranks: list[dict]) -> dict:
-    """What was observed in all processes of a script together, from what each has written."""
-
-    def over(key: str, combine) -> float | None:
-        values = [rank[key] for rank in ranks]
-        return None if None in values else combine(values)
-
-    accuracy, loss = ranks[0]["accuracy"], over("loss_last", statistics.fmean)
-    targets = sum((Counter(rank["targets"]) for rank in ranks), Counter())
-    return {
-        "precision": ranks[0]["precision"],
-        "ranks": len(ranks),
-        "parameters_held": over("parameters_held", max),
-        "optimizer_held": over("optimizer_held", max),
-        "seconds": over("seconds", max),
-        "images_per_second": over("images_per_second", sum),
-        "loss_first": over("loss_first", statistics.fmean),
-        "loss_last": loss,
-        "accuracy": accuracy,
-        "host_gb": over("host_gb", max),
-        "learned": learned(accuracy, targets, loss),
-    }
-
-
-def learned(accuracy: float | None, targets: Counter, loss: float | None) -> bool | None:
-    """Whether a training shows in its test accuracy; None if that cannot be told.
-
-    A model that ignores its input is right, at best, as often as the most frequent class occurs.
-    So an accuracy may be chance unless it exceeds this share by more than three standard deviations
-    of as many guesses. `targets` counts the test samples of each class. A last `loss` that is NaN
-    or infinite means that nothing was learned.
-    """
-    if loss is not None and not math.isfinite(loss):
-        return False
-    if accuracy is None or not targets:
-        return None
-    tested = targets.total()
-    share = max(targets.values()) / tested
-    limit = share + 3 * math.sqrt(share * (1 - share) / tested)
-    return accuracy > limit if limit < 1 else None  # too few
-
-
-def why_failed(status: int, ranks: list[dict]) -> str | None:
-    """Why a script did not train to its last line; None if it did."""
-    broken = [rank for rank in ranks if rank["error"]]
-    if broken:  # the others may have failed because of the first
-        return min(broken, key=lambda rank: rank["ended"])["error"]
-    if status < 0:
-        return f"it was ended by signal {-status} ({signal.strsignal(-status)})"
-    if status > 0:
-        return f"it ended itself with status {status}"
-    if not ranks:
-        return "it ended itself before its last line (by os._exit?)"
-    if not any(rank["steps"] for rank in ranks):
-        return "it did not train: no optimizer took a step"
-    return None
 
 
 def summary(ran: list[dict], seconds: float) -> str:

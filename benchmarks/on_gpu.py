@@ -26,14 +26,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from ladder import rows
-from ladder.processes import (
-    UnknownScript,
-    display_name,
-    end_forkserver,
-    find_scripts,
-    start_forkserver,
-)
+from ladder.processes import end_forkserver, start_forkserver
 from ladder.rungs import ROOT, needs_bfloat16
+from ladder.scripts import UnknownScript, display_name, find_scripts
 from prediction import gpus, torchvision_shapes
 from prediction.options import Options
 from prediction.process import NoPrediction, predict

@@ -1,6 +1,7 @@
 """The scripts as data, their results and pages, and what both commands share.
 
 rungs              the scripts: docstrings, order, differences and their budgets
+scripts            which scripts are meant by the words on a command line
 processes, keeper, forkserver    a script's processes, all of which end with the command
 rows               results files: one row for each script
 costs              a rung's arithmetic, relative to its parent's and its trunk's

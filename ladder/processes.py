@@ -1,4 +1,4 @@
-"""What both commands share: finding the scripts that are meant, and running each in a process.
+"""The processes that both commands run scripts in.
 
 Each process is forked from one that has already imported PyTorch and the stand-ins
 (multiprocessing's forkserver). All that a command starts ends with the command, also if it is
@@ -6,7 +6,6 @@ killed; keeper.py says how, and what differs from system to system.
 """
 
 import contextlib
-import difflib
 import fcntl
 import json
 import multiprocessing.forkserver
@@ -22,7 +21,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from ladder import keeper
-from ladder.rungs import ROOT, read_ladder
+from ladder.rungs import ROOT
 
 PROCESSES = multiprocessing.get_context("forkserver")
 POLL = 0.3  # seconds; without it, a Ctrl-C just before a wait would be seen after it only
@@ -34,52 +33,8 @@ _ending = threading.Event()
 _until_end = contextlib.ExitStack()
 
 
-class UnknownScript(Exception):
-    """A name on the command line for which there is no file."""
-
-
 class Ended(Exception):
     """A script could not start, or was ended by `end_all` or by the end of the forkserver."""
-
-
-def find_scripts(names: list[str]) -> list[Path]:
-    """The named scripts, or the whole ladder if none is named; UnknownScript, LadderError.
-
-    A name is looked for in the working directory, then in the repository, then among the ladder's
-    scripts in any folder. It may lack its `.py`; a number alone ("11-2") is the ladder's script.
-    """
-    if not names:
-        return [ROOT / rung.script for rung in read_ladder()]
-    scripts = []
-    for name in names:
-        file = name if name.endswith(".py") else f"{name}.py"
-        found = [path for path in (Path.cwd() / file, ROOT / file) if path.is_file()]
-        found = found or [path for path in ROOT.glob(f"[0-9]*/{file}") if path.is_file()]
-        if not found:
-            known = [rung.script for rung in read_ladder()]
-            number = f"{name.zfill(2)}_"
-            found = [ROOT / one for one in known if Path(one).name.startswith(number)]
-            if len(found) != 1:
-                raise UnknownScript(_unknown(name, known))
-        scripts.append(found[0].resolve())
-    return scripts
-
-
-def _unknown(name: str, known: list[str]) -> str:
-    """Why a name is none of a script, and which script may have been meant."""
-    if Path(name).exists():
-        return f"{name} is no Python file"
-    if len(Path(name).parts) > 1:
-        return f"there is no file {name}"
-    near = difflib.get_close_matches(Path(name).stem, [Path(one).stem for one in known], 3)
-    meant = [one for one in known if Path(one).stem in near] or known
-    listed = "".join(f"\n  {one}" for one in meant)
-    return f"there is no script {name}. " + ("Did you mean:" if near else "There are:") + listed
-
-
-def display_name(script: Path) -> str:
-    """The script's path in the repository, or its full path where it lies elsewhere."""
-    return script.relative_to(ROOT).as_posix() if script.is_relative_to(ROOT) else str(script)
 
 
 def write_json(content: list | dict, path: Path) -> None:

@@ -36,10 +36,10 @@ data_parallel      DistributedDataParallel's buckets
 storages           when each storage is allocated and released, and on which stream
 tracker            by which module, in which phase and what for it is allocated
 order              which work on a stream the CPU knows to be done
-allocator, allocator_settings    PyTorch's caching allocator: when blocks are free, what is reserved
+allocator, blocks, allocator_settings    PyTorch's caching allocator: when blocks are free
 pinned             the same for pinned host memory
 peaks              finds the peaks in the tracker's log, and what they consist of
-cost               arithmetic, kernels and traffic of a step, and the least time of an epoch
+cost, cost_rules   arithmetic, kernels and traffic of a step, and the least time of an epoch
 lines              the line of the script that an allocation comes from
 step               the memory of one step over time, and what its peak consists of
 snapshot           the history in the format of PyTorch's memory viewer

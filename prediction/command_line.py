@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ladder import rows
 from ladder.margin import margin
-from ladder.processes import UnknownScript, display_name, find_scripts
 from ladder.rungs import LadderError, read_ladder
+from ladder.scripts import UnknownScript, display_name, find_scripts
 from prediction import files, gpus, table
 from prediction.options import Options, starts_group
 

@@ -18,6 +18,7 @@ from prediction import (
     collectives,
     composites,
     cost,
+    cost_rules,
     cuda,
     devices,
     optimizers,
@@ -63,7 +64,7 @@ class _Traits:
             func in fake_tensor._DISPATCH_META_HANDLERS
             or func in fake_tensor._DISPATCH_HANDLE_DIRECTLY
         )
-        self.cost = cost.rule(func)
+        self.cost = cost_rules.rule(func)
 
 
 class Gpu(FakeTensorMode):

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 
 from ladder.rows import KINDS
-from prediction.allocator import CachingAllocator, OutOfMemory, rounded
+from prediction.allocator import CachingAllocator, OutOfMemory
+from prediction.blocks import rounded
 from prediction.pinned import PinnedPool
 from prediction.storages import Storage
 from prediction.tracker import Tracker

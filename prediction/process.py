@@ -9,7 +9,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from ladder.processes import display_name, run, scratch_folder, write_json
+from ladder.processes import run, scratch_folder, write_json
+from ladder.scripts import display_name
 from prediction.options import Options
 
 

@@ -20,7 +20,8 @@ import torch
 import torchvision  # noqa: F401
 from torch._subclasses import fake_tensor
 
-from ladder.processes import display_name, write_json
+from ladder.processes import write_json
+from ladder.scripts import display_name
 from prediction import loaders, own_number, peaks, sandbox, step, world, written_files
 from prediction.example_data import NotHere
 from prediction.lines import Lines

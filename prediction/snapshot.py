@@ -8,7 +8,8 @@ c10/cuda/CUDACachingAllocator.cpp (`record_trace`).
 import pickle
 from collections.abc import Callable, Iterable
 
-from prediction.allocator import Block, CachingAllocator, Segment
+from prediction.allocator import CachingAllocator
+from prediction.blocks import Block, Segment
 from prediction.lines import Lines
 from prediction.peaks import feed
 from prediction.storages import Storage

@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ladder import rows, steps
-from ladder.processes import display_name, end_all
+from ladder.processes import end_all
 from ladder.rungs import ROOT
+from ladder.scripts import display_name
 from prediction import answers
 from prediction.options import Options
 from prediction.process import NoPrediction

@@ -12,6 +12,7 @@ reviews            short reviews in the place of IMDb
 weights            a small pretrained vision transformer in the place of ViT-L/16 and ViT-H/14
 language           small language models and their tokenizer
 observer           watches losses, speed, accuracy and precision
+outcome            what all processes of a script observed, and whether it learned
 
 glyphs, pretrain and pretrain_language are the programs that made the checkpoints in this folder.
 """

@@ -2,8 +2,9 @@
 
 import pytest
 
-from prediction.allocator import CachingAllocator, rounded
+from prediction.allocator import CachingAllocator
 from prediction.allocator_settings import Settings, parse
+from prediction.blocks import rounded
 from tests.warm import predict, predicted
 
 MIB = 2**20

@@ -8,7 +8,7 @@ from ladder.costs import arithmetic, relative
 from ladder.rows import by_script
 from ladder.rungs import ROOT, read_ladder
 from prediction import gpus
-from prediction.cost import causal_share
+from prediction.cost_rules import causal_share
 from prediction.table import KEPT
 from tests.warm import predict, predicted
 

@@ -17,7 +17,8 @@ import pytest
 
 from ladder.rows import LOCAL
 from ladder.rungs import ROOT, read_ladder
-from rehearse import RESULTS, learned, summary
+from rehearsal.outcome import learned
+from rehearse import RESULTS, summary
 from tests import helpers, warm
 from tests.helpers import ASLEEP, HANG, alive, wait_until
 
