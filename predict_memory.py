@@ -78,9 +78,9 @@ def first_later(script: Path, options: Options) -> bool:
 
     Variants come last (see `ladder.fitting`); what the GPU cannot compute is passed over.
     """
-    rungs, name = [rung.script for rung in read_ladder()], display_name(script)
-    after = set(rungs[rungs.index(name) + 1 :])
-    later = [rung.script for rung in fitting.suggested(family(name)) if rung.script in after]
+    ladder, name = read_ladder(), display_name(script)
+    place = [rung.script for rung in ladder].index(name)
+    later = [rung.script for rung in fitting.suggested(ladder[place + 1 :], family(name))]
     if not options.gpu.bfloat16:
         passed = [other for other in later if needs_bfloat16(other)]
         later = [other for other in later if other not in passed]
@@ -157,7 +157,7 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
 
 def main() -> int:
     asked, options = command_line.read(sys.argv[1:])
-    if asked.gpu and not asked.script:
+    if asked.which:
         return which.show(options)
     name = display_name(asked.scripts[0])
     try:

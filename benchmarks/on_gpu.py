@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 
 from ladder import rows
 from ladder.processes import end_forkserver, start_forkserver
-from ladder.rungs import ROOT, needs_bfloat16
+from ladder.rungs import ROOT, needs_bfloat16, several_gpus
 from ladder.scripts import UnknownScript, display_name, find_scripts
 from prediction import gpus, torchvision_shapes
 from prediction.options import Options
@@ -53,8 +53,8 @@ def can_run(script: str, model: gpus.Model, count: int) -> bool:
     """Whether a script of the ladder can be measured on so many of these GPUs."""
     if script.startswith("bonus"):  # their tokenizers cannot be made up
         return False
-    several = "fsdp" in script
-    return (not several or count >= 2) and (model.bfloat16 or not needs_bfloat16(script))
+    enough = count >= 2 or not several_gpus(script)
+    return enough and (model.bfloat16 or not needs_bfloat16(script))
 
 
 def run_few_batches(script: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ladder.rows import by_script, memory_of, whole_runs
 from ladder.rungs import Rung
+from ladder.tables import number
 
 
 def error(predicted: float, published: float) -> str:
@@ -101,9 +102,7 @@ def other_tools(results: Path) -> str:
     rows = json.loads((results / "other_predictors.json").read_text())
     found = {(row["tool"], row["script"]): row for row in rows}
     scripts = {row["script"]: row["published_gb"] for row in rows}
-    heads = [
-        f"{script.partition('_')[0]}, {known:.2f} GB published" for script, known in scripts.items()
-    ]
+    heads = [f"{number(script)}, {known:.2f} GB published" for script, known in scripts.items()]
     lines = [f"| tool | {' | '.join(heads)} |", f"| --- |{' --: |' * len(heads)}"]
     for tool in {row["tool"]: None for row in rows}:
         cells = [

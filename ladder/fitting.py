@@ -1,25 +1,24 @@
 """Which scripts of the ladder to suggest for a GPU, and which of them fit, as recorded."""
 
-from pathlib import Path
-
 from ladder.rows import by_script
-from ladder.rungs import ROOT, Rung, family, needs_bfloat16, read_ladder
+from ladder.rungs import ROOT, Rung, needs_bfloat16
+from ladder.tables import of_family
 
 RESULTS = ROOT / "results"
 
 
-def suggested(model: str, results: Path = RESULTS) -> list[Rung]:
+def learns(row: dict | None) -> bool:
+    """Whether a script's row of the rehearsal leaves that possible: without one, nobody knows."""
+    return row is None or row.get("learned") is not False
+
+
+def suggested(ladder: list[Rung], model: str) -> list[Rung]:
     """The scripts that train a model (see `rungs.family`), in the order in which to suggest them.
 
     Variants come last. What learned nothing in the rehearsal is a lesson and no suggestion.
     """
-    rehearsed = by_script(results / "rehearsed.json")
-    rungs = [
-        rung
-        for rung in read_ladder()
-        if family(rung.script) == model
-        and rehearsed.get(rung.script, {}).get("learned") is not False
-    ]
+    rehearsed = by_script(RESULTS / "rehearsed.json")
+    rungs = [rung for rung in of_family(ladder, model) if learns(rehearsed.get(rung.script))]
     return sorted(rungs, key=lambda rung: rung.variant)  # stable: else in the ladder's order
 
 

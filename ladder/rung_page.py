@@ -2,8 +2,8 @@
 
 from ladder.pictures import step
 from ladder.rows import KINDS, memory_of
-from ladder.rungs import Rung, diff, family, needs_bfloat16
-from ladder.tables import Figures, difference, rehearsed_cells, stem, table
+from ladder.rungs import Rung, diff, family, needs_bfloat16, several_gpus
+from ladder.tables import Figures, difference, of_family, rehearsed_cells, stem, table
 
 REQUIREMENTS = {  # by what a script imports
     "torchao": "requirements-torchao.txt",
@@ -50,12 +50,11 @@ def picture(rung: Rung, figures: Figures) -> str | None:
 
 
 def _ways(place: int, ladder: list[Rung]) -> str:
-    rung = ladder[place]
-    before = [other for other in ladder[:place] if family(other.script) == family(rung.script)]
-    after = [other for other in ladder[place + 1 :] if family(other.script) == family(rung.script)]
-    ways = [f"[← {name}]({name}.md)" for name in (stem(other.script) for other in before[-1:])]
+    names = [stem(rung.script) for rung in of_family(ladder, family(ladder[place].script))]
+    place = names.index(stem(ladder[place].script))
+    ways = [f"[← {name}]({name}.md)" for name in names[max(place - 1, 0) : place]]
     ways.append("[all rungs](index.md)")
-    ways += [f"[{name} →]({name}.md)" for name in (stem(other.script) for other in after[:1])]
+    ways += [f"[{name} →]({name}.md)" for name in names[place + 1 : place + 2]]
     return " · ".join(ways)
 
 
@@ -72,7 +71,7 @@ def _run(rung: Rung, source: str) -> str:
     files = {file for name, file in REQUIREMENTS.items() if f"import {name}" in source}
     files |= {file for name, file in REQUIREMENTS.items() if f"from {name}" in source}
     install = " ".join(f"-r {file}" for file in sorted(files)) or "-r requirements.txt"
-    several = "check_gpus(2)" in source
+    several = several_gpus(rung.script)
     gpu = "two or more CUDA GPUs" if several else "one CUDA GPU"
     if needs_bfloat16(rung.script):
         gpu += " with bfloat16 (compute capability 8.0 or newer)"

@@ -137,6 +137,11 @@ def needs_bfloat16(script: str) -> bool:
     return any('precision="bf16' in line for line in code(script))
 
 
+def several_gpus(script: str) -> bool:
+    """Whether a script of the ladder needs more than one GPU."""
+    return any("check_gpus(2)" in line for line in code(script))
+
+
 def code(script: str) -> list[str]:
     """A script's lines after its docstring."""
     text = (ROOT / script).read_text()

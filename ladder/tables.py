@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ladder.costs import relative
 from ladder.rows import by_script, memory_of, whole_runs
-from ladder.rungs import Rung, changed, diff, family
+from ladder.rungs import Rung, changed, diff, family, several_gpus
 
 FAMILIES = ("ViT-L/16", "ViT-H/14", "language models")
 
@@ -162,7 +162,7 @@ def how_far(ladder: list[Rung], figures: Figures) -> str:
         if rung.script in figures.predicted
     ]
     on_one = min(
-        (row for row in large if not row["cost"].get("between_gpus_gb_per_step")),
+        (row for row in large if not several_gpus(row["script"])),
         key=lambda row: row["reserved_gb"],
     )
     parents = {rung.script: rung.parent for rung in ladder}

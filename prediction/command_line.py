@@ -151,10 +151,9 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     gpu, fits = asked.gpu is not None, asked.fits is not None
     if gpu and fits:
         parser.error("--gpu asks whether a script fits, --fits for which batch it does: choose one")
-    which = gpu and not asked.script  # of the ladder fits
-    if len(asked.script) != 1 and (
-        (gpu and not which) or fits or asked.timeline or asked.snapshot or asked.json
-    ):
+    asked.which = gpu and not asked.script  # of the ladder fits
+    about_one = fits or asked.timeline or asked.snapshot or asked.json
+    if len(asked.script) != 1 and (about_one or (gpu and not asked.which)):
         parser.error("--gpu, --fits, --timeline, --snapshot, --json are about one script: name it")
     if theirs and len(asked.script) != 1:
         parser.error("what stands after -- is one script's: name that one")
@@ -167,7 +166,7 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         if asked.as_of and not asked.script:
             asked.scripts = table.published(asked.scripts)
         files.check(asked.timeline, asked.snapshot)
-        if len(asked.scripts) > 1 and not which:
+        if len(asked.scripts) > 1 and not asked.which:
             rows.check(asked.results)
         asked.gpus = asked.gpus or found_gpus(asked.scripts)
     except (ValueError, UnknownScript, LadderError) as error:

@@ -99,18 +99,19 @@ MAKER = re.compile("nvidia|geforce|tesla")
 def find(text: str) -> Model:
     """The GPU of a name or part of one, or an A100 with as much memory (24, 24GiB); ValueError."""
     plain = re.sub(r"\s", "", text.lower())
-    for name, model in KNOWN.items():
-        if name.lower().replace("-", "") == MAKER.sub("", re.sub("[_-]", "", plain)):
-            return model
+    names = {name.lower().replace("-", ""): model for name, model in KNOWN.items()}
+    wanted = MAKER.sub("", re.sub("[_-]", "", plain))
+    if wanted in names:
+        return names[wanted]
     size = re.fullmatch(r"(\d+\.?\d*|\.\d+)(g|[gm]i?b)?", plain)
     memory = float(size[1]) * UNITS[size[2] or ""] if size else 0.0
-    part = [model for name, model in KNOWN.items() if plain in re.sub("[_-]", "", name.lower())]
-    if plain and len(part) == 1 and not 0 < memory <= 1e12:  # "4090"
+    if 0 < memory <= 1e12:  # more is part of a name ("4090") and no memory
+        name = text.strip() if size[2] else f"{text.strip()} GB"
+        return Model(name, int(memory), DEFAULT.capability, DEFAULT.multiprocessors)
+    part = [model for name, model in names.items() if plain in name]
+    if len(part) == 1:
         return part[0]
-    if not 0 < memory <= 1e12:  # more is a name (3060, say) and no memory
-        raise ValueError(
-            f"{text!r} is neither a GPU's memory (24, 24GB, 24 GiB; up to 1000 GB) nor one of "
-            f"{', '.join(KNOWN)}"
-        )
-    name = text.strip() if size[2] else f"{text.strip()} GB"
-    return Model(name, int(memory), DEFAULT.capability, DEFAULT.multiprocessors)
+    raise ValueError(
+        f"{text!r} is neither a GPU's memory (24, 24GB, 24 GiB; up to 1000 GB) nor one of "
+        f"{', '.join(KNOWN)}"
+    )

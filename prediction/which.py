@@ -2,6 +2,7 @@
 
 from ladder.fitting import RESULTS, suggested, verdict
 from ladder.rows import by_script
+from ladder.rungs import read_ladder, several_gpus
 from ladder.tables import FAMILIES, stem
 from prediction.options import Options
 
@@ -13,18 +14,18 @@ more, PyTorch reserves somewhat more. For this GPU's own figures, name a script.
 
 def show(options: Options) -> int:
     """Print for each model the first script that fits, then each script's verdict; exit status."""
-    gpu, rows = options.gpu, by_script(RESULTS / "predicted.json")
+    gpu, ladder, rows = options.gpu, read_ladder(), by_script(RESULTS / "predicted.json")
     room = (gpu.memory - gpu.context) / 1e9
     first: dict[str, str] = {}  # by the model, and on how many GPUs
     lines = []
     for model in FAMILIES:
         lines.append(f"\n{model}")
-        for rung in suggested(model):
+        for rung in suggested(ladder, model):
             row = rows.get(rung.script, {})
             if "room_gb" not in row:
                 continue
             told = verdict(rung.script, row["room_gb"], room, gpu.bfloat16, options.margin)
-            several = bool(row["cost"] and row["cost"]["between_gpus_gb_per_step"])
+            several = several_gpus(rung.script)
             if told == "fits":
                 first.setdefault(f"{model}{SEVERAL * several}", rung.script)
             kind = " (variant)" * rung.variant + ", on each of four" * several

@@ -169,6 +169,7 @@ def test_the_rungs_cost_what_their_lessons_say(rows):
     assert checkpointed - without == pytest.approx(again)
     shares = relative(read_ladder(), rows)
     assert shares[folder + "11_act-checkp.py"][0] == pytest.approx(checkpointed / without)
+    assert shares["01_pytorch-fp32.py"] == (1, 1)
     assert shares["02_mixed-precision.py"] == pytest.approx((1, 1))
 
 

@@ -11,6 +11,7 @@ import threading
 
 import pytest
 
+from ladder.fitting import suggested
 from ladder.rungs import ROOT, read_ladder
 from prediction import gpus
 from tests.helpers import HANG
@@ -180,10 +181,12 @@ def test_which_scripts_fit_a_gpu(gpu, first):
     wanted = "  none\n" if first == "none" else f"  ViT-L/16: python {first}\n"
     assert f"beside CUDA's context):\n{wanted}" in process.stdout
     assert "03-2_float16-nan" not in process.stdout  # which is a lesson
-    for rung in read_ladder():
-        if rung.script == first:
-            row = predicted(rung.script, "--gpu", gpu)
-            assert row["fits"]
+    if first == "none":
+        return
+    assert predicted(first, "--gpu", gpu)["fits"]
+    order = [rung.script for rung in suggested(read_ladder(), "ViT-L/16")]
+    before = predict("--json", order[order.index(first) - 1], "--gpu", gpu)
+    assert before.returncode in (1, 2)  # it does not fit, or needs bfloat16
 
 
 def test_missing_packages_are_told():

@@ -3,10 +3,11 @@
 import json
 from html import escape
 
+from ladder.fitting import learns
 from ladder.margin import margin
 from ladder.pictures import COLORS
 from ladder.rows import KINDS, memory_of
-from ladder.rungs import Rung, code, family, needs_bfloat16
+from ladder.rungs import Rung, code, family, needs_bfloat16, several_gpus
 from ladder.tables import FAMILIES, Figures, how_far, of_family, stem, technique
 from prediction import gpus
 
@@ -52,9 +53,9 @@ def data(ladder: list[Rung], figures: Figures) -> dict:
                 "parent": rung.parent,
                 "family": family(rung.script),
                 "variant": rung.variant,
-                "learns": figures.rehearsed.get(rung.script, {}).get("learned") is not False,
+                "learns": learns(figures.rehearsed.get(rung.script)),
                 "bfloat16": needs_bfloat16(rung.script),
-                "ranks": "check_gpus(2)" in "\n".join(code(rung.script)),
+                "ranks": several_gpus(rung.script),
                 "room": figures.predicted[rung.script].get("room_gb"),
                 "reserved": figures.predicted[rung.script]["reserved_gb"],
                 "code": code(rung.script),
