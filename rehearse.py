@@ -26,7 +26,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ladder import rows
-from ladder.processes import (
+from ladder.rungs import ROOT, LadderError, read_rung
+from ladder.scripts import UnknownScript, display_name, find_scripts
+from rehearsal.outcome import together, why_failed
+from vramcast.processes.supervisor import (
     Ended,
     end_as_after_ctrl_c,
     end_forkserver,
@@ -34,9 +37,6 @@ from ladder.processes import (
     scratch_folder,
     start_forkserver,
 )
-from ladder.rungs import ROOT, LadderError, read_rung
-from ladder.scripts import UnknownScript, display_name, find_scripts
-from rehearsal.outcome import together, why_failed
 
 RESULTS = rows.LOCAL / "rehearsed.json"
 NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "tqdm", "watermark")

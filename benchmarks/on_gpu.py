@@ -26,12 +26,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from ladder import rows
-from ladder.processes import end_forkserver, start_forkserver
 from ladder.rungs import ROOT, needs_bfloat16, several_gpus
 from ladder.scripts import UnknownScript, display_name, find_scripts
-from prediction import gpus, torchvision_shapes
-from prediction.options import Options
-from prediction.process import NoPrediction, predict
+from vramcast import gpus
+from vramcast.libraries import torchvision as torchvision_shapes
+from vramcast.options import Options
+from vramcast.processes.supervisor import end_forkserver, start_forkserver
+from vramcast.run.process import NoPrediction, predict
 
 BATCHES = 48  # of each loader: some optimizer steps, also where twelve batches make one
 LIMIT = 0.03
@@ -140,7 +141,7 @@ def main() -> int:
     print(f"{count} × {model.name}, PyTorch {torch.__version__}\n{HEADING}", flush=True)
     found = []
     with patch.dict(os.environ, CUDA_VISIBLE_DEVICES=""):  # predictions are made without it
-        start_forkserver("prediction.run")
+        start_forkserver("vramcast.run.script")
     try:
         for script in scripts:
             found.append(one(script, model, count))

@@ -11,8 +11,8 @@ import subprocess
 import sys
 import time
 
-from ladder.processes import write_json
 from ladder.rungs import ROOT
+from vramcast.processes.supervisor import write_json
 
 RESULTS = ROOT / "results" / "other_predictors.json"
 SCRIPTS = {  # script: batch, precision

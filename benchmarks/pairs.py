@@ -22,9 +22,9 @@ import torch.distributed as dist
 
 from benchmarks.plain_training import before, plain
 from benchmarks.small_training import train
-from ladder.processes import write_json
 from ladder.rungs import ROOT
 from rehearsal import hardware
+from vramcast.processes.supervisor import write_json
 
 RESULTS = ROOT / "results" / "combining.json"
 TECHNIQUES = {

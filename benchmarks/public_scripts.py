@@ -18,8 +18,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ladder.processes import write_json
 from ladder.rungs import ROOT
+from vramcast.processes.supervisor import write_json
 
 RESULTS = ROOT / "results" / "public_scripts.json"
 IMAGES, TEXTS = "--example images:3x256x256", "--example tokens:512"

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ladder.processes import end_forkserver, start_forkserver, write_json
 from ladder.rungs import ROOT
 from predict_memory import predict
-from prediction.options import Options
+from vramcast.options import Options
+from vramcast.processes.supervisor import end_forkserver, start_forkserver, write_json
 
 RESULTS = ROOT / "results" / "without_effect.json"
 HEADS = {  # what stands before the loss: rows, width, classes
@@ -51,7 +51,7 @@ CHUNKS = {"in one piece": 1, "in 16 chunks": 16}
 def losses() -> dict[str, dict[str, float]]:
     """Predicted GB (allocated, on the GPU) of only a head, its loss and its gradients, by head."""
     found = {}
-    start_forkserver("prediction.run")
+    start_forkserver("vramcast.run.script")
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "head.py"
         for title, (rows, width, classes) in HEADS.items():

@@ -2,13 +2,12 @@
 
 rungs              the scripts: docstrings, order, differences and their budgets
 scripts            which scripts are meant by the words on a command line
-processes, keeper, forkserver    a script's processes, all of which end with the command
+
 rows               results files: one row for each script
 costs              a rung's arithmetic, relative to its parent's and its trunk's
 fitting            which scripts to suggest for a GPU, and which of them fit
 record             takes over what a machine found into results/
 steps              the memory of one training step over time, short enough to be kept
-figures            draws it as a picture for --timeline
 pages, markers     bring the README and docs/ up to date; they use the modules below
 tables, pictures   the ladder's tables; its bars, and pictures of a step beside its parent's
 rung_page          the page of one rung

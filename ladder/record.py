@@ -8,9 +8,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ladder import rows
-from ladder.processes import write_json
 from ladder.rungs import ROOT, read_ladder
 from ladder.scripts import UnknownScript, display_name, find_scripts
+from vramcast.processes.supervisor import write_json
 
 FILES = ("rehearsed.json", "predicted.json", "predicted_2023.json", "steps.json")
 

@@ -11,8 +11,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from ladder.processes import write_json
 from ladder.rungs import ROOT, LadderError, read_ladder
+from vramcast.processes.supervisor import write_json
 
 LOCAL = ROOT / "results" / "local"
 # What a prediction's allocated peak consists of.

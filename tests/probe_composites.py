@@ -150,8 +150,9 @@ if sys.argv[1] == "cuda":
     fake_tensor.init_gpu_context = lambda device: None
     mode = FakeTensorMode()
 else:
-    from prediction import gpu, gpus
-    from prediction.tracker import Tracker
+    from vramcast import gpus
+    from vramcast.device import mode as gpu
+    from vramcast.memory.tracker import Tracker
 
     mode = gpu.install(Tracker(), gpus.DEFAULT, 1)
 

@@ -7,8 +7,9 @@ import sys
 import torch
 import torch.nn.functional as F
 
-from prediction import gpu, gpus
-from prediction.tracker import Tracker
+from vramcast import gpus
+from vramcast.device import mode as gpu
+from vramcast.memory.tracker import Tracker
 
 (precision,) = sys.argv[1:]
 alive, peak = {}, [0, {}]

@@ -7,8 +7,8 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from ladder.processes import Ended, end_all, run, scratch_folder, start_forkserver
 from tests.helpers import ASLEEP
+from vramcast.processes.supervisor import Ended, end_all, run, scratch_folder, start_forkserver
 
 
 def sends(folder, send) -> None:

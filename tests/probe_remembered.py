@@ -5,8 +5,9 @@ import json
 import torch
 import torch.nn.functional as F
 
-from prediction import gpu, gpus
-from prediction.tracker import Tracker
+from vramcast import gpus
+from vramcast.device import mode as gpu
+from vramcast.memory.tracker import Tracker
 
 mode = gpu.install(Tracker(), gpus.DEFAULT, 1)
 

@@ -11,8 +11,10 @@ import sys
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from prediction import gpu, gpus, peaks
-from prediction.tracker import Tracker
+from vramcast import gpus
+from vramcast.device import mode as gpu
+from vramcast.memory import peaks
+from vramcast.memory.tracker import Tracker
 
 (how,) = sys.argv[1:]
 

@@ -7,7 +7,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from prediction.allocator import CachingAllocator, OutOfMemory
+from vramcast.memory.allocator import CachingAllocator, OutOfMemory
 
 MIB = 2**20
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from prediction.allocator import CachingAllocator
-from prediction.allocator_settings import Settings, parse
-from prediction.blocks import rounded
 from tests.warm import predict, predicted
+from vramcast.memory.allocator import CachingAllocator
+from vramcast.memory.blocks import rounded
+from vramcast.memory.settings import Settings, parse
 
 MIB = 2**20
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend
 
-from prediction import attention, recurrent
 from tests.warm import predicted, run
+from vramcast.operators import attention, recurrent
 
 # Operators of CUDA that were not taken until this was held against the dispatcher, and where
 # PyTorch's C++ (aten/src/ATen/native) chooses them.

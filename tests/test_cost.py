@@ -5,12 +5,12 @@ import json
 import pytest
 
 from ladder.costs import arithmetic, relative
+from ladder.predict import KEPT
 from ladder.rows import by_script
 from ladder.rungs import ROOT, read_ladder
-from prediction import gpus
-from prediction.cost_rules import causal_share
-from prediction.table import KEPT
 from tests.warm import predict, predicted
+from vramcast import gpus
+from vramcast.cost.rules import causal_share
 
 PUBLISHED = {
     row["script"]: row

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ladder import processes
 from ladder.rungs import ROOT
 from tests.helpers import ASLEEP, HANG, run, wait_until
 from tests.test_rehearse import STEP
+from vramcast.processes import supervisor as processes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc and prctl are Linux's")
 
@@ -122,7 +122,7 @@ def test_a_command_that_is_killed_takes_an_endless_import_with_it(tmp_path):
     text = "print('running', flush=True)\nwhile True: pass\n"
     tmp_path.joinpath("endless_import.py").write_text(text)
     program = (
-        "import time; from ladder.processes import start_forkserver\n"
+        "import time; from vramcast.processes.supervisor import start_forkserver\n"
         f"start_forkserver('endless_import'); time.sleep({ASLEEP})\n"
     )
     with started(tmp_path, "-c", program) as it:
@@ -190,7 +190,7 @@ def test_folders_of_dead_commands_are_removed(tmp_path, monkeypatch):
 
 def test_nohup_keeps_its_meaning():
     program = (
-        "import signal; from ladder.processes import end_as_after_ctrl_c\n"
+        "import signal; from vramcast.processes.supervisor import end_as_after_ctrl_c\n"
         "signal.signal(signal.SIGHUP, signal.SIG_IGN); end_as_after_ctrl_c()\n"
         "print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)\n"
     )

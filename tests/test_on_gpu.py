@@ -7,8 +7,8 @@ import torch
 
 from benchmarks import on_gpu
 from ladder.rungs import ROOT, read_ladder
-from prediction import gpus
 from tests.warm import run
+from vramcast import gpus
 
 MEASURED = {
     "gpu": "A GPU", "gpus": 1, "date": "now", "versions": {}, "reserved_gb": 10.0,

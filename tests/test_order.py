@@ -3,8 +3,8 @@
 import hypothesis
 from hypothesis import strategies
 
-from prediction.allocator import CachingAllocator
-from prediction.order import Order
+from vramcast.memory.allocator import CachingAllocator
+from vramcast.memory.order import Order
 
 MIB = 2**20
 MAIN, SIDE, THIRD = 0, 1, 2

@@ -2,7 +2,7 @@
 
 import pytest
 
-from prediction.pinned import PinnedPool
+from vramcast.memory.pinned import PinnedPool
 
 
 @pytest.mark.parametrize(("size", "block"), [(0, 0), (1, 1), (5, 8), (2**20, 2**20), (6453, 8192)])

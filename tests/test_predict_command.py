@@ -13,9 +13,9 @@ import pytest
 
 from ladder.fitting import suggested
 from ladder.rungs import ROOT, read_ladder
-from prediction import gpus
 from tests.helpers import HANG
 from tests.warm import predict, predicted
+from vramcast import gpus
 
 TRAINING = """
 import torch

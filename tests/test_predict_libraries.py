@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from prediction import model_sizes
 from tests.warm import predict, predicted
+from vramcast.libraries import model_sizes
 
 HEAD = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n"
 # Numbers of parameters that the models' cards, papers or libraries' documentation tell.

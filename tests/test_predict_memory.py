@@ -6,8 +6,8 @@ import statistics
 import pytest
 
 from ladder.margin import margin, pairs
+from ladder.predict import KEPT
 from ladder.rungs import ROOT, read_ladder
-from prediction.table import KEPT
 from tests import helpers
 from tests.helpers import HANG
 from tests.warm import predict, predicted

@@ -6,10 +6,10 @@ import re
 import pytest
 
 from ladder.rungs import ROOT, read_ladder
-from prediction import NotPredicted
-from prediction import predict as from_python
-from prediction.advice import TECHNIQUES
 from tests.warm import predict, predicted
+from vramcast import NotPredicted
+from vramcast import predict as from_python
+from vramcast.command.advice import TECHNIQUES
 
 HEAD = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n"
 DEEP = "model = nn.Sequential(*[nn.Linear(1024, 1024) for _ in range(8)]).cuda()\n"

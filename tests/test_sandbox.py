@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from prediction import landlock
 from tests.helpers import run
+from vramcast.sandbox import landlock
 
 kernel = pytest.mark.skipif(not landlock.version(), reason="this kernel has no Landlock")
 
@@ -102,7 +102,7 @@ states = [open(f"/proc/self/task/{task}/status").read() for task in os.listdir("
 bound = ["NoNewPrivs:\\t1" in state for state in states]
 sys.exit(f"{len(bound) > 2} {all(bound)}")
 """
-OLD_KERNEL = "from prediction import landlock\nlandlock.CREATE_RULESET = 9999\n"
+OLD_KERNEL = "from vramcast.sandbox import landlock\nlandlock.CREATE_RULESET = 9999\n"
 
 
 def predict(folder, codes: dict[str, str], **environment) -> subprocess.CompletedProcess:
@@ -166,7 +166,7 @@ def test_no_thread_is_left_out(tmp_path):
 KERNEL = """
 import os, socket, sys
 from pathlib import Path
-from prediction import landlock
+from vramcast.sandbox import landlock
 
 folder = Path(sys.argv[1])
 inside = folder / "inside"

@@ -8,10 +8,10 @@ import random
 import pytest
 
 from ladder.rows import KINDS
-from prediction.lines import Lines
-from prediction.snapshot import PROTOCOL, History
-from prediction.storages import Storage
 from tests.warm import predict, run
+from vramcast.memory.storages import Storage
+from vramcast.step.lines import Lines
+from vramcast.step.snapshot import PROTOCOL, History
 
 # What `unpickle` in PyTorch's torch/utils/viz/MemoryViz.js reads; it ends at any other.
 READ = """

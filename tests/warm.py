@@ -12,9 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ladder import processes
 from ladder.rungs import ROOT
 from tests.helpers import HANG
+from vramcast.processes import supervisor as processes
 
 SERVER = multiprocessing.get_context("forkserver")
 IMPORTED = (
@@ -22,7 +22,7 @@ IMPORTED = (
     "torchvision",
     "lightning",
     "torchmetrics",
-    "prediction.run",
+    "vramcast.run.script",
     "rehearsal.run",
 )
 

@@ -9,7 +9,7 @@ from ladder.pictures import COLORS
 from ladder.rows import KINDS, memory_of
 from ladder.rungs import Rung, code, family, needs_bfloat16, several_gpus
 from ladder.tables import FAMILIES, Figures, how_far, of_family, stem, technique
-from prediction import gpus
+from vramcast import gpus
 
 
 def front_page(ladder: list[Rung], figures: Figures) -> str:

@@ -10,11 +10,11 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.measured_by_others.cases import CASES, Case
-from ladder.processes import end_forkserver, start_forkserver, write_json
 from ladder.rungs import ROOT
-from prediction import gpus
-from prediction.options import Options
-from prediction.process import NoPrediction, predict
+from vramcast import gpus
+from vramcast.options import Options
+from vramcast.processes.supervisor import end_forkserver, start_forkserver, write_json
+from vramcast.run.process import NoPrediction, predict
 
 RESULTS = ROOT / "results" / "others.json"
 SCRIPT = """
@@ -48,7 +48,7 @@ def main() -> None:
     known = {}
     if words and RESULTS.exists():
         known = {(row["source"], row["what"]): row for row in json.loads(RESULTS.read_text())}
-    start_forkserver("prediction.run")
+    start_forkserver("vramcast.run.script")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for case in CASES:

@@ -1,0 +1,200 @@
+"""The command line of `predict_memory.py`: what is asked, about which script."""
+
+import argparse
+import importlib.util
+import json
+from pathlib import Path
+
+from ladder import predict as table
+from ladder import rows
+from ladder.margin import margin
+from ladder.rungs import LadderError, read_ladder
+from ladder.scripts import UnknownScript, display_name, find_scripts
+from vramcast import gpus
+from vramcast.command import files
+from vramcast.options import Options, starts_group
+
+NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "tqdm", "watermark", "matplotlib")
+NEEDED += ("rich",)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are JSON if --json was asked for."""
+
+    json, script = False, None
+
+    def error(self, message: str) -> None:
+        if message.startswith("unrecognized arguments"):
+            message += ". The script's own options come after --"
+        if self.json:
+            print(json.dumps({"script": self.script, "error": message}))
+        gap = "\n" if "\n" in message else "  "
+        self.exit(2, f"{self.prog}: {message}{gap}(--help shows all options)\n")
+
+
+def found_gpus(scripts: list[Path]) -> int:
+    """How many GPUs a script finds without --gpus: four, as for the published figures, or one.
+
+    One GPU is for scripts that are not of the ladder and not meant for several processes: some
+    libraries would use all GPUs that they find from one process.
+    """
+    ladder = {rung.script for rung in read_ladder()}
+    own = [script for script in scripts if display_name(script) not in ladder]
+    several = any(starts_group(script.read_bytes()) for script in own)
+    return 1 if own and not several else 4
+
+
+def example(text: str) -> tuple[int, int, int]:
+    """The example that the option's text describes; ArgumentTypeError."""
+    from vramcast.libraries import example_data  # takes a second
+
+    try:
+        return example_data.read(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def config(text: str) -> tuple[str, str]:
+    """A model's name and its config.json, from NAME=PATH; ArgumentTypeError."""
+    name, _, file = text.partition("=")
+    try:
+        if "model_type" not in json.loads(Path(file).read_text()):
+            raise ValueError("it names no model_type")
+    except (OSError, ValueError, TypeError) as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no NAME=path/to/config.json: {error}"
+        ) from None
+    return name, str(Path(file).absolute())
+
+
+def positive(text: str) -> float:
+    """A number of seconds; ArgumentTypeError."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds above 0")
+    return seconds
+
+
+def _joined(arguments: list[str]) -> list[str]:
+    """The arguments with --batch-option and its value as one word, since that begins with "--"."""
+    if "--batch-option" not in arguments[:-1]:
+        return arguments
+    place = arguments.index("--batch-option")
+    both = "=".join(arguments[place : place + 2])
+    return [*arguments[:place], both, *arguments[place + 2 :]]
+
+
+def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
+    """Read the command line; the program ends with status 2 if it makes no sense."""
+    parser = Parser(
+        description="Predict a script's peak GPU memory, without a GPU.",
+        epilog="After --: the script's own options. No script: all of the ladder. Exit status: 1 "
+        "if it does not or may not fit, 2 if nothing can be said.",
+    )
+    own = arguments.index("--") if "--" in arguments else len(arguments)
+    arguments, theirs = _joined(arguments[:own]), tuple(arguments[own + 1 :])
+    parser.json = "--json" in arguments
+    parser.script = next((word for word in arguments if not word.startswith("-")), None)
+    parser.add_argument("script", nargs="*", help="a script; none means the whole ladder")
+    parser.add_argument("--gpu", metavar="GPU", help="GB, or one of " + ", ".join(gpus.KNOWN))
+    parser.add_argument("--fits", metavar="GPU", help="find the largest batch size that fits")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="in place of the script's")
+    parser.add_argument(
+        "--batch-option", metavar="--NAME", help="the script's own option that takes it"
+    )
+    parser.add_argument(
+        "--example", metavar="images:3x224x224", type=example,
+        help="what stands in for data that is not here; or: tokens:512",
+    )  # fmt: skip
+    parser.add_argument("--classes", type=int, default=1000, metavar="N", help="its classes (1000)")
+    parser.add_argument(
+        "--columns", default="", metavar="NAME,NAME",
+        help="its columns, for a data set of the hub; those called label… are classes",
+    )  # fmt: skip
+    parser.add_argument(
+        "--batches", type=int, default=16, metavar="N",
+        help="where a loader's batches differ in size, the largest of the first N counts (16)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--config", action="append", default=[], metavar="NAME=FILE", type=config,
+        help="the config.json of a model that the script names",
+    )  # fmt: skip
+    parser.add_argument(
+        "--gpus", type=int, metavar="N",
+        help="GPUs it finds (4; 1 for a script of your own that starts no group of processes)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--as-of", type=int, choices=[2023], metavar="2023",
+        help="by the rules of the published figures' PyTorch",
+    )  # fmt: skip
+    parser.add_argument("--timeline", type=Path, metavar="FILE", help="draw one step's memory")
+    parser.add_argument(
+        "--snapshot", type=Path, metavar="FILE.pickle",
+        help="keep the history of the memory for PyTorch's viewer, pytorch.org/memory_viz",
+    )  # fmt: skip
+    parser.add_argument(
+        "--time-limit", type=positive, metavar="SECONDS", help="for each script (none)"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--show", action="store_true", help="show the script's own output")
+    parser.add_argument("--results", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args(arguments)
+    then = f"_{asked.as_of}" if asked.as_of else ""
+    asked.results = asked.results or rows.LOCAL / f"predicted{then}.json"
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        parser.error(
+            f"not installed here: {', '.join(missing)}. Install with  "
+            "pip install -r requirements-dev.txt"
+        )
+    gpu, fits = asked.gpu is not None, asked.fits is not None
+    if gpu and fits:
+        parser.error("--gpu asks whether a script fits, --fits for which batch it does: choose one")
+    asked.which = gpu and not asked.script  # of the ladder fits
+    about_one = fits or asked.timeline or asked.snapshot or asked.json
+    if len(asked.script) != 1 and (about_one or (gpu and not asked.which)):
+        parser.error("--gpu, --fits, --timeline, --snapshot, --json are about one script: name it")
+    if theirs and len(asked.script) != 1:
+        parser.error("what stands after -- is one script's: name that one")
+    for name in ("batch_size", "batches", "gpus", "classes"):
+        if getattr(asked, name) is not None and getattr(asked, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} has to be at least 1")
+    try:
+        model = gpus.find(asked.gpu if gpu else asked.fits) if gpu or fits else gpus.DEFAULT
+        asked.scripts = find_scripts(asked.script)
+        if asked.as_of and not asked.script:
+            asked.scripts = table.published(asked.scripts)
+        files.check(asked.timeline, asked.snapshot)
+        if len(asked.scripts) > 1 and not asked.which:
+            rows.check(asked.results)
+        asked.gpus = asked.gpus or found_gpus(asked.scripts)
+    except (ValueError, UnknownScript, LadderError) as error:
+        parser.error(str(error))
+    except OSError as error:
+        parser.error(f"the script cannot be read: {error}")
+    if asked.batch_option and not (fits or asked.batch_size):
+        parser.error("--batch-option says where --fits or --batch-size puts a number: name one")
+    whole = not (asked.script or asked.as_of)  # what the pages are made from
+    options = Options(
+        model,
+        asked.gpus,
+        arguments=theirs,
+        example=asked.example,
+        classes=asked.classes,
+        columns=tuple(filter(None, asked.columns.split(","))),
+        configs=tuple(asked.config),
+        batches=asked.batches,
+        batch_size=asked.batch_size,
+        batch_option=asked.batch_option,
+        as_of=asked.as_of,
+        capacity=gpu or fits,
+        margin=margin() if gpu or fits else 0.0,
+        room=whole,
+        timeline=asked.timeline is not None or whole,
+        snapshot=asked.snapshot is not None,
+        time_limit=asked.time_limit,
+    )
+    return asked, options

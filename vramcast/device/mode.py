@@ -1,0 +1,191 @@
+"""A GPU without data: its tensors have a shape, a data type and a device, but no numbers.
+
+Where PyTorch does something else on a GPU than on a CPU, it is done as on a GPU: autocast, fused
+attention, foreach optimizers. A number that is read from a tensor is 0 (1 if an optimizer reads
+its count of steps), a truth value is False.
+"""
+
+import functools
+
+import torch
+from torch._subclasses import fake_tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from vramcast.cost import counter as cost
+from vramcast.cost import rules as cost_rules
+from vramcast.device import autocast, cuda, devices, optimizers, readings
+from vramcast.device.cache import NOTHING, Results
+from vramcast.device.devices import CUDA, LABEL
+from vramcast.device.readings import number
+from vramcast.gpus import Model
+from vramcast.memory import settings as allocator_settings
+from vramcast.memory.tracker import Tracker
+from vramcast.operators import attention, composites, recurrent, unknown_sizes
+from vramcast.operators.buffers import RULES, Rule
+from vramcast.ranks import collectives
+
+aten = torch.ops.aten
+PRODUCTS = {
+    getattr(aten, name).default for name in ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv")
+}
+COPIES = {aten._to_copy.default, aten.copy_.default}
+CONVOLUTIONS = {aten.convolution.default, aten.convolution_backward.default}
+SIZED = {aten.slice.Tensor, aten.arange.default, aten.arange.start, aten.zeros.default}
+SIZED |= {aten.ones.default, aten.full.default}
+
+
+class _Traits:
+    """Properties of an operator that are needed at each call; to look them up anew takes long."""
+
+    __slots__ = (
+        "buffers", "collective", "convolution", "copies", "cost", "direct", "product", "reads",
+        "sized", "unknown",
+    )  # fmt: skip
+
+    def __init__(self, func, buffers: Rule | None) -> None:
+        self.buffers = buffers
+        self.reads = func is aten._local_scalar_dense.default
+        self.product = func in PRODUCTS
+        self.copies = func in COPIES
+        self.collective = func.namespace in ("c10d", "_c10d_functional")
+        self.sized = func in SIZED
+        self.unknown = unknown_sizes.RULES.get(func)
+        self.convolution = func in CONVOLUTIONS
+        self.direct = (
+            func in fake_tensor._DISPATCH_META_HANDLERS
+            or func in fake_tensor._DISPATCH_HANDLE_DIRECTLY
+        )
+        self.cost = cost_rules.rule(func)
+
+
+class Gpu(FakeTensorMode):
+    """The mode in which every tensor is fake; `tracker` books the storages, `cost` the work."""
+
+    def __init__(self, tracker: Tracker, workspace: int, notes: list[str]) -> None:
+        """`workspace`: the bytes that cuBLAS takes for each thread that uses it."""
+        super().__init__(allow_non_fake_inputs=True)
+        self.tracker = tracker
+        self.depth = 0  # operators that run inside of operators allocate nothing on a GPU
+        self.workspace, self.notes = workspace, notes
+        self.whole_numbers_read = False
+        self.threads: set[bool] = set()  # with a workspace: the backward pass's, all others'
+        self.results = Results(self)
+        self.traits: dict[int, _Traits] = {}
+        self.collective = functools.partial(collectives.in_turn, tracker)
+        self.buffers = dict(RULES)
+        self.cost = cost.Cost(tracker)
+
+    def dispatch(self, func, types, args=(), kwargs=None):
+        traits = self.traits.get(id(func))
+        if traits is None:
+            traits = self.traits[id(func)] = _Traits(func, self.buffers.get(func))
+        kwargs = kwargs or {}
+        if kwargs.get("device") == LABEL:
+            kwargs = kwargs | {"device": CUDA}
+        if traits.reads:
+            return self.read(args[0])
+        if traits.product and args[1].device.type == "cuda":
+            backward = self.tracker.phase == "backward"
+            if backward not in self.threads:
+                self.threads.add(backward)
+                self.tracker.take([self.workspace])
+        outside = self.depth == 0
+        taken = self.tracker.take(traits.buffers(args)) if traits.buffers and outside else []
+        result = self.result(func, types, args, kwargs, traits)
+        empty = self.whole_numbers_read and traits.sized and result.numel() == 0
+        if empty and (func is not aten.slice.Tensor or args[0].numel()):  # a number was the size
+            raise fake_tensor.DynamicOutputShapeException(func)
+        if outside:
+            self.tracker.book(result, func, args)
+            self.tracker.give_back(taken)
+            if traits.copies and _waits(result, args, kwargs):
+                self.tracker.wait_here()
+            elif traits.collective:
+                self.collective(args)
+            if traits.cost is not None and not self.tracker.pause:
+                self.cost.count(traits.cost, args, kwargs, result)
+            if kwargs.get("pin_memory"):
+                self.tracker.pin(result)
+        return result
+
+    def result(self, func, types, args, kwargs, traits):
+        """The result of an operator."""
+        if traits.unknown is not None:
+            most = self.most(func, args, kwargs, traits)
+            if most is not None:
+                return most
+        key = None if traits.direct else self.results.key(func, args, kwargs)
+        entry = None if key is None else self.results.find(key, func, args, kwargs)
+        if entry is not None and entry is not NOTHING:
+            return self.results.make(entry, args)
+        # numbers that are known stay so on the host alone: on a GPU there is nothing to compute
+        known = _known(args) if kwargs.get("device") == CUDA else []
+        for tensor, _ in known:
+            tensor.constant = None
+        self.depth += 1
+        try:
+            if entry is NOTHING:
+                return self._dispatch_impl(func, types, args, kwargs)
+            if traits.convolution:  # C++ chooses a library by the device, and so the layout
+                with devices.said_to_be_cuda():
+                    return super().dispatch(func, types, args, kwargs)
+            return super().dispatch(func, types, args, kwargs)
+        finally:
+            self.depth -= 1
+            for tensor, constant in known:
+                tensor.constant = constant
+
+    def most(self, func, args, kwargs, traits):
+        """The largest possible result of an operator, if its size is not known; else None."""
+        self.depth += 1
+        try:
+            with self:
+                found = traits.unknown(*args, **kwargs)
+        finally:
+            self.depth -= 1
+        if found is not None:
+            self.notes.append(unknown_sizes.note(func))
+        return found
+
+    def read(self, tensor: torch.Tensor):
+        """The number that is read from a tensor. To read from the GPU waits for all its work."""
+        if not (tensor.dtype.is_floating_point or tensor.dtype == torch.bool):
+            self.whole_numbers_read = True
+        if tensor.device.type == "cuda":
+            self.tracker.wait_here()
+            return number(tensor)
+        # Adam divides by a number that depends on its count of steps, which is kept on the host
+        return number(tensor, 1 if self.tracker.phase == "optimizer step" else 0)
+
+
+def _known(args: tuple) -> list[tuple[FakeTensor, torch.Tensor]]:
+    """The tensors among the arguments whose numbers are known, and these numbers."""
+    leaves = torch.utils._pytree.tree_leaves(args)
+    fakes = [leaf for leaf in leaves if isinstance(leaf, FakeTensor)]
+    return [(tensor, tensor.constant) for tensor in fakes if tensor.constant is not None]
+
+
+def _waits(copy: torch.Tensor, args: tuple, kwargs: dict) -> bool:
+    """Whether the CPU waits for a copy: between host and GPU unless `non_blocking` (Copy.cu)."""
+    source = args[0] if copy is not args[0] else args[1]
+    asynchronous = kwargs.get("non_blocking", args[2] if len(args) > 2 else False)
+    return not asynchronous and copy.device.type != source.device.type
+
+
+def install(tracker: Tracker, model: Model, gpus: int, notes: list[str] | None = None) -> Gpu:
+    """Let scripts find this many GPUs of a model. Returns the mode, not yet entered.
+
+    `notes` is for what is not known of operators that the script uses. Cannot be undone.
+    """
+    notes = [] if notes is None else notes
+    cuda.install(tracker, model, gpus)
+    allocator_settings.install(tracker, notes)
+    devices.install(Gpu, tracker)
+    readings.install()
+    autocast.install()
+    composites.install()
+    recurrent.install(model.capability, notes)
+    attention.install(model.capability)
+    optimizers.install()
+    torch.backends.mha.set_fastpath_enabled(False)  # it bypasses the operators that are booked
+    return Gpu(tracker, model.workspace, notes)

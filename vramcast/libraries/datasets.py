@@ -1,0 +1,144 @@
+"""Data sets and metrics of the Hugging Face hub by their shapes."""
+
+import os
+from types import ModuleType
+
+from vramcast.libraries.example_data import NotHere, picture
+from vramcast.when_imported import when_imported
+
+ROWS = 512  # of which a prediction needs one batch
+FILM, WORD = "a film ", "word "
+STAND_INS = (FILM, WORD)  # what texts begin with that stand in for others
+LONG = FILM * 4096  # more than any of the models in model_sizes.py that read it whole
+CLASSES = {"label": 2}
+# Columns by the name on the hub: texts, and classes with their number. From the sets' cards.
+COLUMNS = {
+    "imdb": ({"text"}, CLASSES),
+    "rotten_tomatoes": ({"text"}, CLASSES),
+    "yelp_polarity": ({"text"}, CLASSES),
+    "ag_news": ({"text"}, {"label": 4}),
+    "yelp_review_full": ({"text"}, {"label": 5}),
+    "emotion": ({"text"}, {"label": 6}),
+    "wikitext": ({"text"}, {}),
+    "openwebtext": ({"text"}, {}),
+    "alpaca": ({"instruction", "input", "output", "text"}, {}),
+    "samsum": ({"dialogue", "summary", "id"}, {}),
+    "ultrafeedback_binarized": ({"chosen", "rejected"}, {}),
+    "cola": ({"sentence"}, CLASSES | {"idx": ROWS}),
+    "sst2": ({"sentence"}, CLASSES | {"idx": ROWS}),
+    "mrpc": ({"sentence1", "sentence2"}, CLASSES | {"idx": ROWS}),
+    "rte": ({"sentence1", "sentence2"}, CLASSES | {"idx": ROWS}),
+    "qqp": ({"question1", "question2"}, CLASSES | {"idx": ROWS}),
+    "qnli": ({"question", "sentence"}, CLASSES | {"idx": ROWS}),
+    "mnli": ({"premise", "hypothesis"}, {"label": 3, "idx": ROWS}),
+    "cifar10": ({"img"}, {"label": 10}),
+    "cifar100": ({"img"}, {"fine_label": 100, "coarse_label": 20}),
+    "mnist": ({"image"}, {"label": 10}),
+    "food101": ({"image"}, {"label": 101}),
+    "beans": ({"image"}, {"labels": 3}),
+    "cats_vs_dogs": ({"image"}, {"labels": 2}),
+    "imagenet-1k": ({"image"}, {"label": 1000}),
+}
+FORMATS = ("csv", "json", "text", "parquet", "imagefolder", "arrow", "pandas")
+SIZES = {"cifar10": (3, 32, 32), "cifar100": (3, 32, 32), "mnist": (1, 28, 28)}  # of the images
+
+
+def install(
+    example: tuple[int, ...] | None, classes: int, columns: tuple[str, ...], notes: list[str]
+) -> None:
+    """Replace what `datasets` and `evaluate` would load from the hub. Cannot be undone.
+
+    `columns` are the names that the example's columns get, if the data set is not one of those
+    known here. A column called "label…" has classes, the others have texts or images.
+    """
+
+    def loading(module: ModuleType) -> None:
+        original = module.load_dataset
+
+        def load_dataset(path, name=None, *args, split=None, streaming=False, **options):
+            if path in FORMATS or os.path.exists(path):  # files that are here
+                return original(path, name, *args, split=split, streaming=streaming, **options)
+            made = _rows(path, name, example, classes, columns, notes)
+            parts = dict.fromkeys(("train", "validation", "test"), made)
+            if name == "mnli":
+                parts |= {f"{part}_matched": made for part in ("validation", "test")}
+            return _split(parts, split, streaming)
+
+        module.load_dataset = load_dataset
+
+    def metrics(module: ModuleType) -> None:
+        module.load = lambda *args, **options: Metric()
+
+    def package(module: ModuleType) -> None:  # which may have it from before
+        if hasattr(module, "load_dataset"):  # and is no module of the script's by this name
+            module.load_dataset = module.load.load_dataset
+
+    when_imported("datasets.load", loading)
+    when_imported("datasets", package)
+    when_imported("evaluate.loading", metrics)
+
+
+class Metric:
+    """In the place of a metric of `evaluate`: it takes any input, and every score is 0.5."""
+
+    def add(self, *args, **options) -> None:
+        pass
+
+    add_batch = add
+
+    def compute(self, *args, **options) -> dict[str, float]:
+        return Scores(accuracy=0.5)
+
+
+class Scores(dict):
+    """A dictionary of scores that has a score under every name."""
+
+    def __missing__(self, name: str) -> float:
+        return 0.5
+
+
+def _rows(path: str, name: str | None, example, classes: int, named, notes: list[str]):
+    """A data set of ROWS equal rows, with the columns of the set that it stands in for."""
+    from datasets import ClassLabel, Dataset, Features, Image, Value
+
+    key = next((word for word in (name, path.rpartition("/")[2]) if word in COLUMNS), None)
+    size = SIZES.get(key, example)
+    if size is None and key == "imdb":
+        text = LONG
+    elif size is None:
+        raise NotHere(
+            f"the data set {path} is not here. To predict without it:  --example tokens:256 (words "
+            "of a text), or images:3x224x224 with --classes 10"
+        )
+    else:
+        text = WORD * size[0]
+        told = f"tokens:{size[0]}" if len(size) == 1 else "images:" + "x".join(map(str, size))
+        notes.append(f"in the place of the data set {path}: {told}, {ROWS} rows")
+    words = size is None or len(size) == 1
+    texts, labels = COLUMNS.get(key, ({"text"} if words else {"image"}, {"label": classes}))
+    if named:
+        labels = {column: classes for column in named if column.startswith("label")}
+        texts = set(named) - set(labels)
+    if words:
+        columns = {column: Value("string") for column in texts}
+        row = dict.fromkeys(texts, text)
+    else:
+        columns = {column: Image() for column in texts}
+        row = {column: {"bytes": picture(size), "path": None} for column in texts}
+    columns |= {column: ClassLabel(number) for column, number in labels.items()}
+    many = {column: [value] * ROWS for column, value in row.items()}
+    many |= {column: [n % number for n in range(ROWS)] for column, number in labels.items()}
+    return Dataset.from_dict(many, features=Features(columns))
+
+
+def _split(parts: dict, split: str | None, streaming: bool):
+    """All parts of a data set, or the named one; a slice such as "train[:10%]" is not shortened."""
+    from datasets import DatasetDict
+
+    if streaming:
+        parts = {part: rows.to_iterable_dataset() for part, rows in parts.items()}
+    if split is None:
+        return dict(parts) if streaming else DatasetDict(parts)
+    if isinstance(split, list):
+        return [_split(parts, one, False) for one in split]
+    return parts[str(split).partition("[")[0].partition("+")[0]]

@@ -1,0 +1,153 @@
+"""Data loaders that give the same batch again and again, until the peak no longer changes."""
+
+import contextlib
+import functools
+import itertools
+import weakref
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.data import dataloader as torch_dataloader
+
+from vramcast.cost.counter import Cost
+from vramcast.memory.tracker import Tracker
+from vramcast.memory.watched import QUIET, Watched, rose
+from vramcast.options import Options
+
+PASSES = 4  # backward passes of accumulation, with which a step without a new peak counts as two
+ENDLESS = 10**6  # batches of a loader that does not know how many it has
+AHEAD = 128  # batches that may be taken before a model sees the first of them
+
+
+class Loaders:
+    """What a prediction learns of a script's loaders."""
+
+    batch_size: int | None = None  # the first one's own
+    samples: int | None = None  # in its data set, where that says so
+
+
+def install(tracker: Tracker, watched: Watched, cost: Cost, options: Options) -> Loaders:
+    """Let all loaders do so from now on. Cannot be undone.
+
+    A loader ends once the peak has stayed the same: in training from one optimizer step to the
+    next, two times; in evaluation, and when it is used again, for one batch. The batch size that
+    was asked for replaces the first loader's, and that of other loaders with the same size, unless
+    the number in the script itself is replaced.
+    """
+    loaders = Loaders()
+    _replace_batch_size(loaders, None if options.number else options.batch_size, watched.notes)
+    iterate = DataLoader.__iter__
+    firsts, steady = weakref.WeakKeyDictionary(), weakref.WeakSet()
+
+    def batches(loader):
+        pin, loader.num_workers, loader.pin_memory = loader.pin_memory, 0, False
+        if loader not in firsts:
+            with torch._subclasses.fake_tensor.unset_fake_temporarily():
+                firsts[loader] = _largest(iterate(loader), options.batches, watched.notes)
+        first = firsts[loader]
+        if first is None:
+            watched.notes.append("a loader has no batch: fewer samples than one, and drop_last?")
+            return
+        seen, quiet, steps, ahead, passes = watched.peak(), 0, tracker.steps, 0, tracker.passes
+        before = backwards = tracker.backwards
+        samples = _samples(first)
+        count = _length(loader)
+        epoch = count * samples
+        with contextlib.suppress(TypeError):  # a sampler without a length
+            epoch = min(epoch, len(loader.sampler))
+        watched.loaders += 1
+        cost.interrupt()
+        try:
+            for _ in range(count):
+                cost.batch(samples, epoch)
+                batch = torch.utils._pytree.tree_map_only(torch.Tensor, fake, first)
+                if pin:  # one batch: those that workers have ready beforehand are not counted
+                    batch = torch.utils._pytree.tree_map_only(
+                        torch.Tensor, lambda tensor: tensor.pin_memory(), batch
+                    )
+                yield batch
+                ahead = 0 if tracker.passes > passes else ahead + 1
+                passes = tracker.passes
+                if 0 < ahead < AHEAD:
+                    continue  # to be accumulated, say
+                training = tracker.backwards > before
+                if training and tracker.steps == steps:
+                    continue  # within a cycle
+                many = tracker.backwards - backwards >= PASSES
+                steps, backwards = tracker.steps, tracker.backwards
+                quiet = 0 if rose(seen, watched.peak()) else quiet + 1 + many
+                seen = watched.peak()
+                if quiet >= (QUIET if training and loader not in steady else 1):
+                    steady.add(loader)
+                    return
+        finally:
+            watched.loaders -= 1
+            cost.interrupt()
+
+    def fake(tensor):
+        return torch.empty_like(tensor, device="cpu")
+
+    DataLoader.__iter__ = batches
+    torch_dataloader.DataLoader.__iter__ = batches
+    return loaders
+
+
+def _length(loader: DataLoader) -> int:
+    """How many batches a loader has; a very large number if it does not know."""
+    try:
+        return len(loader)
+    except TypeError:
+        return ENDLESS
+
+
+def _largest(batches: Iterator, count: int, notes: list[str]):
+    """The first batch, or the largest of `count` if the second has another size; None if empty."""
+    some = list(itertools.islice(batches, 2))
+    if len({_numbers(batch) for batch in some}) > 1:
+        rest = list(itertools.islice(batches, max(count - 2, 0)))
+        if not rest and _numbers(some[1]) < _numbers(some[0]):
+            return some[0]  # and the rest of the data set
+        some += rest
+        notes.append(
+            f"batches differ in size: the largest of the first {len(some)} counts (--batches)"
+        )
+    return max(some, key=_numbers, default=None)
+
+
+def _numbers(batch: object) -> int:
+    """How many numbers the tensors of a batch have."""
+    leaves = torch.utils._pytree.tree_leaves(batch)
+    return sum(leaf.numel() for leaf in leaves if isinstance(leaf, torch.Tensor))
+
+
+def _samples(batch: object) -> int:
+    """How many samples a batch has: as many as its first tensor has rows."""
+    for leaf in torch.utils._pytree.tree_leaves(batch):
+        if isinstance(leaf, torch.Tensor) and leaf.dim():
+            return len(leaf)
+    return 0
+
+
+def _replace_batch_size(loaders: Loaders, batch_size: int | None, notes: list[str]) -> None:
+    init = DataLoader.__init__
+
+    @functools.wraps(init)
+    def resized(loader, dataset, size=1, *args, **kwargs):
+        size = kwargs.pop("batch_size", size)
+        if size is not None and kwargs.get("batch_sampler") is None:
+            first = loaders.batch_size is None
+            if first:
+                loaders.batch_size = size
+            if batch_size and size == loaders.batch_size:
+                size = batch_size
+            if first and hasattr(dataset, "__len__"):
+                loaders.samples = len(dataset)
+                if size > len(dataset):
+                    notes.append(
+                        f"the data set has only {len(dataset)} samples, so that a batch of {size} "
+                        f"has {len(dataset)}"
+                    )
+        init(loader, dataset, size, *args, **kwargs)
+
+    DataLoader.__init__ = resized

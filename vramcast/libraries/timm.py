@@ -1,0 +1,23 @@
+"""timm's pretrained models without their weights: the library itself knows all shapes."""
+
+from types import ModuleType
+
+from vramcast.when_imported import when_imported
+
+
+def install() -> None:
+    """Let timm create pretrained models without the hub. Cannot be undone."""
+
+    def builder(module: ModuleType) -> None:
+        module.load_pretrained = lambda model, *args, **options: None
+
+    def factory(module: ModuleType) -> None:
+        # by what the hub's repositories of timm are called: timm/ARCHITECTURE.WEIGHTS
+        module.load_model_config_from_hf = lambda name, **options: (
+            None,
+            name.rpartition("/")[2].partition(".")[0],
+            {},
+        )
+
+    when_imported("timm.models._builder", builder)
+    when_imported("timm.models._factory", factory)

@@ -1,0 +1,1 @@
+"""Storages, and PyTorch's caching allocator."""

@@ -1,0 +1,165 @@
+"""Which kernel computes scaled dot product attention on a GPU; what is kept depends on that.
+
+The rules are those of aten/src/ATen/native/transformers/cuda/sdp_utils.cpp (torch 2.14), for the
+GPU's compute capability. The fused kernels keep only a random seed for dropout. The plain one
+consists of other operators, and its dropout keeps a mask of one byte per number (composites.py).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend
+
+from vramcast.device.autocast import HALF
+from vramcast.operators.composites import put
+
+aten = torch.ops.aten
+
+
+class Call:
+    """The arguments of a call that decide which kernel runs (`sdp_params`)."""
+
+    def __init__(self, query, key, value, mask, dropout, causal, gqa) -> None:
+        self.tensors = query, key, value
+        self.dtype, self.mask, self.dropout, self.causal = query.dtype, mask, dropout, causal
+        self.width, self.value_width = query.shape[-1], value.shape[-1]
+        self.length, self.key_length = query.shape[-2], key.shape[-2]
+        self.widths_equal = query.shape[-1] == key.shape[-1]
+        self.grad = torch.is_grad_enabled() and any(t.requires_grad for t in self.tensors)
+        # `check_tensor_shapes`, `check_nonzero_sequence_lengths_dense`, and
+        # `check_batch_size_and_num_heads_dense`: several queries' heads may share one of keys
+        self.dense = (
+            all(t.dim() == 4 for t in self.tensors)
+            and self.length > 0 and self.key_length > 0
+            and len({t.shape[0] for t in self.tensors}) == 1
+            and key.shape[1] == value.shape[1]
+            and (query.shape[1] == key.shape[1]
+                 or (gqa and query.shape[1] % key.shape[1] == 0))
+        )  # fmt: skip
+
+    def packed(self, singleton: bool) -> bool:
+        """`check_last_dim_stride_equals_1_dense`."""
+        masks = [] if self.mask is None else [self.mask]
+        return all(
+            t.stride(-1) == 1 or (singleton and t.shape[-1] == 1) for t in (*self.tensors, *masks)
+        )
+
+
+def cudnn(call: Call, capability: tuple[int, int]) -> bool:
+    """`can_use_cudnn_attention`, for cuDNN 9.24, which PyTorch installs with CUDA 13."""
+    widths = call.width, call.value_width
+    hopper = capability == (9, 0) or capability[0] == 10
+    if hopper and call.grad:
+        fits = max(widths) <= 128 or widths in ((192, 128), (256, 256))
+    else:
+        fits = max(widths) <= (256 if hopper else 128)
+    return (
+        torch.backends.cuda.cudnn_sdp_enabled() and call.dense and call.packed(True)
+        and capability >= (8, 0) and call.dtype in HALF and fits
+        and not any(width % 8 for width in widths)
+        and (call.dropout * 16).is_integer()
+        and call.key_length != 1 and not (call.dropout and call.length == 1)
+        and (not torch.are_deterministic_algorithms_enabled()
+             or torch.is_deterministic_algorithms_warn_only_enabled())
+    )  # fmt: skip
+
+
+def flash(call: Call, capability: tuple[int, int]) -> bool:
+    """`can_use_flash_attention`: 16 bits, no mask, compute capability 8 and more."""
+    wide = (8, 6) <= capability <= (8, 9) or capability[0] == 12
+    return (
+        torch.backends.cuda.flash_sdp_enabled() and call.dense and call.packed(True)
+        and capability >= (8, 0) and call.dtype in HALF and call.mask is None
+        and call.widths_equal and call.width == call.value_width <= 256
+        and not (call.causal and call.length != call.key_length)
+        and not (call.grad and wide and call.width > 192
+                 and (call.dropout or call.width <= 224))
+    )  # fmt: skip
+
+
+def efficient(call: Call, capability: tuple[int, int]) -> bool:
+    """`can_use_mem_efficient_attention`: also with a mask, and in float32."""
+    half = call.dtype in HALF
+    # `minimum_gemm_alignment`: tensor cores take 16 bytes at once
+    if capability >= (8, 0):
+        alignment = 8 if half else 4
+    else:
+        alignment = 8 if half and capability >= (7, 0) else 1
+    offsets = [t.storage_offset() for t in call.tensors] if capability >= (8, 0) else []
+    return (
+        torch.backends.cuda.mem_efficient_sdp_enabled() and call.dense and call.packed(False)
+        and (half or call.dtype == torch.float32)
+        and (call.dtype != torch.bfloat16 or capability >= (8, 0))
+        and call.widths_equal
+        and not any(n % alignment for n in (call.width, call.value_width, *offsets))
+    )  # fmt: skip
+
+
+KERNELS = {
+    SDPBackend.CUDNN_ATTENTION: cudnn,
+    SDPBackend.FLASH_ATTENTION: flash,
+    SDPBackend.EFFICIENT_ATTENTION: efficient,
+    SDPBackend.MATH: lambda call, capability: True,
+}
+
+
+def choose(call: Call, capability: tuple[int, int], usual: list[int]) -> SDPBackend:
+    """`select_sdp_backend`. `usual` is PyTorch's default order of backends.
+
+    cuDNN's kernel comes first on compute capability 9 and 10 (`check_prefer_cudnn_attention`).
+    """
+    order = [SDPBackend(number) for number in torch._C._get_sdp_priority_order()]
+    if capability[0] in (9, 10) and [int(one) for one in order] == usual:
+        order.insert(0, SDPBackend.CUDNN_ATTENTION)
+    return next(one for one in order if one in KERNELS and KERNELS[one](call, capability))
+
+
+def _aligned(mask: torch.Tensor) -> torch.Tensor:
+    """The mask, padded if its rows do not begin at multiples of 8 numbers, as the kernel needs.
+
+    It is the memory-efficient kernel that does (`preprocess_mask` in
+    aten/src/ATen/native/transformers/attention.cpp).
+    """
+    if not any(stride % 8 for stride in mask.stride()[:-1]) and mask.stride(-1) == 1:
+        return mask
+    width = mask.shape[-1]
+    return F.pad(mask, (0, 8 - width % 8))[..., :width]
+
+
+def install(capability: tuple[int, int]) -> None:
+    """Choose the kernel as PyTorch does on a GPU of this compute capability. Cannot be undone."""
+    usual = list(torch._C._get_sdp_priority_order())
+
+    def attention(
+        query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None,
+        enable_gqa=False,
+    ):  # fmt: skip
+        call = Call(query, key, value, attn_mask, dropout_p, is_causal, enable_gqa)
+        kernel = choose(call, capability, usual)
+        options, width = {"scale": scale}, call.width
+        if kernel == SDPBackend.FLASH_ATTENTION:
+            pad = -width % 8
+            if pad:
+                options["scale"] = scale or width**-0.5
+                query, key, value = (F.pad(t, (0, pad)) for t in (query, key, value))
+            out = aten._scaled_dot_product_flash_attention(
+                query, key, value, dropout_p, is_causal, False, **options
+            )[0]
+            return out[..., :width] if pad else out
+        if kernel == SDPBackend.MATH:
+            return aten._scaled_dot_product_attention_math(
+                query, key, value, attn_mask, dropout_p, is_causal, None, scale=scale,
+                enable_gqa=enable_gqa,
+            )[0]  # fmt: skip
+        if attn_mask is not None and attn_mask.dtype == torch.bool:
+            attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill_(attn_mask, 0.0)
+        if kernel == SDPBackend.CUDNN_ATTENTION:
+            return aten._scaled_dot_product_cudnn_attention(
+                query, key, value, attn_mask, call.grad, dropout_p, is_causal, False, **options
+            )[0]
+        if attn_mask is not None:
+            attn_mask = _aligned(attn_mask).expand(*query.shape[:3], key.shape[2])
+        return aten._scaled_dot_product_efficient_attention(
+            query, key, value, attn_mask, call.grad, dropout_p, is_causal, **options
+        )[0]
+
+    put({"scaled_dot_product_attention": attention})

@@ -1,0 +1,223 @@
+"""The processes that both commands run scripts in.
+
+Each process is forked from one that has already imported PyTorch and the stand-ins
+(multiprocessing's forkserver). All that a command starts ends with the command, also if it is
+killed; keeper.py says how, and what differs from system to system.
+"""
+
+import contextlib
+import fcntl
+import json
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
+import os
+import re
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from ladder.rungs import ROOT
+from vramcast.processes import keeper
+
+PROCESSES = multiprocessing.get_context("forkserver")
+POLL = 0.3  # seconds; without it, a Ctrl-C just before a wait would be seen after it only
+SOCKET_PATH = 103  # characters that a socket's path may have, on macOS; 107 on Linux
+OURS = "vit-ladder-"  # how the names of temporary folders begin
+_keepers: set[int] = set()
+_making = threading.Lock()  # a folder that is made has its lock before another thread looks
+_ending = threading.Event()
+_until_end = contextlib.ExitStack()
+
+
+class Ended(Exception):
+    """A script could not start, or was ended by `end_all` or by the end of the forkserver."""
+
+
+def write_json(content: list | dict, path: Path) -> None:
+    """Write a JSON file whole or not at all, into a folder that may have to be made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps(content, indent=1) + "\n")
+    draft.replace(path)
+
+
+def start_forkserver(preload: str) -> None:
+    """Start the process that scripts are forked from; it imports the module `preload` first.
+
+    Call this in the main thread: on Linux, the process is killed when the thread that started it
+    ends. Ctrl-C does not reach it.
+    """
+    PROCESSES.set_forkserver_preload(["vramcast.processes.forkserver", preload])
+    multiprocessing.resource_tracker.ensure_running()  # which below would unblock the signal
+    place, longest = tempfile.gettempdir(), "/forkserver-1234567-12345678/listener-12345678"
+    if len(place + longest) > SOCKET_PATH:
+        place = "/tmp"
+    folder = _until_end.enter_context(scratch_folder("forkserver-", place))
+    settings = multiprocessing.current_process()._config
+    settings["tempdir"] = str(folder)  # one of multiprocessing's own would outlive a killed command
+    os.environ["FORKSERVER_OF"] = str(os.getpid())
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)  # which importing PyTorch makes
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with contextlib.chdir(ROOT):  # where it looks for modules
+            multiprocessing.forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        del settings["tempdir"]
+
+
+def end_forkserver() -> None:
+    """End the process that scripts are forked from, also while it still imports."""
+    pid = getattr(multiprocessing.forkserver._forkserver, "_forkserver_pid", None)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    _until_end.close()
+
+
+def run(
+    target: Callable, folder: Path, *args: object, told: Callable[[object], None] | None = None
+) -> int:
+    """Run `target(folder, send, *args)` in a process of its own; its exit status. Ended.
+
+    A negative status is the signal that ended it. What the process passes to `send`, `told`
+    receives here, in the waiting thread. When this returns or raises, all that the process started
+    has ended. A first Ctrl-C asks it to end and waits some seconds; a second one ends it at once.
+    """
+    messages, sender = PROCESSES.Pipe(duplex=False)
+    status, reporter = PROCESSES.Pipe(duplex=False)
+    process = PROCESSES.Process(target=keeper.keep, args=(target, folder, args, sender, reporter))
+    try:
+        with sender, reporter:
+            _start(process)
+        _keepers.add(process.pid)
+        if _ending.is_set():  # since it started
+            _ask(process.pid)
+        code = _exit_status(messages, status, told)
+    except BaseException:  # Ctrl-C, say
+        if process.pid is not None:
+            _end(process.pid, status)
+        raise
+    finally:
+        _keepers.discard(process.pid)
+    if _ending.is_set():
+        raise Ended("it was stopped")
+    return code
+
+
+def end_all() -> None:
+    """End all that runs and start nothing new: `run` raises Ended. Works from any thread."""
+    _ending.set()
+    for pid in list(_keepers):
+        _ask(pid)
+    end_forkserver()
+
+
+def _start(process: multiprocessing.Process) -> None:
+    """Start a process, as soon as the forkserver has done its imports. Ended."""
+    if _ending.is_set():
+        raise Ended("it was stopped")
+    try:
+        process.start()
+    except (EOFError, OSError) as error:
+        raise Ended("the process that scripts are forked from has ended") from error
+
+
+def _exit_status(messages: Connection, status: Connection, told: Callable | None) -> int:
+    """Hand on messages until a keeper has ended; the exit status that it reported."""
+    ends, code = [messages, status], -signal.SIGKILL  # which it cannot say if it is killed
+    while status in ends:
+        for end in wait(ends, POLL):
+            while end in ends and end.poll():
+                try:
+                    message = end.recv()
+                except EOFError:
+                    ends.remove(end)
+                    continue
+                if end is status:
+                    code = message
+                elif told is not None:
+                    told(message)
+    return code
+
+
+def _ask(pid: int) -> None:
+    """Ask a keeper to end its script politely; when asked a second time, it does so at once."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+
+
+def _end(pid: int, status: Connection) -> None:
+    """Have a keeper end its script, and wait until it has."""
+    while True:
+        _ask(pid)
+        try:
+            while True:
+                if status.poll(POLL):
+                    status.recv()
+        except KeyboardInterrupt:
+            continue
+        except EOFError:  # it has ended
+            return
+
+
+@contextlib.contextmanager
+def scratch_folder(prefix: str, place: str | None = None) -> Iterator[Path]:
+    """A temporary folder, removed at the end. Folders that dead commands left are removed first.
+
+    Its name has the command's process ID, and the command holds a lock on it. So a folder whose
+    owner is alive, even in another container, is not touched.
+    """
+    place, prefix = place or tempfile.gettempdir(), f"{OURS}{prefix}"
+    with contextlib.ExitStack() as stack:
+        with _making:
+            _remove_left(prefix, place)
+            folder = stack.enter_context(
+                tempfile.TemporaryDirectory(
+                    prefix=f"{prefix}{os.getpid()}-", dir=place, ignore_cleanup_errors=True
+                )
+            )
+            lock = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield Path(folder)
+
+
+def _remove_left(prefix: str, place: str) -> None:
+    """Remove this user's folders with this prefix whose commands are dead.
+
+    A folder with this command's own ID but without a lock was an earlier command's with that ID.
+    """
+    for entry in os.scandir(place):
+        match = re.fullmatch(rf"{prefix}(\d+)-[a-z0-9_]{{8}}", entry.name)
+        if match is None or (int(match[1]) != os.getpid() and _alive(int(match[1]))):
+            continue
+        with contextlib.suppress(OSError):  # somebody holds its lock, or it has just been removed
+            lock = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                if os.fstat(lock).st_uid == os.getuid():
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(entry.path, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
+
+
+def end_as_after_ctrl_c() -> None:
+    """Treat every polite request to end (SIGTERM, SIGHUP) as Ctrl-C; `nohup` keeps its meaning."""
+    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if sign != signal.SIGHUP or signal.getsignal(sign) != signal.SIG_IGN:
+            signal.signal(sign, signal.default_int_handler)

@@ -1,0 +1,108 @@
+"""DistributedDataParallel, with the buckets of gradients that its C++ code keeps on each rank.
+
+Gradients are copied into buckets, and a full bucket is added up over all ranks. The rules are those
+of torch/csrc/distributed/c10d/reducer.cpp: parameters fill the buckets in reverse order, as their
+gradients come; the first bucket is closed at 1 MiB, the others at `bucket_cap_mb`. With
+`gradient_as_bucket_view` a gradient is a part of its bucket, else it has memory of its own.
+"""
+
+import contextlib
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn import parallel
+
+from vramcast.memory.tracker import Tracker
+
+FIRST = 2**20  # bytes: kDefaultFirstBucketBytes
+
+
+def install(tracker: Tracker) -> None:
+    """Put this class in the place of PyTorch's. Cannot be undone."""
+    real = parallel.DistributedDataParallel
+
+    class DistributedDataParallel(real):
+        """Holds a module, and buckets for its gradients."""
+
+        def __init__(
+            self, module, device_ids=None, output_device=None, dim=0, broadcast_buffers=True,
+            init_sync=True, process_group=None, bucket_cap_mb=None, *args,
+            gradient_as_bucket_view=False, **kwargs,
+        ) -> None:  # fmt: skip
+            nn.Module.__init__(self)
+            self.module, self.device_ids = module, device_ids
+            self.process_group = process_group
+            self.require_backward_grad_sync = True
+            self._views = gradient_as_bucket_view
+            trained = [p for p in module.parameters() if p.requires_grad]
+            if not trained:
+                raise RuntimeError(
+                    "DistributedDataParallel is not needed when a module doesn't have any "
+                    "parameters that require a gradient."
+                )
+            with torch.no_grad():
+                for parameters in _buckets(trained, int((bucket_cap_mb or 25) * 2**20)):
+                    _Bucket(self, parameters, tracker)
+
+        def forward(self, *inputs, **kwargs):
+            return self.module(*inputs, **kwargs)
+
+        @contextlib.contextmanager
+        def no_sync(self):
+            before, self.require_backward_grad_sync = self.require_backward_grad_sync, False
+            try:
+                yield
+            finally:
+                self.require_backward_grad_sync = before
+
+        def train(self, mode=True):
+            return nn.Module.train(self, mode)
+
+        def __getstate__(self):
+            return dict(self.__dict__)
+
+    DistributedDataParallel.__name__ = real.__name__
+    parallel.DistributedDataParallel = parallel.distributed.DistributedDataParallel = (
+        DistributedDataParallel
+    )
+
+
+def _buckets(parameters: list[nn.Parameter], cap: int) -> list[list[nn.Parameter]]:
+    """The parameters of each bucket, up to its size; all have one data type and device."""
+    full, filling, limits = [], {}, {}
+    for parameter in reversed(parameters):
+        kind = (parameter.dtype, parameter.device)
+        filling.setdefault(kind, []).append(parameter)
+        if sum(p.numel() * p.element_size() for p in filling[kind]) >= limits.get(kind, FIRST):
+            full.append(filling.pop(kind))
+            limits[kind] = cap
+    return full + list(filling.values())
+
+
+class _Bucket:
+    """A flat buffer for some parameters' gradients, filled by hooks on them."""
+
+    def __init__(self, owner, parameters: list[nn.Parameter], tracker: Tracker) -> None:
+        size = sum(parameter.numel() for parameter in parameters)
+        self.flat = parameters[0].new_empty(size)
+        self.owner, self.waiting, self.count = owner, len(parameters), len(parameters)
+        tracker.label([self.flat], "gradients")
+        start = 0
+        for parameter in parameters:
+            view = self.flat[start : start + parameter.numel()].view_as(parameter)
+            start += parameter.numel()
+            parameter.register_post_accumulate_grad_hook(self._fill(view))
+
+    def _fill(self, view: torch.Tensor):
+        def hook(parameter: nn.Parameter) -> None:
+            if self.owner._views:
+                parameter.grad = view
+            if not self.owner.require_backward_grad_sync:
+                return
+            self.waiting -= 1
+            if self.waiting == 0:
+                self.waiting = self.count
+                dist.all_reduce(self.flat, group=self.owner.process_group)
+
+        return hook

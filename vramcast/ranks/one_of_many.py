@@ -1,0 +1,105 @@
+"""One rank of many in one process: the other ranks do not exist, but the script does not notice.
+
+PyTorch's "fake" process group does this for collective operators. Fabric is kept from starting the
+other ranks as processes.
+"""
+
+import functools
+import os
+import sys
+
+import torch
+import torch.distributed as dist
+import torchmetrics
+from lightning.fabric.plugins.environments import lightning as lightning_environment
+from lightning.fabric.strategies.launchers import subprocess_script
+from torch._subclasses.fake_tensor import unset_fake_temporarily
+from torch.distributed import device_mesh
+from torch.distributed.fsdp._fully_shard import _fsdp_param
+from torch.distributed.tensor._sharding_prop import ShardingPropagator
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from vramcast.memory.tracker import Tracker
+
+
+def install(tracker: Tracker, ranks: int) -> None:
+    """Let scripts join a group of this many ranks, as rank 0, from now on. Cannot be undone."""
+    ask = ShardingPropagator._propagate_tensor_meta_non_cached
+
+    @functools.wraps(ask)
+    def ask_unbooked(*args, **kwargs):  # it runs the operator on whole tensors, for their shapes
+        with tracker.paused():
+            return ask(*args, **kwargs)
+
+    ShardingPropagator._propagate_tensor_meta_non_cached = ask_unbooked
+    join = dist.init_process_group
+
+    @functools.wraps(join)
+    def join_alone(*args, **kwargs):
+        if not dist.is_initialized():
+            join("fake", store=FakeStore(), rank=0, world_size=ranks)
+
+    _everywhere(join, join_alone)
+    group = dist.distributed_c10d.new_group
+
+    @functools.wraps(group)
+    def group_alone(*args, backend=None, **kwargs):
+        return group(*args, **kwargs)
+
+    dist.new_group = dist.distributed_c10d.new_group = group_alone
+    dist.all_gather_object = dist.distributed_c10d.all_gather_object = _gather_same
+    dist.broadcast_object_list = dist.distributed_c10d.broadcast_object_list = _ignore
+    torchmetrics.metric.gather_all_tensors = lambda result, group=None: [result] * ranks
+    for name in ("__init__", "__getitem__", "_flatten"):
+        method = getattr(device_mesh.DeviceMesh, name)
+        setattr(device_mesh.DeviceMesh, name, _with_numbers(method))
+    _everywhere(dist.init_device_mesh, _with_numbers(dist.init_device_mesh))
+    _fsdp_param._chunk_with_empty = _own_chunk
+    lightning_environment.find_free_network_port = lambda: 29500
+    subprocess_script._launch_process_observer = lambda processes: None
+    subprocess_script._SubprocessScriptLauncher._call_children_scripts = _start_nothing
+
+
+def _everywhere(function, other) -> None:
+    """Replace a function everywhere, also in PyTorch's modules that imported it by name."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("torch.distributed"):
+            for key in [key for key, value in vars(module).items() if value is function]:
+                setattr(module, key, other)
+
+
+def torchruns(ranks: int) -> dict[str, str]:
+    """The environment variables of the first of so many processes on one machine."""
+    return {
+        "RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0", "ROLE_RANK": "0",
+        "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "GROUP_WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500", "TORCHELASTIC_RUN_ID": "none",
+    }  # fmt: skip
+
+
+def _own_chunk(tensor: torch.Tensor, ranks: int, dim: int) -> list[torch.Tensor]:
+    """Rank 0's chunk of a tensor, for FSDP2; to make thousands of chunks of others takes long."""
+    return [tensor.narrow(dim, 0, -(-tensor.size(dim) // ranks))]
+
+
+def _start_nothing(launcher) -> None:
+    os.environ |= {"LOCAL_RANK": "0", "NODE_RANK": "0", "WORLD_SIZE": str(launcher.num_processes)}
+
+
+def _gather_same(objects: list, value, *args, **kwargs) -> None:
+    objects[:] = [value] * len(objects)
+
+
+def _ignore(*args, **kwargs) -> None:
+    pass
+
+
+def _with_numbers(method):
+    """Make tensors with numbers meanwhile: a device mesh is a tensor whose numbers matter."""
+
+    @functools.wraps(method)
+    def wrapped(*args, **kwargs):
+        with unset_fake_temporarily():
+            return method(*args, **kwargs)
+
+    return wrapped

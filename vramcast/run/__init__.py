@@ -1,0 +1,1 @@
+"""One script, run in a process of its own."""

@@ -1,0 +1,238 @@
+"""Run one unmodified script on a GPU without data, in this process, and say what it would need.
+
+Meant for `predict_memory.py`, which gives it a process of its own, because the stand-ins replace
+parts of PyTorch for good.
+"""
+
+import contextlib
+import math
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import CodeType, ModuleType
+
+import lightning  # noqa: F401  imported before the sandbox: imports may start programs
+import torch
+import torchvision  # noqa: F401
+from torch._subclasses import fake_tensor
+
+from ladder.scripts import display_name
+from vramcast.libraries import loaders
+from vramcast.libraries.example_data import NotHere
+from vramcast.memory import peaks
+from vramcast.memory.tracker import Tracker
+from vramcast.memory.watched import Growing, Steady, Watched
+from vramcast.options import Options
+from vramcast.processes.supervisor import write_json
+from vramcast.run import setup as world
+from vramcast.run import source as own_number
+from vramcast.run.setup import Unpredictable
+from vramcast.sandbox import audit as sandbox
+from vramcast.sandbox import written_files
+from vramcast.step import timeline as step
+from vramcast.step.lines import Lines
+
+
+class TooLong(BaseException):
+    """The script was still running when the user's time limit was over."""
+
+
+def predict(
+    script: Path,
+    scratch: Path,
+    options: Options,
+    send: Callable[[dict], None] = lambda report: None,
+) -> dict:
+    """What the script would need, or {"error": why that cannot be said}.
+
+    `send` is called with how far it is. This changes the process: its environment variables, its
+    arguments, and parts of PyTorch.
+    """
+    start = time.perf_counter()
+    guard = sandbox.Sandbox(script, scratch)  # before there are threads, which it would not hold
+    watched = Watched(send)
+    lines = Lines(str(script), watched.sees)
+    tracker = Tracker(lines.sees if options.timeline or options.snapshot else watched.sees)
+    mode, found = world.prepare(tracker, watched, script, options)
+    error = None
+    written_files.install(scratch)
+    guard.settled = watched.at_rest
+    guard.watch()
+
+    def late() -> str:
+        so_far = (
+            f"{watched.steps} optimizer steps, {watched.peak()[1] / 1e9:.2f} GB reserved so far"
+        )
+        return f"after {options.time_limit:g} s (--time-limit): {so_far}"
+
+    def ring(*args) -> None:
+        # in case that raising ends the process: PyTorch's C++ aborts where it expects no exception
+        write_json({"error": f"it was not done {late()}"}, scratch / "result.json")
+        raise TooLong
+
+    try:
+        code = _code(script, options)
+        signal.signal(signal.SIGALRM, ring)
+        # again and again: Python swallows what is raised while an object is released
+        signal.setitimer(signal.ITIMER_REAL, options.time_limit or 0, 1)
+        with mode:
+            _run(code, str(script))
+    except Steady:
+        pass
+    except Growing as failure:
+        error = str(failure)
+    except TooLong:
+        if watched.at_rest():
+            watched.notes.append(f"ended {late()}")
+        else:
+            error = f"it was not done {late()}"
+    except SystemExit as leaving:
+        if leaving.code not in (None, 0):
+            told = str(leaving.code).partition("\n")[0].removeprefix(f"{display_name(script)}: ")
+            error = f"it stopped by itself: {told}"
+    except BaseException as failure:
+        error = guard.denied(failure) or _explain(script, failure)
+        error = error.replace(f"{os.path.realpath(scratch)}/written", "")
+        if watched.at_rest():  # what comes later does not make less of what is known
+            stopped = guard.later[-1] if isinstance(failure, sandbox.Refused) else error
+            watched.notes.append(f"the peak was at rest when it ended: {stopped}")
+            error = None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    if guard.refusals:  # whatever became of it
+        error = guard.refusals[0]
+    if error is None and tracker.steps == 0 and watched.passed and not tracker.backwards:
+        watched.notes.append("no optimizer took a step: this is the memory of inference")
+    elif error is None and tracker.steps == 0:
+        what = "no optimizer took a step" + ", and no model was called" * (not watched.passed)
+        error = "; ".join([f"it never trained: {what}", *watched.notes])
+    if error is not None:
+        return {"error": error}
+    if not watched.peak()[0]:
+        watched.notes.append("nothing was put on a GPU: is there an option for it, as --cuda?")
+    cost = mode.cost.result(options.gpu)
+    if mode.cost.mostly_convolutions():
+        watched.notes.append("cuDNN's workspaces for its convolutions are not counted")
+    result = _result(tracker, watched, found, options) | step.inside(tracker, lines, options)
+    return result | {"cost": cost, "seconds": time.perf_counter() - start}
+
+
+def first_batch_size(script: Path, scratch: Path, options: Options) -> dict:
+    """Run a script up to its first loader: {"batch_size": the loader's, None if it has none}."""
+    guard = sandbox.Sandbox(script, scratch)
+    tracker = Tracker()
+    mode, _ = world.prepare(tracker, Watched(), script, options)
+    found = {"batch_size": None}
+
+    def first(loader, dataset, size=1, *args, **kwargs):
+        found["batch_size"] = kwargs.get("batch_size", size)
+        raise Steady
+
+    torch.utils.data.DataLoader.__init__ = first
+    written_files.install(scratch)
+    guard.watch()
+    with contextlib.suppress(BaseException), mode:  # a number that it cannot do with, say
+        _run(_code(script, options), str(script))
+    return found
+
+
+def _code(script: Path, options: Options) -> CodeType:
+    """The script as it is, or with another number."""
+    source, name = script.read_bytes(), str(script)
+    if options.number:
+        return own_number.replaced(source, name, options.number, options.batch_size)
+    return compile(source, name, "exec")
+
+
+def _run(code: CodeType, name: str) -> None:
+    """Run a script's code as `python SCRIPT` does."""
+    main = ModuleType("__main__")
+    main.__file__ = name
+    sys.modules["__main__"] = main
+    exec(code, vars(main))
+
+
+def _explain(script: Path, failure: BaseException) -> str:
+    """A failure in one line, with the place in the script where it happened."""
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(failure.__traceback__)
+        if frame.filename == str(script)
+    ]
+    where = f"line {lines[-1]}: " if lines else ""
+    if isinstance(failure, SyntaxError):
+        place = f"line {failure.lineno}: " if failure.lineno else ""
+        return f"{place}{failure.msg}"
+    if isinstance(failure, (Unpredictable, NotHere)):
+        return f"{where}{failure}"
+    if isinstance(
+        failure,
+        (fake_tensor.DynamicOutputShapeException, fake_tensor.DataDependentOutputException),
+    ):
+        return f"{where}a shape depends on the data ({failure.func}), which is not known here"
+    text = str(failure).strip().partition("\n")[0]
+    if isinstance(failure, fake_tensor.UnsupportedOperatorException) or "data pointer" in text:
+        return f"{where}an operator of its own has no rule for shapes ({text})"
+    here = "; what a script opens by itself has to be here" * isinstance(failure, FileNotFoundError)
+    return f"{where}{type(failure).__name__}: {text}{here}"
+
+
+def _result(tracker: Tracker, watched: Watched, found: loaders.Loaders, options: Options) -> dict:
+    allocated, alive, last = peaks.peak(tracker.events, "cuda")
+    host, _, _ = peaks.peak(tracker.events, "cpu")
+    sums = peaks.breakdown(tracker, alive)
+    result = {
+        "reserved_gb": watched.allocator.max_reserved / 1e9,
+        "allocated_gb": allocated / 1e9,
+        "host_gb": host / 1e9,
+        "host_training_gb": peaks.training_peak(tracker.events, "cpu") / 1e9,
+        "breakdown_gb": {kind: size / 1e9 for kind, size in sums.items()},
+        "peak_phase": last.phase if last else "",
+        "peak_module": last.module if last else "",
+        "created_gb": watched.created / 1e9,
+        "batch_size": found.batch_size,
+        "samples": found.samples,
+        "notes": list(dict.fromkeys(watched.notes)),
+    }
+    if any(what == "use" for what, _, _ in tracker.events):  # several streams share memory
+        result["reserved_least_gb"] = peaks.replay(tracker.events).max_reserved / 1e9
+    if options.capacity:
+        result |= _fit(tracker.events, options)
+    if options.room:
+        result["room_gb"] = _room(tracker.events, allocated, watched.allocator.max_reserved)
+    return result
+
+
+def _room(events: list[tuple], low: int, high: int) -> float:
+    """The least memory in GB (rounded up to a thousandth) with which the script runs.
+
+    With little memory, PyTorch gives unused segments back before it gives up. So the least is
+    between what is allocated and what is reserved when there is no need to save (bytes).
+    """
+    low, high = math.floor(low / 1e6), math.ceil(high / 1e6)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if peaks.replay(events, capacity=middle * 10**6, prompt=False):
+            high = middle
+        else:
+            low = middle
+    return high / 1000
+
+
+def _fit(events: list[tuple], options: Options) -> dict:
+    """Whether a GPU's memory suffices for the prediction, and for the margin on top of it.
+
+    PyTorch gives unused segments back before it gives up.
+    """
+    room = options.gpu.memory - options.gpu.context
+    within = peaks.replay(events, capacity=room, prompt=False)
+    surely = peaks.replay(events, capacity=room / (1 + options.margin), prompt=False)
+    return {
+        "fits": surely is not None,
+        "may_fit": within is not None,
+        "reserved_within_gb": within.max_reserved / 1e9 if within else None,
+    }

@@ -1,0 +1,1 @@
+"""A look into one training step."""
