@@ -19,7 +19,7 @@ QUICK := tests/test_allocator.py tests/test_gpu.py tests/test_ladder.py tests/te
 
 ladder: $(READY)
 	@failed=0; \
-	for command in rehearse.py predict_memory.py 'predict_memory.py --as-of 2023' \
+	for command in rehearse.py '-m ladder.predict' '-m ladder.predict --as-of 2023' \
 		'-m ladder.summary'; do \
 		echo "$(PYTHON) $$command"; \
 		$(PYTHON) $$command || { [ $$? != 130 ] || exit 130; failed=1; }; \

@@ -134,7 +134,7 @@ def main() -> int:
     except (UnknownScript, ValueError) as error:
         parser.error(str(error))
     if not torch.cuda.is_available():
-        parser.error("there is no CUDA GPU here. predict_memory.py needs none")
+        parser.error("there is no CUDA GPU here. python -m vramcast needs none")
     model, count = here(), torch.cuda.device_count()
     if not asked.script:
         scripts = [script for script in scripts if can_run(display_name(script), model, count)]

@@ -99,8 +99,8 @@ TOOLS = {
     "MemTracker, FakeTensorMode": mem_tracker,
 }
 OURS = {
-    "predict_memory.py": ["predict_memory.py", "--json"],
-    "predict_memory.py --as-of 2023": ["predict_memory.py", "--json", "--as-of", "2023"],
+    "vramcast": ["-m", "vramcast", "--json"],
+    "vramcast --as-of 2023": ["-m", "vramcast", "--json", "--as-of", "2023"],
 }
 
 

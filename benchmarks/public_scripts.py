@@ -143,7 +143,8 @@ def main(folder: Path, words: list[str]) -> None:
                 continue
             own, ours = (text.replace("DATA", str(folder / "data")) for text in (own, ours))
             command = [
-                "predict_memory.py",
+                "-m",
+                "vramcast",
                 "--json",
                 "--time-limit",
                 "240",

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from ladder.rungs import ROOT
-from predict_memory import predict
 from vramcast.options import Options
 from vramcast.processes.supervisor import end_forkserver, start_forkserver, write_json
+from vramcast.run.process import predict
 
 RESULTS = ROOT / "results" / "without_effect.json"
 HEADS = {  # what stands before the loss: rows, width, classes

@@ -1,20 +1,70 @@
-"""Which scripts of the ladder fit a GPU: an answer at once, from recorded predictions."""
+"""Which scripts of the ladder fit a GPU?  python -m ladder.fits GPU [SCRIPT]
 
-from ladder.fitting import RESULTS, suggested, verdict
+    python -m ladder.fits 8               all scripts, at once, from recorded predictions
+    python -m ladder.fits T4 03           the first script after 03 that fits, predicted for a T4
+
+GPU is a GPU's name, or its memory in GB. Exit status: 0; 1 if no script fits; 2 if nothing can be
+said.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from ladder import predict
 from ladder.rows import by_script
-from ladder.rungs import read_ladder, several_gpus
-from ladder.tables import FAMILIES, stem
-from vramcast.options import Options
+from ladder.rungs import ROOT, LadderError, Rung, family, needs_bfloat16, read_ladder, several_gpus
+from ladder.scripts import UnknownScript, display_name, find_scripts
+from ladder.tables import FAMILIES, of_family, stem
+from vramcast import gpus
+from vramcast.gpus import Model
+from vramcast.options import Options, margin
+from vramcast.processes.supervisor import (
+    Ended,
+    end_as_after_ctrl_c,
+    end_forkserver,
+    start_forkserver,
+)
+from vramcast.run.process import NoPrediction, preloaded
 
+RESULTS = ROOT / "results"
 SEVERAL = ", on four of them"
 MEANING = """
 GB: the least memory with which a script runs, predicted for an A100 and recorded. Where there is
-more, PyTorch reserves somewhat more. For this GPU's own figures, name a script."""
+more, PyTorch reserves somewhat more. For this GPU's own figures:
+python -m vramcast SCRIPT --gpu GPU"""
 
 
-def show(options: Options) -> int:
+def learns(row: dict | None) -> bool:
+    """Whether a script's row of the rehearsal leaves that possible: without one, nobody knows."""
+    return row is None or row.get("learned") is not False
+
+
+def suggested(ladder: list[Rung], model: str) -> list[Rung]:
+    """The scripts that train a model (see `rungs.family`), in the order in which to suggest them.
+
+    Variants come last. What learned nothing in the rehearsal is a lesson and no suggestion.
+    """
+    rehearsed = by_script(RESULTS / "rehearsed.json")
+    rungs = [rung for rung in of_family(ladder, model) if learns(rehearsed.get(rung.script))]
+    return sorted(rungs, key=lambda rung: rung.variant)  # stable: else in the ladder's order
+
+
+def verdict(script: str, needed: float, room: float, bfloat16: bool, margin: float) -> str:
+    """Whether a script runs in `room` GB, of which it needs `needed` (predicted).
+
+    `bfloat16`: whether the GPU computes in it; `margin`: see `ladder.margin`.
+    """
+    if needs_bfloat16(script) and not bfloat16:
+        return "needs bfloat16"
+    if needed <= room / (1 + margin):
+        return "fits"
+    return "may not fit" if needed <= room else "does not fit"
+
+
+def show(gpu: Model) -> int:
     """Print for each model the first script that fits, then each script's verdict; exit status."""
-    gpu, ladder, rows = options.gpu, read_ladder(), by_script(RESULTS / "predicted.json")
+    ladder, rows = read_ladder(), by_script(RESULTS / "predicted.json")
     room = (gpu.memory - gpu.context) / 1e9
     first: dict[str, str] = {}  # by the model, and on how many GPUs
     lines = []
@@ -24,7 +74,7 @@ def show(options: Options) -> int:
             row = rows.get(rung.script, {})
             if "room_gb" not in row:
                 continue
-            told = verdict(rung.script, row["room_gb"], room, gpu.bfloat16, options.margin)
+            told = verdict(rung.script, row["room_gb"], room, gpu.bfloat16, margin())
             several = several_gpus(rung.script)
             if told == "fits":
                 first.setdefault(f"{model}{SEVERAL * several}", rung.script)
@@ -39,3 +89,62 @@ def show(options: Options) -> int:
     print(MEANING)
     print("\n".join(lines))
     return 0 if first else 1
+
+
+def first_later(script: Path, gpu: Model) -> int:
+    """Predict the scripts after this one, of the same model, until one fits; the exit status.
+
+    What the GPU cannot compute is passed over.
+    """
+    ladder, name = read_ladder(), display_name(script)
+    scripts = [rung.script for rung in ladder]
+    if name not in scripts:
+        raise LadderError(f"{name} is no script of the ladder")
+    rungs = suggested(ladder[scripts.index(name) + 1 :], family(name))
+    later = [rung.script for rung in rungs if gpu.bfloat16 or not needs_bfloat16(rung.script)]
+    if passed := len(rungs) - len(later):
+        print(f"passed over: {passed} scripts in bfloat16, in which a {gpu.name} does not compute")
+    options = Options(gpu, gpus=predict.GPUS, capacity=True, margin=margin())
+    for other in later:
+        try:
+            row = predict.one(ROOT / other, options)
+        except NoPrediction as failure:
+            print(f"passed over: {failure}")
+            continue
+        if row["fits"]:
+            print(f"The first later script that fits: {other}, {row['reserved_gb']:.2f} GB")
+            return 0
+        print(f"{other} does not fit: {row['reserved_gb']:.2f} GB", flush=True)
+    print(f"No later script fits {gpu.name}")
+    return 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m ladder.fits", description="Which scripts of the ladder fit a GPU?"
+    )
+    parser.add_argument("gpu", metavar="GPU", help="GB, or one of " + ", ".join(gpus.KNOWN))
+    parser.add_argument("script", nargs="?", help="the first that fits after this one")
+    asked = parser.parse_args()
+    try:
+        gpu = gpus.find(asked.gpu)
+        if not asked.script:
+            return show(gpu)
+        (script,) = find_scripts([asked.script])
+        end_as_after_ctrl_c()
+        start_forkserver("vramcast.run.script", *preloaded(script))
+        return first_later(script, gpu)
+    except (ValueError, UnknownScript, LadderError) as error:
+        parser.error(str(error))
+    except (Ended, OSError) as failure:
+        print(f"Stopped: {failure}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
+    finally:
+        end_forkserver()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

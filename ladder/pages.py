@@ -6,6 +6,7 @@ Published, predicted and rehearsed figures stand in columns of their own, and ea
 it holds.
 """
 
+import json
 from pathlib import Path
 
 from ladder import combining, markers, rung_page
@@ -74,6 +75,7 @@ def pages() -> dict[Path, str]:
             (docs / "your-script.md").read_text(), "public scripts", public_scripts(results)
         ),
         docs / "combining.md": combining.fill((docs / "combining.md").read_text(), results),
+        ROOT / "vramcast" / "margin.json": json.dumps({"margin": margin(results)}) + "\n",
         PAGES / "index.md": index((PAGES / "index.md").read_text(), ladder, figures),
     }
     for name, title in TITLES.items():

@@ -1,19 +1,16 @@
 """The pages' pictures as SVG: a bar for each rung, and a rung's training step below its parent's.
 
-Colours tell kinds of memory apart for readers who see few colours, too (Paul Tol's "bright"
-scheme); text and background follow the reader's choice of a light or a dark page.
+Text and background follow the reader's choice of a light or a dark page.
 """
 
 from html import escape
 from itertools import pairwise
 
-from ladder.rows import KINDS, memory_of
+from ladder.rows import memory_of
 from ladder.rungs import Rung
 from ladder.steps import points
+from vramcast.kinds import COLORS, KINDS
 
-COLORS = dict(
-    zip(KINDS, ("#4477aa", "#ee6677", "#ccbb44", "#228833", "#66ccee", "#aa3377"), strict=True)
-)
 STYLE = (
     "<style>text{font:12px system-ui,sans-serif;fill:#1f2328}.s{font-size:11px}"
     ".b{font-weight:600}.p{fill:#fff}.l{stroke:#8c959f;stroke-width:1}.m{fill:#1f2328}"

@@ -1,32 +1,76 @@
-"""Predictions of several scripts: printed beside published figures, and kept."""
+"""Predict the GPU memory of the ladder's scripts: python -m ladder.predict [SCRIPT …]
 
+    python -m ladder.predict                     all of them, as the tables and pages need it
+    python -m ladder.predict 03 04               these
+    python -m ladder.predict --as-of 2023        by the rules of the PyTorch that the published
+                                                 figures were measured with
+
+Rows are kept in results/local/. Exit status: 0; 2 if a script could not be predicted. For a script
+of your own, and for other questions about one:  python -m vramcast --help
+"""
+
+import argparse
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ladder import rows, steps
-from ladder.rungs import ROOT
-from ladder.scripts import display_name
-from vramcast.command import report as answers
+from ladder.comparisons import where
+from ladder.rows import is_range
+from ladder.rungs import ROOT, LadderError
+from ladder.scripts import UnknownScript, display_name, find_scripts
+from vramcast.command.progress import Running
 from vramcast.options import Options
-from vramcast.processes.supervisor import end_all
-from vramcast.run.process import NoPrediction
+from vramcast.processes.supervisor import (
+    Ended,
+    end_all,
+    end_as_after_ctrl_c,
+    end_forkserver,
+    start_forkserver,
+)
+from vramcast.run.process import NoPrediction, preloaded
+from vramcast.run.process import predict as predict_one
 
 JOBS = 2  # scripts at a time
+GPUS = 4  # that a script finds, as for the published figures
 KEPT = (
     "script", "reserved_gb", "allocated_gb", "host_gb", "breakdown_gb", "peak_phase", "peak_module",
     "batch_size", "host_training_gb", "created_gb", "reserved_least_gb", "room_gb", "cost",
 )  # fmt: skip
+TODAY = (
+    "Predicted peaks in GB. reserved, allocated: of GPU memory; host: of tensors in the host's.\n"
+    "≤: at most, where streams share memory (see docs/how-prediction-works.md).\n"
+    "How this compares with published figures: --as-of 2023"
+)
+THEN = (
+    "reserved: predicted peak in GB, by the rules of the PyTorch that the published figures were\n"
+    "measured with. Where streams share memory it lies between the two, and so should what is "
+    "published."
+)
+
 Ask = Callable[[Path, Options], dict]
+running = Running()
+
+
+def one(script: Path, options: Options) -> dict:
+    """A script's prediction, with its path in the repository. Raises NoPrediction."""
+    try:
+        row = predict_one(script, options, running.told(script))
+    except NoPrediction as failure:
+        raise NoPrediction(display_name(script), failure.reason) from None
+    finally:
+        running.done(script)
+    return row | {"script": display_name(script)}
 
 
 def published(scripts: list[Path]) -> list[Path]:
-    """The published rows with a memory figure, by script."""
+    """Those of the scripts for which a memory figure is published."""
     known = rows.by_script(ROOT / "results" / "published.json")
     return [script for script in scripts if display_name(script) in known]
 
 
-def predict_all(scripts: list[Path], options: Options, results: Path, one: Ask) -> int:
+def predict_all(scripts: list[Path], options: Options, results: Path, one: Ask = one) -> int:
     """Predict all, print the table, keep the rows; the exit status.
 
     `one` predicts one script. If that cannot be done, the script's row says why, and the others are
@@ -35,7 +79,7 @@ def predict_all(scripts: list[Path], options: Options, results: Path, one: Ask) 
     """
     known, found = rows.by_script(ROOT / "results" / "published.json"), []
     courses = []  # of one training step each
-    print(answers.heading(options), flush=True)
+    print(heading(options), flush=True)
     with ThreadPoolExecutor(JOBS) as pool:
         waiting = [(script, pool.submit(one, script, options)) for script in scripts]
         try:
@@ -49,7 +93,7 @@ def predict_all(scripts: list[Path], options: Options, results: Path, one: Ask) 
                 found.append({key: row[key] for key in KEPT if key in row})
                 if options.timeline and row["timeline"]:
                     courses.append({"script": row["script"]} | steps.shorten(row["timeline"]))
-                print(answers.ladder_line(row, known.get(row["script"]), options), flush=True)
+                print(line(row, known.get(row["script"]), options), flush=True)
         except BaseException:  # Ctrl-C, say
             pool.shutdown(wait=False, cancel_futures=True)
             end_all()  # which the pool's threads wait for
@@ -59,7 +103,7 @@ def predict_all(scripts: list[Path], options: Options, results: Path, one: Ask) 
                 rows.keep(found, results)
                 if courses:
                     rows.keep(courses, results.with_name("steps.json"))
-                print(f"{answers.legend(options)}\nRows kept in {results}")
+                print(f"{THEN if options.as_of else TODAY}\nRows kept in {results}")
     failed = [row for row in found if "error" in row]
     if not failed:
         return 0
@@ -67,3 +111,76 @@ def predict_all(scripts: list[Path], options: Options, results: Path, one: Ask) 
     for row in failed:
         print(f"  {row['script']}: {row['error']}")
     return 2
+
+
+def heading(options: Options) -> str:
+    """The first line of the table."""
+    if options.as_of:
+        return f"{'script':28s}  at least  reserved  published    error"
+    return f"{'script':28s}  reserved  allocated      host"
+
+
+def line(row: dict, known: dict | None, options: Options) -> str:
+    """A line of the table; `known` is the published row, if there is one."""
+    name = f"{row['script'].rpartition('/')[2]:28s}"
+    if options.as_of:
+        least = f"{row['reserved_least_gb']:8.2f}" if is_range(row) else " " * 8
+        cells = [name, least, f"{row['reserved_gb']:8.2f}", *_beside(row, known)]
+    else:
+        reserved = ("≤ " if is_range(row) else "") + f"{row['reserved_gb']:.2f}"
+        cells = [name, f"{reserved:>8s}", f"{row['allocated_gb']:9.2f}", f"{row['host_gb']:8.2f}"]
+    return "  ".join([*cells, f"{row['seconds']:6.1f} s"])
+
+
+def _beside(row: dict, known: dict | None) -> list[str]:
+    """The published figure, and how far the prediction is off."""
+    if known is None:
+        return [" " * 9, " " * 7]
+    figure = f"{known['gb']:9.2f}"
+    if "what" in known:  # of the model's creation alone
+        return [figure, f"(creation: {row['created_gb']:.2f})"]
+    if not is_range(row):
+        return [figure, f"{100 * (row['reserved_gb'] / known['gb'] - 1):+6.1f}%"]
+    return [figure, where(known["gb"], row)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m ladder.predict",
+        description="Predict the GPU memory of the ladder's scripts, without a GPU.",
+    )
+    parser.add_argument("script", nargs="*", help="a script; none means the whole ladder")
+    parser.add_argument(
+        "--as-of", type=int, choices=[2023], metavar="2023",
+        help="by the rules of the published figures' PyTorch",
+    )  # fmt: skip
+    parser.add_argument("--results", type=Path, metavar="FILE", help="where rows are kept")
+    asked = parser.parse_args()
+    then = f"_{asked.as_of}" if asked.as_of else ""
+    results = asked.results or rows.LOCAL / f"predicted{then}.json"
+    try:
+        scripts = find_scripts(asked.script)
+        if asked.as_of and not asked.script:
+            scripts = published(scripts)
+        rows.check(results)
+    except (UnknownScript, LadderError, ValueError) as error:
+        parser.error(str(error))
+    whole = not asked.as_of  # what the pages are made from
+    options = Options(gpus=GPUS, as_of=asked.as_of, room=whole, timeline=whole)
+    try:
+        end_as_after_ctrl_c()
+        start_forkserver("vramcast.run.script", *preloaded(*scripts))
+        return predict_all(scripts, options, results)
+    except (Ended, OSError) as failure:
+        print(f"Stopped: {failure}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        known = "".join(f"\n  {report}" for report in running.reports.values())
+        print(f"\nStopped.{known}", file=sys.stderr)
+        return 130
+    finally:
+        end_forkserver()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,17 +6,13 @@ over into results/ (ladder/record.py).
 
 import json
 import math
-import os
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 
 from ladder.rungs import ROOT, LadderError, read_ladder
 from vramcast.processes.supervisor import write_json
 
 LOCAL = ROOT / "results" / "local"
-# What a prediction's allocated peak consists of.
-KINDS = ("parameters", "gradients", "optimizer", "activations", "inputs", "temporaries")
 
 
 def read(path: Path) -> list[dict]:
@@ -44,15 +40,6 @@ def check(path: Path) -> None:
         raise ValueError(
             f"{path} is no file of rows ({error}); move it away, or name another"
         ) from None
-
-
-def check_file(path: Path, endings: Iterable[str]) -> None:
-    """Raise ValueError if no file with such an ending can be written. Call it before long work."""
-    if path.suffix.lower() not in endings:
-        raise ValueError(f"{path.name} has to end in one of: {', '.join(endings)}")
-    folder = path.absolute().parent
-    if not os.access(folder, os.W_OK) or path.is_dir():
-        raise ValueError(f"{path} cannot be written: is there such a folder, and is it yours?")
 
 
 def merge(old: list[dict], new: list[dict]) -> list[dict]:

@@ -1,9 +1,10 @@
 """The page of a rung, docs/ladder/NN_name.md, and its picture of one training step."""
 
 from ladder.pictures import step
-from ladder.rows import KINDS, memory_of
+from ladder.rows import memory_of
 from ladder.rungs import Rung, diff, family, needs_bfloat16, several_gpus
 from ladder.tables import Figures, difference, of_family, rehearsed_cells, stem, table
+from vramcast.kinds import KINDS
 
 REQUIREMENTS = {  # by what a script imports
     "torchao": "requirements-torchao.txt",
@@ -79,7 +80,7 @@ def _run(rung: Rung, source: str) -> str:
     return (
         f"```\npip install {install}\n{rung.run}\n```\n\n"
         f"It needs {gpu}.{told} Without a GPU:\n\n"
-        f"```\npython rehearse.py {rung.script}\npython predict_memory.py {rung.script}\n```"
+        f"```\npython rehearse.py {rung.script}\npython -m vramcast {rung.script}\n```"
     )
 
 

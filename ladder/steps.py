@@ -1,6 +1,6 @@
 """The memory of one training step over time, shortened to what a picture can show."""
 
-from ladder.rows import KINDS
+from vramcast.kinds import KINDS
 
 PARTS = 120  # of a step: a picture of 800 pixels shows no more
 

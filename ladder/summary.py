@@ -8,7 +8,7 @@ from ladder.rows import LOCAL, by_script, memory_of
 from ladder.rungs import ROOT, LadderError, read_ladder
 from ladder.tables import rehearsed_cells
 
-MADE_BY = {"predicted": "predict_memory.py", "rehearsed": "rehearse.py"}
+MADE_BY = {"predicted": "-m ladder.predict", "rehearsed": "rehearse.py"}
 
 
 def lines(local: Path = LOCAL) -> list[str]:

@@ -137,7 +137,7 @@ def test_a_script_may_choose_the_kernel():
 def test_what_recurrent_layers_keep_is_what_cudnn_told(
     mode, layers, hidden, bidirectional, steps, batch, bytes_
 ):
-    """Sizes that users printed: see prediction/recurrent.py."""
+    """Sizes that users printed: see vramcast/operators/recurrent.py."""
     like = SimpleNamespace(
         shape=(steps, batch, 8),
         element_size=lambda: 4,

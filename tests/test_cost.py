@@ -10,7 +10,7 @@ from ladder.rows import by_script
 from ladder.rungs import ROOT, read_ladder
 from tests.warm import predict, predicted
 from vramcast import gpus
-from vramcast.cost.rules import causal_share
+from vramcast.operators.attention import causal_share
 
 PUBLISHED = {
     row["script"]: row

@@ -93,27 +93,34 @@ def started(folder: Path, *command: str):
         running.process.wait()
 
 
-IMPORTING = {"rehearse.py": "*rehearsal-*", "predict_memory.py": "*prediction-*"}
+IMPORTING = {"rehearse.py": "*rehearsal-*", "-m vramcast": "*prediction-*"}
 MOMENTS = {  # in the life of each command: a script, none for the ladder, and what to wait for
     "rehearse.py": [(STEP, IMPORTING["rehearse.py"]), (ENDLESS, "running"), (RANKS, "running"),
         (STUBBORN, "running")],
-    "predict_memory.py": [(STEP, IMPORTING["predict_memory.py"]), (ENDLESS, "running"),
-        (None, "*prediction-*/output.txt")],
+    "-m vramcast": [(STEP, IMPORTING["-m vramcast"]), (ENDLESS, "running")],
+    "-m ladder.predict": [(None, "*prediction-*/output.txt")],
 }  # fmt: skip
+
+
+def words(command: str, folder: Path, script: Path | None) -> list[str]:
+    """A command line: with one script whose output is shown, or for the whole ladder."""
+    kept = [] if "vramcast" in command else ["--results", str(folder / "rows.json")]
+    shown = [] if "ladder" in command or script is None else ["--show"]
+    return [*command.split(), *kept, *shown, *([str(script)] if script else [])]
 
 
 @pytest.mark.parametrize("command", MOMENTS)
 def test_a_command_that_is_killed_leaves_nothing(tmp_path, command):
-    script, keep = tmp_path / "script.py", ["--results", str(tmp_path / "rows.json")]
+    script = tmp_path / "script.py"
     for text, sign in MOMENTS[command]:
         script.write_text(text or "")
-        with started(tmp_path, command, *keep, *(["--show", str(script)] if text else [])) as it:
+        with started(tmp_path, *words(command, tmp_path, text and script)) as it:
             it.wait_for(sign)
             assert len(it.left()) >= 3  # itself, the fork server, multiprocessing's tracker
             it.process.kill()
             it.wait_for_end()
     script.write_text("raise ValueError")
-    run(command, str(script), *keep, **it.environment)
+    run(*words(command, tmp_path, script), **it.environment)
     assert list(it.temporary.iterdir()) == []
 
 
@@ -137,7 +144,7 @@ def test_ctrl_c_while_modules_are_imported_shows_no_traceback(tmp_path, command,
     """It reaches all processes of the terminal's foreground group."""
     script = tmp_path / "script.py"
     script.write_text(ENDLESS)
-    with started(tmp_path, command, str(script), "--results", str(tmp_path / "rows")) as it:
+    with started(tmp_path, *words(command, tmp_path, script)) as it:
         it.wait_for(IMPORTING[command])
         time.sleep(seconds)
         os.killpg(it.process.pid, signal.SIGINT)
@@ -169,11 +176,11 @@ def test_folders_of_dead_commands_are_removed(tmp_path, monkeypatch):
     dead, other, alive, elsewhere = (
         tmp_path / name
         for name in (
-            f"vit-ladder-probe-{child.pid}-abcd_123", f"other-{child.pid}-abcd_123",
-            f"vit-ladder-probe-{os.getppid()}-abcd_123", f"vit-ladder-probe-{child.pid}-elsewher",
+            f"vramcast-probe-{child.pid}-abcd_123", f"other-{child.pid}-abcd_123",
+            f"vramcast-probe-{os.getppid()}-abcd_123", f"vramcast-probe-{child.pid}-elsewher",
         )
     )  # fmt: skip
-    mine = tmp_path / f"vit-ladder-probe-{child.pid}-results"  # which somebody gave this name
+    mine = tmp_path / f"vramcast-probe-{child.pid}-results"  # which somebody gave this name
     for folder in (dead, other, alive, elsewhere, mine):
         folder.mkdir()
         folder.joinpath("file").write_text("")

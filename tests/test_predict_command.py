@@ -1,4 +1,4 @@
-"""predict_memory.py as a user meets it: what it is asked, what it answers, and when it cannot."""
+"""vramcast as a user meets it: what it is asked, what it answers, and when it cannot."""
 
 import json
 import os
@@ -11,8 +11,7 @@ import threading
 
 import pytest
 
-from ladder.fitting import suggested
-from ladder.rungs import ROOT, read_ladder
+from ladder.rungs import ROOT
 from tests.helpers import HANG
 from tests.warm import predict, predicted
 from vramcast import gpus
@@ -77,36 +76,23 @@ def script(tmp_path):
         (["03_bfloat16.py", "--gpu", "8", "--fits", "8"], "choose one"),
         (["03_bfloat16.py", "--batch-size", "0"], "has to be at least 1"),
         (["03_bfloat16.py", "--time-limit", "-1"], "-1 is no number of seconds above 0"),
-        (["03_bfloat.py"], "Did you mean:\n  03_bfloat16.py"),
+        (["03_bfloat.py"], "Did you mean 03_bfloat16.py"),
         (["README.md"], "README.md is no Python file"),
-        (["03", "--lr", "0.2"], "The script's own options come after --"),
+        (["03_bfloat16.py", "--lr", "0.2"], "The script's own options come after --"),
         (["03_bfloat16.py", "--timeline", "no/such/folder.png"], "cannot be written"),
         (["03_bfloat16.py", "--timeline", "step.xyz"], "has to end in one of"),
-        (["--results", "/dev/null/rows.json"], "cannot be written"),
-        ([], "are about one script: name it"),
-        (["no/such.py"], "there is no file no/such.py"),
+        ([], "the following arguments are required: script"),
+        (["no/such.py"], "there is no script no/such.py"),
         (["03_bfloat16.py", "--gpu", "3060"], "'3060' is neither"),
     ],
 )
 def test_what_is_asked_is_checked_before_any_work(arguments, message, tmp_path):
     process = predict("--json", *arguments, TMPDIR=str(tmp_path))
-    if "--results" in arguments:  # which is for all of the ladder, as --json is not
-        process = predict(*arguments, TMPDIR=str(tmp_path))
     assert process.returncode == 2
     assert message in process.stderr
     assert "Traceback" not in process.stderr
-    if "--results" not in arguments:
-        assert message in json.loads(process.stdout)["error"]
+    assert message in json.loads(process.stdout)["error"]
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_results_file_that_holds_something_else(tmp_path):
-    file = tmp_path / "rows.json"
-    file.write_text("[1, 2]")
-    process = predict("--results", file)
-    assert process.returncode == 2
-    assert "no file of rows" in process.stderr
-    assert file.read_text() == "[1, 2]"
 
 
 @pytest.mark.parametrize(
@@ -148,57 +134,27 @@ def test_a_failure_is_an_object_too(script):
 # ------------------------------------------------------------------------------ does it fit?
 
 
-def test_a_gpu_that_is_too_small_and_the_script_that_fits_it():
+def test_a_gpu_that_is_too_small_is_told_what_would_help():
     process = predict("03_bfloat16.py", "--gpu", "8")
     assert process.returncode == 1, process.stderr
     assert "does not fit, by" in process.stdout
-    assert "first later script that fits: 04_lower-batchsize.py" in process.stdout
-
-
-def test_a_gpu_without_bfloat16_is_told_what_it_can_run():
-    process = predict("02_mixed-precision.py", "--gpu", "T4")
-    assert process.returncode == 1, process.stderr
-    assert "scripts in bfloat16, in which a T4 does not compute" in process.stdout
-    found = re.search(r"the first later script that fits: (\S+), (\S+) GB", process.stdout)
-    assert found[1] == "11-16-under-1gb/11-3_float16-mixed.py"  # a variant: no other fits
-    assert "11-3_float16-mixed" in predict("--gpu", "T4").stdout
-    assert predicted("11-3", "--gpu", "T4")["reserved_gb"] == pytest.approx(float(found[2]), 0.01)
+    assert "activations are 80% of the allocated peak" in process.stdout
+    assert "the largest batch that fits: " in process.stdout
 
 
 @pytest.mark.parametrize(
-    ("gpu", "first"),
-    [
-        ("8", "04_lower-batchsize.py"),
-        ("T4", "11-16-under-1gb/11-3_float16-mixed.py"),
-        ("4090", "02_mixed-precision.py"),
-        ("0.9", "11-16-under-1gb/16-2_activation-offload.py"),
-        ("0.4", "none"),
-    ],
+    ("command", "remedy"),
+    [(["-m", "vramcast"], "pip install torch rich"), (["rehearse.py"], "make ladder")],
 )
-def test_which_scripts_fit_a_gpu(gpu, first):
-    process = predict("--gpu", gpu)
-    assert process.returncode == (first == "none"), process.stderr
-    wanted = "  none\n" if first == "none" else f"  ViT-L/16: python {first}\n"
-    assert f"beside CUDA's context):\n{wanted}" in process.stdout
-    assert "03-2_float16-nan" not in process.stdout  # which is a lesson
-    if first == "none":
-        return
-    assert predicted(first, "--gpu", gpu)["fits"]
-    order = [rung.script for rung in suggested(read_ladder(), "ViT-L/16")]
-    before = predict("--json", order[order.index(first) - 1], "--gpu", gpu)
-    assert before.returncode in (1, 2)  # it does not fit, or needs bfloat16
-
-
-def test_missing_packages_are_told():
+def test_missing_packages_are_told(command, remedy):
     """By a Python without any: -S leaves out the folder that they are in."""
-    for command in ("predict_memory.py", "rehearse.py"):
-        process = subprocess.run(
-            [sys.executable, "-S", command, "03_bfloat16.py"],
-            cwd=ROOT, capture_output=True, text=True, timeout=HANG,
-        )  # fmt: skip
-        assert process.returncode == 2
-        assert "not installed here: torch," in process.stderr
-        assert "pip install -r requirements-dev.txt" in process.stderr
+    process = subprocess.run(
+        [sys.executable, "-S", *command, "03_bfloat16.py"],
+        cwd=ROOT, capture_output=True, text=True, timeout=HANG,
+    )  # fmt: skip
+    assert process.returncode == 2
+    assert "not installed here: torch," in process.stderr
+    assert remedy in process.stderr
 
 
 def test_a_script_that_cannot_be_read_is_told(tmp_path):
@@ -325,21 +281,9 @@ def test_a_time_limit_holds_wherever_it_finds_the_script(script, limit):
         assert "--time-limit" in process.stderr
 
 
-def test_one_script_that_fails_costs_its_own_row_only(script, tmp_path):
-    good, bad = script(TRAINING + "for _ in range(9): step()", "good.py"), script("1 / 0", "bad.py")
-    results = tmp_path / "rows.json"
-    process = predict(bad, good, "--results", results)
-    assert process.returncode == 2
-    assert "1 of 2 could not be predicted" in process.stdout
-    assert "line 1: ZeroDivisionError" in process.stdout
-    rows = {row["script"]: row for row in json.loads(results.read_text())}
-    assert rows[str(bad)]["error"] == "line 1: ZeroDivisionError: division by zero"
-    assert rows[str(good)]["reserved_gb"] > 0
-
-
 def start(*arguments: object, **options) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "predict_memory.py", *map(str, arguments)],
+        [sys.executable, "-m", "vramcast", *map(str, arguments)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
     )  # fmt: skip
 
@@ -353,20 +297,6 @@ def test_ctrl_c_says_what_was_known(script):
     assert process.returncode == 130
     assert "Stopped." in errors
     assert "Traceback" not in errors + output
-
-
-def test_ctrl_c_ends_the_ladder_and_keeps_what_is_done(tmp_path):
-    results = tmp_path / "rows.json"
-    process = start("--results", results, env=os.environ | {"TMPDIR": str(tmp_path)})
-    while "01_pytorch-fp32.py" not in process.stdout.readline():
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=HANG)
-    assert process.returncode == 130
-    assert "Stopped." in errors
-    assert "Rows kept in" in output
-    assert "01_pytorch-fp32.py" in [row["script"] for row in json.loads(results.read_text())]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.json", "steps.json"]
 
 
 def test_a_terminal_shows_how_far_it_is(script):
@@ -384,7 +314,7 @@ def test_a_terminal_shows_how_far_it_is(script):
     reader.start()
     loop = "import time\nfor _ in range(99):\n    step()\n    time.sleep(0.1)"
     process = subprocess.Popen(
-        [sys.executable, "predict_memory.py", str(script(TRAINING + loop))],
+        [sys.executable, "-m", "vramcast", str(script(TRAINING + loop))],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=theirs, text=True,
     )  # fmt: skip
     os.close(theirs)

@@ -1,4 +1,4 @@
-"""predict_memory.py: its figures, its answers, and what it refuses."""
+"""The ladder's predictions beside what is recorded, published, and measured by others."""
 
 import json
 import statistics
@@ -37,7 +37,7 @@ def whole(folder, *arguments: str) -> dict[str, dict]:
     """Rows of many scripts, predicted anew."""
     results = folder / "predicted.json"
     process = helpers.run(
-        "predict_memory.py", *arguments, "--results", str(results), timeout=4 * HANG
+        "-m", "ladder.predict", *arguments, "--results", str(results), timeout=4 * HANG
     )
     assert process.returncode == 0, process.stdout + process.stderr
     rows = json.loads(results.read_text())
@@ -124,7 +124,7 @@ def test_figures_of_others_are_met_or_their_note_says_more():
 
 def test_our_rows_beside_other_tools_are_the_recorded_ones():
     rows = json.loads((ROOT / "results" / "other_predictors.json").read_text())
-    ours = {"predict_memory.py": RECORDED, "predict_memory.py --as-of 2023": RECORDED_2023}
+    ours = {"vramcast": RECORDED, "vramcast --as-of 2023": RECORDED_2023}
     assert {row["tool"] for row in rows} > set(ours)
     for row in rows:
         if row["tool"] in ours:

@@ -266,8 +266,8 @@ def test_the_interface_for_notebooks(script):
     file = script(OPTIONS.replace("import helper\n", "").replace(" + helper.NONE", ""))
     (file.parent / "config.json").write_text('{"more": 0}')
     prediction = from_python(file, gpu=24, arguments=["--width", 512])
-    assert prediction["breakdown_gb"]["parameters"] == pytest.approx(512**2 * 4 / 1e9)
-    assert prediction["fits"]
+    assert prediction.breakdown_gb["parameters"] == pytest.approx(512**2 * 4 / 1e9)
+    assert prediction.fits
     assert str(prediction).startswith(f"{file} fits 24 GB: it needs")
     with pytest.raises(NotPredicted, match="required: --width"):
         from_python(file)

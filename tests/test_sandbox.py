@@ -110,7 +110,7 @@ def predict(folder, codes: dict[str, str], **environment) -> subprocess.Complete
     scripts = [folder / f"{name}.py" for name in codes]
     for script, code in zip(scripts, codes.values()):
         script.write_text(f"import os, torch; os.chdir({str(folder)!r})\n{code}\n")
-    process = run("predict_memory.py", *map(str, scripts), timeout=900, **environment)
+    process = run("-m", "ladder.predict", *map(str, scripts), timeout=900, **environment)
     assert "Traceback" not in process.stdout + process.stderr
     return process
 

@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from ladder.rows import KINDS
 from tests.warm import predict, run
+from vramcast.kinds import KINDS
 from vramcast.memory.storages import Storage
 from vramcast.step.lines import Lines
 from vramcast.step.snapshot import PROTOCOL, History

@@ -52,6 +52,6 @@ def test_whole_models_have_memtrackers_peak(tmp_path, size, batch, precision):
         expected += 12 * batch * 197 * {"s": 384, "b": 768}[size] * 4
     script = tmp_path / "vit.py"
     script.write_text(SCRIPT.format(size=size, batch=batch, precision=precision))
-    process = run("predict_memory.py", "--json", str(script))
+    process = run("-m", "vramcast", "--json", str(script))
     assert process.returncode == 0, process.stderr
     assert json.loads(process.stdout)["allocated_gb"] == pytest.approx(expected / 1e9, rel=0.005)

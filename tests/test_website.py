@@ -9,8 +9,8 @@ import pytest
 
 from ladder.rungs import ROOT, code, read_ladder
 from ladder.tables import Figures
+from tests import warm
 from tests.helpers import run
-from tests.warm import predict
 from website.explorer import data
 
 CHROMIUM = shutil.which("chromium")
@@ -71,12 +71,12 @@ def test_no_error_and_no_scrolling_to_the_side_on_a_phone(site, browser, scheme,
 
 @needs_browser
 @pytest.mark.parametrize("gpu", ["8", "RTX-4090", "A100-40"])
-def test_the_first_that_fits_is_predict_memorys(front_page, gpu):
+def test_the_first_that_fits_is_the_commands(front_page, gpu):
     if gpu.isdigit():
         front_page.fill("#gb", gpu)
     else:
         front_page.select_option("#gpu", gpu)
-    process = predict("--gpu", gpu)
+    process = warm.run("-m", "ladder.fits", gpu)
     assert process.returncode == 0
     first = re.search(r"\n  ViT-L/16: python (\S+)\n", process.stdout)[1]
     assert front_page.get_attribute("#answer", "data-first") == first

@@ -34,12 +34,12 @@ def run(*command: object, timeout: float = HANG, **environment: str) -> subproce
 
 
 def predict(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
-    """Run predict_memory.py."""
-    return run("predict_memory.py", *arguments, **environment)
+    """Run vramcast."""
+    return run("-m", "vramcast", *arguments, **environment)
 
 
 def predicted(*arguments: object, **environment: str) -> dict:
-    """The object that predict_memory.py --json prints for a script that fits."""
+    """The object that `vramcast --json` prints for a script that fits."""
     process = predict("--json", *arguments, **environment)
     assert process.returncode == 0, process.stderr
     return json.loads(process.stdout)
@@ -77,7 +77,7 @@ def _become(command: list[str], environment: dict[str, str], outputs: Path) -> N
     os.chdir(ROOT)
     # a command forks its scripts from a process that has imported PyTorch: it is one
     processes.PROCESSES = multiprocessing.get_context("fork")
-    processes.start_forkserver = lambda preload: None
+    processes.start_forkserver = lambda *preload: None
     if command[0] == "-m":
         sys.argv, sys.path[0] = command[1:], str(ROOT)
         runpy.run_module(command[1], run_name="__main__", alter_sys=True)

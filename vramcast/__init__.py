@@ -1,5 +1,27 @@
-"""The simulated GPU, without data, on which a training script is run: one room for each question."""
+"""vramcast: the peak GPU memory of a PyTorch training script, predicted without a GPU.
+
+    vramcast train.py --gpu 24            or, in a clone:  python -m vramcast train.py --gpu 24
+
+A room for each question; a room calls only those below it:
+
+command      the command line: what is asked, and the answer in words
+run          one script, run in a process of its own
+libraries    what libraries do differently here: one module for each
+device       the GPU without data: tensors that have a shape and no numbers
+ranks        one rank of many, in one process
+sandbox      what a script may not do, and where its files go
+step         a look into one training step
+cost         the work of a training step
+operators    what is known of single operators
+memory       when storages are allocated and released, and PyTorch's caching allocator
+processes    processes that end with their command
+
+and at the bottom: options and gpus (what is asked, about which GPU), kinds (what memory is for),
+prediction (the answer), when_imported (changes a library once it is imported). api is `predict`.
+"""
 
 from vramcast.api import NotPredicted, predict
+from vramcast.prediction import Prediction
 
-__all__ = ["NotPredicted", "predict"]
+__version__ = "0.1.0"
+__all__ = ["NotPredicted", "Prediction", "predict"]

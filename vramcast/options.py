@@ -1,22 +1,18 @@
 """The options of a prediction."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from vramcast import gpus
 
 
-def starts_group(source: bytes) -> bool:
-    """Whether a script's text shows that it is meant to run as several processes."""
-    words = (b"init_process_group", b"LOCAL_RANK", b"init_device_mesh", b"WORLD_SIZE")
-    return any(word in source for word in words)
-
-
 @dataclass(frozen=True)
 class Options:
-    """What is asked about a script. The defaults are those of the published figures."""
+    """What is asked about a script."""
 
     gpu: gpus.Model = gpus.DEFAULT
-    gpus: int = 4  # that the script finds
+    gpus: int = 1  # that the script finds
     arguments: tuple[str, ...] = ()  # the script's own
     example: tuple[int, ...] | None = None  # an image's shape, or words, for data that is not here
     classes: int = 1000  # of the example's
@@ -26,10 +22,18 @@ class Options:
     batch_size: int | None = None  # in the place of the script's own
     batch_option: str | None = None  # the script's own option that takes it
     number: tuple[int, int] | None = None  # the source's number to replace: its line and column
-    as_of: int | None = None  # 2023: by the rules of the published figures' PyTorch
+    as_of: int | None = None  # 2023: by the rules of PyTorch of that year
     capacity: bool = False  # whether the script fits the GPU is asked
     margin: float = 0.0  # by which share more may be needed than is predicted
     room: bool = False  # so is the least memory in which it does
     timeline: bool = False  # one step's course is asked for
     snapshot: bool = False  # the whole history is
     time_limit: float | None = None  # seconds
+
+
+def margin() -> float:
+    """The largest share by which a measurement exceeded its prediction: within it, "may not fit".
+
+    margin.json is made from the evidence by the repository's `make results` (ladder/margin.py).
+    """
+    return json.loads((Path(__file__).parent / "margin.json").read_text())["margin"]

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from types import ModuleType
 
-_wanted: dict[str, Callable[[ModuleType], None]] = {}
+_wanted: dict[str, list[Callable[[ModuleType], None]]] = {}
 
 
 def when_imported(name: str, change: Callable[[ModuleType], None]) -> None:
@@ -14,24 +14,25 @@ def when_imported(name: str, change: Callable[[ModuleType], None]) -> None:
     if name in sys.modules:
         change(sys.modules[name])
         return
-    if not _wanted:
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
-    _wanted[name] = change
+    _wanted.setdefault(name, []).append(change)
 
 
 class _Finder(importlib.abc.MetaPathFinder):
     """An import hook that finds nothing itself; it adds the change to what other finders find."""
 
     def find_spec(self, name, path=None, target=None):
-        change = _wanted.pop(name, None)
-        spec = change and importlib.util.find_spec(name)  # of the others, since it is popped
+        changes = _wanted.pop(name, None)
+        spec = changes and importlib.util.find_spec(name)  # of the others, since it is popped
         if spec is None or spec.loader is None:
             return None
         execute = spec.loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
             execute(module)
-            change(module)
+            for change in changes:
+                change(module)
 
         spec.loader.exec_module = exec_module
         return spec

@@ -3,13 +3,13 @@
 import json
 from html import escape
 
-from ladder.fitting import learns
+from ladder.fits import learns
 from ladder.margin import margin
-from ladder.pictures import COLORS
-from ladder.rows import KINDS, memory_of
+from ladder.rows import memory_of
 from ladder.rungs import Rung, code, family, needs_bfloat16, several_gpus
 from ladder.tables import FAMILIES, Figures, how_far, of_family, stem, technique
 from vramcast import gpus
+from vramcast.kinds import COLORS, KINDS
 
 
 def front_page(ladder: list[Rung], figures: Figures) -> str:
@@ -80,7 +80,7 @@ def _question() -> str:
         '<label><input id="gb" type="number" min="0.1" max="1000" step="any" value="8"> GB</label>'
         '\n<p id="answer" role="status" aria-live="polite"></p>\n</form>\n'
         '<p class="legend">Predicted for an A100 with as much memory. What another GPU\'s kernels '
-        "need is told by <code>python predict_memory.py SCRIPT --gpu NAME</code>.</p>\n"
+        "need is told by <code>vramcast SCRIPT --gpu NAME</code>.</p>\n"
     )
 
 

@@ -1,21 +1,21 @@
-"""The command line of `predict_memory.py`: what is asked, about which script."""
+"""The command line: what is asked, about which script."""
 
 import argparse
+import contextlib
+import difflib
+import importlib.metadata
 import importlib.util
 import json
 from pathlib import Path
 
-from ladder import predict as table
-from ladder import rows
-from ladder.margin import margin
-from ladder.rungs import LadderError, read_ladder
-from ladder.scripts import UnknownScript, display_name, find_scripts
 from vramcast import gpus
 from vramcast.command import files
-from vramcast.options import Options, starts_group
+from vramcast.libraries import example as examples
+from vramcast.options import Options, margin
+from vramcast.run.source import several_gpus
 
-NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "tqdm", "watermark", "matplotlib")
-NEEDED += ("rich",)
+NEEDED = ("torch", "rich")
+SEVERAL = 4  # GPUs that a script finds which is for several
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,30 +32,28 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}{gap}(--help shows all options)\n")
 
 
-def found_gpus(scripts: list[Path]) -> int:
-    """How many GPUs a script finds without --gpus: four, as for the published figures, or one.
-
-    One GPU is for scripts that are not of the ladder and not meant for several processes: some
-    libraries would use all GPUs that they find from one process.
-    """
-    ladder = {rung.script for rung in read_ladder()}
-    own = [script for script in scripts if display_name(script) not in ladder]
-    several = any(starts_group(script.read_bytes()) for script in own)
-    return 1 if own and not several else 4
+def found(name: str) -> Path:
+    """The script of a name, which may lack its ".py". Raises ValueError if there is none."""
+    for path in (Path(name), Path(f"{name}.py")):
+        if path.is_file():
+            if path.suffix != ".py":
+                raise ValueError(f"{name} is no Python file")
+            return path.resolve()
+    near = difflib.get_close_matches(Path(name).stem, [p.stem for p in Path().glob("*.py")], 3)
+    meant = f". Did you mean {' or '.join(f'{one}.py' for one in near)}?" if near else ""
+    raise ValueError(f"there is no script {name}{meant}")
 
 
 def example(text: str) -> tuple[int, int, int]:
-    """The example that the option's text describes; ArgumentTypeError."""
-    from vramcast.libraries import example_data  # takes a second
-
+    """The example that the option's text describes. Raises ArgumentTypeError."""
     try:
-        return example_data.read(text)
+        return examples.read(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def config(text: str) -> tuple[str, str]:
-    """A model's name and its config.json, from NAME=PATH; ArgumentTypeError."""
+    """A model's name and its config.json, from NAME=PATH. Raises ArgumentTypeError."""
     name, _, file = text.partition("=")
     try:
         if "model_type" not in json.loads(Path(file).read_text()):
@@ -68,7 +66,7 @@ def config(text: str) -> tuple[str, str]:
 
 
 def positive(text: str) -> float:
-    """A number of seconds; ArgumentTypeError."""
+    """A number of seconds. Raises ArgumentTypeError."""
     try:
         seconds = float(text)
     except ValueError:
@@ -76,6 +74,15 @@ def positive(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is no number of seconds above 0")
     return seconds
+
+
+def version() -> str:
+    """This tool's version, and PyTorch's."""
+    import vramcast
+
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return f"{vramcast.__version__}, torch {importlib.metadata.version('torch')}"
+    return vramcast.__version__
 
 
 def _joined(arguments: list[str]) -> list[str]:
@@ -90,15 +97,16 @@ def _joined(arguments: list[str]) -> list[str]:
 def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     """Read the command line; the program ends with status 2 if it makes no sense."""
     parser = Parser(
-        description="Predict a script's peak GPU memory, without a GPU.",
-        epilog="After --: the script's own options. No script: all of the ladder. Exit status: 1 "
-        "if it does not or may not fit, 2 if nothing can be said.",
+        "vramcast",
+        description="Predict a training script's peak GPU memory, without a GPU.",
+        epilog="After --: the script's own options. Exit status: 1 if it does not or may not fit, "
+        "2 if nothing can be said.",
     )
     own = arguments.index("--") if "--" in arguments else len(arguments)
     arguments, theirs = _joined(arguments[:own]), tuple(arguments[own + 1 :])
     parser.json = "--json" in arguments
     parser.script = next((word for word in arguments if not word.startswith("-")), None)
-    parser.add_argument("script", nargs="*", help="a script; none means the whole ladder")
+    parser.add_argument("script", help="a Python file")
     parser.add_argument("--gpu", metavar="GPU", help="GB, or one of " + ", ".join(gpus.KNOWN))
     parser.add_argument("--fits", metavar="GPU", help="find the largest batch size that fits")
     parser.add_argument("--batch-size", type=int, metavar="N", help="in place of the script's")
@@ -124,60 +132,46 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     )  # fmt: skip
     parser.add_argument(
         "--gpus", type=int, metavar="N",
-        help="GPUs it finds (4; 1 for a script of your own that starts no group of processes)",
+        help="GPUs it finds (1; 4 for a script that shows that it is for several)",
     )  # fmt: skip
     parser.add_argument(
         "--as-of", type=int, choices=[2023], metavar="2023",
-        help="by the rules of the published figures' PyTorch",
+        help="by the rules of PyTorch in 2023",
     )  # fmt: skip
     parser.add_argument("--timeline", type=Path, metavar="FILE", help="draw one step's memory")
     parser.add_argument(
         "--snapshot", type=Path, metavar="FILE.pickle",
         help="keep the history of the memory for PyTorch's viewer, pytorch.org/memory_viz",
     )  # fmt: skip
-    parser.add_argument(
-        "--time-limit", type=positive, metavar="SECONDS", help="for each script (none)"
-    )
+    parser.add_argument("--time-limit", type=positive, metavar="SECONDS", help="for it (none)")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--show", action="store_true", help="show the script's own output")
-    parser.add_argument("--results", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--version", action="version", version=f"vramcast {version()}")
     asked = parser.parse_args(arguments)
-    then = f"_{asked.as_of}" if asked.as_of else ""
-    asked.results = asked.results or rows.LOCAL / f"predicted{then}.json"
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         parser.error(
-            f"not installed here: {', '.join(missing)}. Install with  "
-            "pip install -r requirements-dev.txt"
+            f"not installed here: {', '.join(missing)}. Install with  pip install "
+            f"{' '.join(missing)}"
         )
     gpu, fits = asked.gpu is not None, asked.fits is not None
     if gpu and fits:
         parser.error("--gpu asks whether a script fits, --fits for which batch it does: choose one")
-    asked.which = gpu and not asked.script  # of the ladder fits
-    about_one = fits or asked.timeline or asked.snapshot or asked.json
-    if len(asked.script) != 1 and (about_one or (gpu and not asked.which)):
-        parser.error("--gpu, --fits, --timeline, --snapshot, --json are about one script: name it")
-    if theirs and len(asked.script) != 1:
-        parser.error("what stands after -- is one script's: name that one")
     for name in ("batch_size", "batches", "gpus", "classes"):
         if getattr(asked, name) is not None and getattr(asked, name) < 1:
             parser.error(f"--{name.replace('_', '-')} has to be at least 1")
     try:
         model = gpus.find(asked.gpu if gpu else asked.fits) if gpu or fits else gpus.DEFAULT
-        asked.scripts = find_scripts(asked.script)
-        if asked.as_of and not asked.script:
-            asked.scripts = table.published(asked.scripts)
+        asked.script = found(asked.script)
         files.check(asked.timeline, asked.snapshot)
-        if len(asked.scripts) > 1 and not asked.which:
-            rows.check(asked.results)
-        asked.gpus = asked.gpus or found_gpus(asked.scripts)
-    except (ValueError, UnknownScript, LadderError) as error:
+        several = several_gpus(asked.script.read_bytes())
+        asked.gpus = asked.gpus or (SEVERAL if several else 1)
+    except ValueError as error:
         parser.error(str(error))
     except OSError as error:
         parser.error(f"the script cannot be read: {error}")
     if asked.batch_option and not (fits or asked.batch_size):
         parser.error("--batch-option says where --fits or --batch-size puts a number: name one")
-    whole = not (asked.script or asked.as_of)  # what the pages are made from
     options = Options(
         model,
         asked.gpus,
@@ -192,8 +186,7 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         as_of=asked.as_of,
         capacity=gpu or fits,
         margin=margin() if gpu or fits else 0.0,
-        room=whole,
-        timeline=asked.timeline is not None or whole,
+        timeline=asked.timeline is not None,
         snapshot=asked.snapshot is not None,
         time_limit=asked.time_limit,
     )

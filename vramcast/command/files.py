@@ -1,38 +1,50 @@
 """The files that a prediction writes if asked to: pictures and snapshots of a training step."""
 
 import base64
+import importlib.util
+import os
+from collections.abc import Iterable
 from pathlib import Path
-
-from ladder import rows
 
 
 def check(timeline: Path | None, snapshot: Path | None) -> None:
-    """Raise ValueError if one of the files cannot be written. Call it before long work."""
+    """Look whether the files can be written, before long work. Raises ValueError if not."""
     if timeline:
-        from vramcast.command import pictures as figures
+        if importlib.util.find_spec("matplotlib") is None:
+            raise ValueError("--timeline needs matplotlib:  pip install matplotlib")
+        from vramcast.command import pictures  # takes a second
 
-        figures.check(timeline)
+        check_file(timeline, [f".{kind}" for kind in pictures.formats()])
     if snapshot:
-        rows.check_file(snapshot, (".pickle",))
+        check_file(snapshot, (".pickle",))
+
+
+def check_file(path: Path, endings: Iterable[str]) -> None:
+    """Look whether a file with one of these endings can be written. Raises ValueError if not."""
+    if path.suffix.lower() not in endings:
+        raise ValueError(f"{path.name} has to end in one of: {', '.join(endings)}")
+    folder = path.absolute().parent
+    if not os.access(folder, os.W_OK) or path.is_dir():
+        raise ValueError(f"{path} cannot be written: is there such a folder, and is it yours?")
 
 
 def write(row: dict, timeline: Path | None, snapshot: Path | None) -> None:
     """Write the files that were asked for; notes in the row name them, or say why there is none."""
     if timeline:
-        from vramcast.command import pictures as figures
+        from vramcast.command import pictures
 
         if row["timeline"]:
             row["notes"] += [
                 f"the step's peak, {row['timeline']['peak']['bytes'] / 1e9:.2f} GB: "
-                f"{row['timeline']['peak']['phase']}, {figures.whose(row['timeline']['peak'])}",
+                f"{row['timeline']['peak']['phase']}, {pictures.whose(row['timeline']['peak'])}",
                 *(
-                    f"activations held then: {figures.share(group)}"
+                    f"activations held then: {pictures.share(group)}"
                     for group in row["timeline"]["activations"]
                 ),
             ]
         note = f"one step's memory is drawn in {timeline}"
         try:
-            figures.timeline(row["timeline"], row["script"], timeline)
+            pictures.timeline(row["timeline"], row["script"], timeline)
         except (ValueError, OSError) as error:
             note = f"{timeline} was not drawn: {error}"
         row["notes"].append(note)
@@ -40,6 +52,6 @@ def write(row: dict, timeline: Path | None, snapshot: Path | None) -> None:
         note = f"the memory's history is in {snapshot}, for pytorch.org/memory_viz"
         try:
             snapshot.write_bytes(base64.b64decode(row["snapshot"]))
-        except OSError as error:
+        except (ValueError, OSError) as error:
             note = f"{snapshot} was not written: {error}"
         row["notes"].append(note)

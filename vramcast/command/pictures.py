@@ -5,25 +5,24 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 
-from ladder.pictures import COLORS
-from ladder.rows import KINDS, check_file
+from vramcast.kinds import COLORS, KINDS
 
 matplotlib.use("Agg")
-matplotlib.rcParams["svg.hashsalt"] = "ladder"  # the same figure twice is the same file
+matplotlib.rcParams["svg.hashsalt"] = "vramcast"  # the same figure twice is the same file
 PLAIN = {"metadata": {"Date": None}}
 
 
-def check(path: Path) -> None:
-    """Raise ValueError if no figure can be written to `path`. Call it before any long work."""
-    kinds = sorted(plt.figure().canvas.get_supported_filetypes())
+def formats() -> list[str]:
+    """The kinds of files that can be drawn, by their endings."""
+    found = sorted(plt.figure().canvas.get_supported_filetypes())
     plt.close("all")
-    check_file(path, [f".{kind}" for kind in kinds])
+    return found
 
 
 def timeline(step: dict, title: str, path: Path) -> None:
     """Allocated memory over one training step, stacked by kind, and what holds its peak.
 
-    `step` is a prediction's "timeline"; ValueError if it is empty.
+    `step` is a prediction's "timeline". Raises ValueError if it is empty.
     """
     if not step:
         raise ValueError("the script took fewer than two optimizer steps")

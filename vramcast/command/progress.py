@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from vramcast.command import report as answers
+from vramcast.command import report
 
 
 class Running:
@@ -19,8 +19,8 @@ class Running:
         """The function that a prediction of this script calls with its progress."""
         name = script.name
 
-        def show(report: dict) -> None:
-            self.reports[name] = answers.progress(name, report)
+        def show(news: dict) -> None:
+            self.reports[name] = report.progress(name, news)
             if self.terminal:
                 width = shutil.get_terminal_size().columns - 1
                 line = " | ".join(self.reports.values())[:width]

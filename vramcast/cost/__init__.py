@@ -1,1 +1,5 @@
-"""The work of a training step."""
+"""The work of a training step.
+
+counter    arithmetic, kernels and traffic of a step, and the least time of an epoch
+rules      how each operator is counted
+"""

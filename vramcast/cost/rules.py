@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from vramcast.operators import registry
+
 aten = torch.ops.aten
 Rule = Callable[["Counts", tuple, dict, object], None]
 # Operators that run no kernel though they are neither views nor change a tensor's shape in place.
@@ -63,20 +65,15 @@ def _on_gpu(value: object) -> bool:
 
 
 def _arithmetic(func, formula: Callable[..., int]) -> Rule:
-    """Matrix products, convolutions, attention: PyTorch's formulas (torch.utils.flop_counter).
-
-    These count attention as if nothing were masked; causal attention needs about half of that.
-    """
+    """Matrix products, convolutions, attention: PyTorch's formulas (torch.utils.flop_counter)."""
     names = [argument.name for argument in func._schema.arguments]
-    convolution = func.overloadpacket in (aten.convolution, aten.convolution_backward)
+    known_rules = registry.of(func)
+    convolution, share = known_rules.convolution, known_rules.share
     known: dict[tuple, float] = {}  # operations by shapes: a formula takes as long as an operator
 
     def operations(args: tuple, kwargs: dict, result: object) -> float:
         number = formula(*args, **kwargs, out_val=result)
-        if dict(zip(names, args, strict=False)).get("is_causal"):
-            queries, keys = (args[names.index(name)].shape[2] for name in ("query", "key"))
-            number *= causal_share(queries, keys)
-        return number
+        return number * share(dict(zip(names, args, strict=False))) if share else number
 
     def count(counts: Counts, args: tuple, kwargs: dict, result: object) -> None:
         if not _on_gpu(args[1]):
@@ -95,12 +92,6 @@ def _arithmetic(func, formula: Callable[..., int]) -> Rule:
         counts.kernels += 1
 
     return count
-
-
-def causal_share(queries: int, keys: int) -> float:
-    """The share of all pairs of query and key in which query i meets only the first i keys."""
-    square = min(queries, keys)
-    return (square * (square + 1) / 2 + (queries - square) * keys) / (queries * keys)
 
 
 def _precision(dtype: torch.dtype, convolution: bool) -> str:

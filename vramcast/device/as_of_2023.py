@@ -13,25 +13,24 @@ from torch.utils._pytree import tree_leaves
 from vramcast.device.cuda import Event, Stream
 from vramcast.device.mode import Gpu
 from vramcast.memory.tracker import Tracker
-from vramcast.operators.buffers import FLOAT, multiple
+from vramcast.operators import registry
+from vramcast.operators.registry import FLOAT, multiple
 from vramcast.ranks.collectives import group_of
 
 aten = torch.ops.aten
 
 
 def install(mode: Gpu) -> None:
-    """Use the rules of 2023 from now on. Cannot be undone."""
+    """Use the rules of 2023 from now on."""
     # torch.optim hides its module of this name
     importlib.import_module("torch.optim.adam")._multi_tensor_adam = multi_tensor_adam
-    install.library = torch.library.Library("aten", "IMPL")
-    install.library.impl(
-        "_scaled_dot_product_flash_attention", flash_attention, "Meta", allow_override=True
-    )
+    registry.shape("_scaled_dot_product_flash_attention", flash_attention)
     forward, backward = (
         aten._scaled_dot_product_flash_attention.default,
         aten._scaled_dot_product_flash_attention_backward.default,
     )
-    mode.buffers |= {forward: flash_1_forward, backward: flash_1_backward}
+    registry.register(forward, buffers=flash_1_forward)
+    registry.register(backward, buffers=flash_1_backward)
     FullyShardedDataParallel.__init__ = unlimited(FullyShardedDataParallel.__init__)
     mode.collective = Communicators(mode.tracker).run
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from vramcast.operators.registry import HALF, LIBRARY
+
 aten = torch.ops.aten
-HALF = (torch.float16, torch.bfloat16)
 FLOATS = (*HALF, torch.float32)  # what it casts
 
 
@@ -83,11 +84,9 @@ def install() -> None:
 
         return run
 
-    library = torch.library.Library("aten", "IMPL")
     for rule, names in autocast_lists().items():
         for name, overload in names:
             packet = getattr(aten, name, None)
             op = getattr(packet, overload or "default", None) if packet else None
             if op is not None:
-                library.impl(op, kernel(op, rule), "AutocastCUDA", allow_override=True)
-    install.library = library  # its kernels last as long as it does
+                LIBRARY.impl(op, kernel(op, rule), "AutocastCUDA", allow_override=True)

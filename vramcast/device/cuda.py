@@ -1,5 +1,6 @@
-"""`torch.cuda` as a script finds it: the GPU's properties, streams and events."""
+"""`torch.cuda` as a script finds it: the GPU's properties, memory, streams and events."""
 
+import collections
 import contextlib
 import functools
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ import torch
 
 from vramcast.device.devices import CUDA
 from vramcast.gpus import Model
+from vramcast.memory.allocator import CachingAllocator
 from vramcast.memory.tracker import Tracker
 
 
@@ -89,6 +91,7 @@ def _stream(number: int) -> Stream:
 
 
 def install(tracker: Tracker, model: Model, gpus: int) -> None:
+    """Let a script find so many GPUs of a model."""
     Stream.tracker = tracker
     name, total, capability = model.name, model.memory, model.capability
     properties = SimpleNamespace(
@@ -121,6 +124,25 @@ def install(tracker: Tracker, model: Model, gpus: int) -> None:
     torch.accelerator.is_available = functools.partial(_answer, True)
     torch.accelerator.current_accelerator = functools.partial(_answer, torch.device("cuda"))
     torch._C._get_accelerator = torch.accelerator.current_accelerator  # FSDP2 asks here
+
+
+def install_statistics(allocator: CachingAllocator) -> None:
+    """Let `torch.cuda` tell what this allocator has allocated and reserved, in bytes."""
+    for name in ("max_allocated", "max_reserved", "allocated", "reserved"):
+        key = f"max_memory_{name[4:]}" if name.startswith("max_") else f"memory_{name}"
+        setattr(torch.cuda, key, lambda *args, name=name, **kwargs: getattr(allocator, name))
+    torch.cuda.memory_stats = functools.partial(_statistics, allocator)
+    torch.cuda.memory_summary = lambda *args, **options: ""
+
+
+def _statistics(allocator: CachingAllocator, *args) -> dict[str, int]:
+    """In the place of `torch.cuda.memory_stats`: the known figures, and 0 for all others."""
+    known = {
+        f"{kind}_bytes.all.{when}": getattr(allocator, f"max_{kind}" if when == "peak" else kind)
+        for kind in ("allocated", "reserved")
+        for when in ("current", "peak")
+    }
+    return collections.defaultdict(int, known)
 
 
 def _answer(value, *args, **kwargs):

@@ -11,8 +11,9 @@ import torch
 from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from vramcast.cost import counter as cost
-from vramcast.cost import rules as cost_rules
+from vramcast import operators
+from vramcast.cost.counter import Cost
+from vramcast.cost.rules import rule as rule_of_cost
 from vramcast.device import autocast, cuda, devices, optimizers, readings
 from vramcast.device.cache import NOTHING, Results
 from vramcast.device.devices import CUDA, LABEL
@@ -20,16 +21,11 @@ from vramcast.device.readings import number
 from vramcast.gpus import Model
 from vramcast.memory import settings as allocator_settings
 from vramcast.memory.tracker import Tracker
-from vramcast.operators import attention, composites, recurrent, unknown_sizes
-from vramcast.operators.buffers import RULES, Rule
+from vramcast.operators import registry, unknown_sizes
 from vramcast.ranks import collectives
 
 aten = torch.ops.aten
-PRODUCTS = {
-    getattr(aten, name).default for name in ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv")
-}
 COPIES = {aten._to_copy.default, aten.copy_.default}
-CONVOLUTIONS = {aten.convolution.default, aten.convolution_backward.default}
 SIZED = {aten.slice.Tensor, aten.arange.default, aten.arange.start, aten.zeros.default}
 SIZED |= {aten.ones.default, aten.full.default}
 
@@ -38,24 +34,23 @@ class _Traits:
     """Properties of an operator that are needed at each call; to look them up anew takes long."""
 
     __slots__ = (
-        "buffers", "collective", "convolution", "copies", "cost", "direct", "product", "reads",
-        "sized", "unknown",
+        "buffers", "collective", "convolution", "copies", "cost", "cublas", "direct", "largest",
+        "reads", "sized",
     )  # fmt: skip
 
-    def __init__(self, func, buffers: Rule | None) -> None:
-        self.buffers = buffers
+    def __init__(self, func) -> None:
+        rules = registry.of(func)
+        self.buffers, self.largest = rules.buffers, rules.largest
+        self.cublas, self.convolution = rules.cublas, rules.convolution
         self.reads = func is aten._local_scalar_dense.default
-        self.product = func in PRODUCTS
         self.copies = func in COPIES
         self.collective = func.namespace in ("c10d", "_c10d_functional")
         self.sized = func in SIZED
-        self.unknown = unknown_sizes.RULES.get(func)
-        self.convolution = func in CONVOLUTIONS
         self.direct = (
             func in fake_tensor._DISPATCH_META_HANDLERS
             or func in fake_tensor._DISPATCH_HANDLE_DIRECTLY
         )
-        self.cost = cost_rules.rule(func)
+        self.cost = rule_of_cost(func)
 
 
 class Gpu(FakeTensorMode):
@@ -72,19 +67,18 @@ class Gpu(FakeTensorMode):
         self.results = Results(self)
         self.traits: dict[int, _Traits] = {}
         self.collective = functools.partial(collectives.in_turn, tracker)
-        self.buffers = dict(RULES)
-        self.cost = cost.Cost(tracker)
+        self.cost = Cost(tracker)
 
     def dispatch(self, func, types, args=(), kwargs=None):
         traits = self.traits.get(id(func))
         if traits is None:
-            traits = self.traits[id(func)] = _Traits(func, self.buffers.get(func))
+            traits = self.traits[id(func)] = _Traits(func)
         kwargs = kwargs or {}
         if kwargs.get("device") == LABEL:
             kwargs = kwargs | {"device": CUDA}
         if traits.reads:
             return self.read(args[0])
-        if traits.product and args[1].device.type == "cuda":
+        if traits.cublas and args[1].device.type == "cuda":
             backward = self.tracker.phase == "backward"
             if backward not in self.threads:
                 self.threads.add(backward)
@@ -110,7 +104,7 @@ class Gpu(FakeTensorMode):
 
     def result(self, func, types, args, kwargs, traits):
         """The result of an operator."""
-        if traits.unknown is not None:
+        if traits.largest is not None:
             most = self.most(func, args, kwargs, traits)
             if most is not None:
                 return most
@@ -140,7 +134,7 @@ class Gpu(FakeTensorMode):
         self.depth += 1
         try:
             with self:
-                found = traits.unknown(*args, **kwargs)
+                found = traits.largest(*args, **kwargs)
         finally:
             self.depth -= 1
         if found is not None:
@@ -175,7 +169,7 @@ def _waits(copy: torch.Tensor, args: tuple, kwargs: dict) -> bool:
 def install(tracker: Tracker, model: Model, gpus: int, notes: list[str] | None = None) -> Gpu:
     """Let scripts find this many GPUs of a model. Returns the mode, not yet entered.
 
-    `notes` is for what is not known of operators that the script uses. Cannot be undone.
+    `notes` is for what is not known of operators that the script uses.
     """
     notes = [] if notes is None else notes
     cuda.install(tracker, model, gpus)
@@ -183,9 +177,7 @@ def install(tracker: Tracker, model: Model, gpus: int, notes: list[str] | None =
     devices.install(Gpu, tracker)
     readings.install()
     autocast.install()
-    composites.install()
-    recurrent.install(model.capability, notes)
-    attention.install(model.capability)
+    operators.install(model.capability, notes)
     optimizers.install()
     torch.backends.mha.set_fastpath_enabled(False)  # it bypasses the operators that are booked
     return Gpu(tracker, model.workspace, notes)

@@ -11,6 +11,7 @@ from types import ModuleType
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
+from vramcast.libraries.context import Context
 from vramcast.when_imported import when_imported
 
 PAGED = (
@@ -19,8 +20,8 @@ PAGED = (
 )
 
 
-def install(notes: list[str]) -> None:
-    """Let bitsandbytes work on tensors without numbers. Cannot be undone."""
+def install(context: Context) -> None:
+    """Let bitsandbytes work on tensors without numbers."""
     make = torch.Tensor._make_subclass
 
     def make_subclass(cls, data, *args, **options):
@@ -37,7 +38,7 @@ def install(notes: list[str]) -> None:
 
     def functional(module: ModuleType) -> None:
         def get_paged(*shape, dtype=torch.float32, device=None):
-            notes.append(PAGED)
+            context.notes.append(PAGED)
             made = torch.empty(shape, dtype=dtype, device="cpu")
             made.is_paged, made.page_deviceid = True, 0
             return made

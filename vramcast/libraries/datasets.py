@@ -1,9 +1,10 @@
-"""Data sets and metrics of the Hugging Face hub by their shapes."""
+"""Data sets of the Hugging Face hub by their shapes."""
 
 import os
 from types import ModuleType
 
-from vramcast.libraries.example_data import NotHere, picture
+from vramcast.libraries.context import Context
+from vramcast.libraries.example import NotHere, picture
 from vramcast.when_imported import when_imported
 
 ROWS = 512  # of which a prediction needs one batch
@@ -43,12 +44,10 @@ FORMATS = ("csv", "json", "text", "parquet", "imagefolder", "arrow", "pandas")
 SIZES = {"cifar10": (3, 32, 32), "cifar100": (3, 32, 32), "mnist": (1, 28, 28)}  # of the images
 
 
-def install(
-    example: tuple[int, ...] | None, classes: int, columns: tuple[str, ...], notes: list[str]
-) -> None:
-    """Replace what `datasets` and `evaluate` would load from the hub. Cannot be undone.
+def install(context: Context) -> None:
+    """Replace what `datasets` would load from the hub.
 
-    `columns` are the names that the example's columns get, if the data set is not one of those
+    `--columns` are the names that the example's columns get, if the data set is not one of those
     known here. A column called "label…" has classes, the others have texts or images.
     """
 
@@ -58,7 +57,7 @@ def install(
         def load_dataset(path, name=None, *args, split=None, streaming=False, **options):
             if path in FORMATS or os.path.exists(path):  # files that are here
                 return original(path, name, *args, split=split, streaming=streaming, **options)
-            made = _rows(path, name, example, classes, columns, notes)
+            made = _rows(path, name, context)
             parts = dict.fromkeys(("train", "validation", "test"), made)
             if name == "mnli":
                 parts |= {f"{part}_matched": made for part in ("validation", "test")}
@@ -66,40 +65,21 @@ def install(
 
         module.load_dataset = load_dataset
 
-    def metrics(module: ModuleType) -> None:
-        module.load = lambda *args, **options: Metric()
-
     def package(module: ModuleType) -> None:  # which may have it from before
         if hasattr(module, "load_dataset"):  # and is no module of the script's by this name
             module.load_dataset = module.load.load_dataset
 
     when_imported("datasets.load", loading)
     when_imported("datasets", package)
-    when_imported("evaluate.loading", metrics)
 
 
-class Metric:
-    """In the place of a metric of `evaluate`: it takes any input, and every score is 0.5."""
-
-    def add(self, *args, **options) -> None:
-        pass
-
-    add_batch = add
-
-    def compute(self, *args, **options) -> dict[str, float]:
-        return Scores(accuracy=0.5)
-
-
-class Scores(dict):
-    """A dictionary of scores that has a score under every name."""
-
-    def __missing__(self, name: str) -> float:
-        return 0.5
-
-
-def _rows(path: str, name: str | None, example, classes: int, named, notes: list[str]):
+def _rows(path: str, name: str | None, context: Context):
     """A data set of ROWS equal rows, with the columns of the set that it stands in for."""
     from datasets import ClassLabel, Dataset, Features, Image, Value
+
+    example, classes, named = (
+        context.options.example, context.options.classes, context.options.columns
+    )  # fmt: skip
 
     key = next((word for word in (name, path.rpartition("/")[2]) if word in COLUMNS), None)
     size = SIZES.get(key, example)
@@ -113,7 +93,7 @@ def _rows(path: str, name: str | None, example, classes: int, named, notes: list
     else:
         text = WORD * size[0]
         told = f"tokens:{size[0]}" if len(size) == 1 else "images:" + "x".join(map(str, size))
-        notes.append(f"in the place of the data set {path}: {told}, {ROWS} rows")
+        context.notes.append(f"in the place of the data set {path}: {told}, {ROWS} rows")
     words = size is None or len(size) == 1
     texts, labels = COLUMNS.get(key, ({"text"} if words else {"image"}, {"label": classes}))
     if named:

@@ -10,33 +10,27 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import dataloader as torch_dataloader
 
-from vramcast.cost.counter import Cost
-from vramcast.memory.tracker import Tracker
-from vramcast.memory.watched import QUIET, Watched, rose
-from vramcast.options import Options
+from vramcast.libraries.context import Context, Loaders
+from vramcast.memory.watched import QUIET, rose
 
 PASSES = 4  # backward passes of accumulation, with which a step without a new peak counts as two
 ENDLESS = 10**6  # batches of a loader that does not know how many it has
 AHEAD = 128  # batches that may be taken before a model sees the first of them
 
 
-class Loaders:
-    """What a prediction learns of a script's loaders."""
-
-    batch_size: int | None = None  # the first one's own
-    samples: int | None = None  # in its data set, where that says so
-
-
-def install(tracker: Tracker, watched: Watched, cost: Cost, options: Options) -> Loaders:
-    """Let all loaders do so from now on. Cannot be undone.
+def install(context: Context) -> None:
+    """Let all loaders do so from now on.
 
     A loader ends once the peak has stayed the same: in training from one optimizer step to the
     next, two times; in evaluation, and when it is used again, for one batch. The batch size that
     was asked for replaces the first loader's, and that of other loaders with the same size, unless
     the number in the script itself is replaced.
     """
-    loaders = Loaders()
-    _replace_batch_size(loaders, None if options.number else options.batch_size, watched.notes)
+    options, tracker = context.options, context.tracker
+    watched, cost = context.watched, context.cost
+    _replace_batch_size(
+        context.loaders, None if options.number else options.batch_size, watched.notes
+    )
     iterate = DataLoader.__iter__
     firsts, steady = weakref.WeakKeyDictionary(), weakref.WeakSet()
 
@@ -90,7 +84,6 @@ def install(tracker: Tracker, watched: Watched, cost: Cost, options: Options) ->
 
     DataLoader.__iter__ = batches
     torch_dataloader.DataLoader.__iter__ = batches
-    return loaders
 
 
 def _length(loader: DataLoader) -> int:

@@ -9,6 +9,7 @@ from types import ModuleType
 import torch
 
 from vramcast.libraries import model_sizes
+from vramcast.libraries.context import Context
 from vramcast.libraries.datasets import STAND_INS
 from vramcast.when_imported import when_imported
 
@@ -33,11 +34,12 @@ WORDS = (
 FLASH = ("flash_attention_2", "flash_attention_3")
 
 
-def install(given: Mapping[str, str], notes: list[str]) -> None:
-    """Give these to scripts that ask transformers. Cannot be undone.
+def install(context: Context) -> None:
+    """Give these to scripts that ask transformers.
 
-    `given`: the file config.json for some models, by name; it comes before all other sources.
+    A file config.json that was given (`--config`) comes before all other sources.
     """
+    given, notes = dict(context.options.configs), context.notes
     os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"  # its threads would not be followed
 
     def configurations(module: ModuleType) -> None:
@@ -101,15 +103,7 @@ def install(given: Mapping[str, str], notes: list[str]) -> None:
 
         cls.from_pretrained = classmethod(from_pretrained)
 
-    def offline(module: ModuleType) -> None:
-        module.HF_HUB_OFFLINE = True  # which it is: no waiting to try again
-
-    def accelerate(module: ModuleType) -> None:  # ranks' results have one size
-        module.pad_across_processes = lambda tensor, *args, **options: tensor
-
-    when_imported("accelerate.utils.operations", accelerate)
     when_imported("transformers.generation.utils", _generate_to_the_end)
-    when_imported("huggingface_hub.constants", offline)
     when_imported("transformers.configuration_utils", configurations)
     when_imported("transformers.modeling_utils", models)
     when_imported("transformers.models.auto.auto_factory", automatic_models)

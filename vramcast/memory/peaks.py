@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from ladder.rows import KINDS
+from vramcast.kinds import KINDS
 from vramcast.memory.allocator import CachingAllocator, OutOfMemory
 from vramcast.memory.blocks import rounded
 from vramcast.memory.pinned import PinnedPool

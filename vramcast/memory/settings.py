@@ -86,7 +86,7 @@ def _divisions(value: str) -> tuple[int, ...]:
 
 
 def install(tracker: Tracker, notes: list[str]) -> None:
-    """Let a script change the settings. Cannot be undone.
+    """Let a script change the settings.
 
     Settings that are not simulated are named in `notes`.
     """

@@ -71,7 +71,7 @@ class Tracker(Storages):
         return ""
 
     def install(self) -> None:
-        """Follow modules, backward passes and optimizers from now on. Cannot be undone."""
+        """Follow modules, backward passes and optimizers from now on."""
         torch.nn.modules.module.register_module_forward_pre_hook(self._enter)
         torch.nn.modules.module.register_module_forward_hook(self._leave, always_call=True)
         register_optimizer_step_pre_hook(self._before_step)

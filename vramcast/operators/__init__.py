@@ -1,1 +1,23 @@
-"""What is known of single operators."""
+"""What is known of single operators; all rules of an operator stand in one place.
+
+registry        the rules of each operator
+products        matrix products and convolutions
+attention       scaled dot product attention: which kernel runs, what it needs and computes
+recurrent       LSTM, GRU and RNN, which cuDNN computes in one call
+composites      dropout, softmax and batch norm, which consist of other operators on CUDA
+unknown_sizes   results whose size depends on numbers: the largest possible one
+"""
+
+from vramcast.operators import attention, composites, products, recurrent, unknown_sizes
+
+__all__ = ["install", "products", "unknown_sizes"]
+
+
+def install(capability: tuple[int, int], notes: list[str]) -> None:
+    """Let operators do what they do on a GPU of this compute capability.
+
+    What is not known of them is added to `notes`, once.
+    """
+    composites.install()
+    recurrent.install(capability, notes)
+    attention.install(capability)

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend
 
-from vramcast.device.autocast import HALF
-from vramcast.operators.composites import put
+from vramcast.operators.registry import FLOAT, HALF, multiple, put, register
 
 aten = torch.ops.aten
 
@@ -125,8 +124,47 @@ def _aligned(mask: torch.Tensor) -> torch.Tensor:
     return F.pad(mask, (0, 8 - width % 8))[..., :width]
 
 
+# ---------------------------------------------------------------- what the kernels take and compute
+
+
+def flash_backward(args: tuple) -> list[int]:
+    """FlashAttention 2: the query's gradient in float32, and a number for each of its rows.
+
+    `dq_accum` and `softmax_d` of mha_bwd in aten/src/ATen/native/transformers/cuda/flash_attn/
+    flash_api.cpp. The query, args[1], is of [batch, heads, tokens, size].
+    """
+    batch, heads, tokens, size = args[1].shape
+    rows = batch * heads * multiple(tokens, 128)
+    return [rows * FLOAT, rows * multiple(size, 32) * FLOAT]
+
+
+def causal_share(queries: int, keys: int) -> float:
+    """The share of all pairs of query and key in which query i meets only the first i keys."""
+    square = min(queries, keys)
+    return (square * (square + 1) / 2 + (queries - square) * keys) / (queries * keys)
+
+
+def _share(given: dict) -> float:
+    """PyTorch's formula counts attention as if nothing were masked; causal attention needs less."""
+    if not given.get("is_causal"):
+        return 1.0
+    return causal_share(given["query"].shape[2], given["key"].shape[2])
+
+
+FUSED = [
+    getattr(aten, f"_scaled_dot_product_{name}_attention{direction}").default
+    for name in ("flash", "cudnn", "efficient")
+    for direction in ("", "_backward")
+]
+register(*FUSED, share=_share)
+register(aten._scaled_dot_product_flash_attention_backward.default, buffers=flash_backward)
+
+
+# ---------------------------------------------------------------------------------------- choice
+
+
 def install(capability: tuple[int, int]) -> None:
-    """Choose the kernel as PyTorch does on a GPU of this compute capability. Cannot be undone."""
+    """Choose the kernel as PyTorch does on a GPU of this compute capability."""
     usual = list(torch._C._get_sdp_priority_order())
 
     def attention(

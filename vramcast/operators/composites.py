@@ -2,34 +2,18 @@
 
 A composite operator consists of others (CompositeImplicitAutograd in native_functions.yaml). Its
 C++ code chooses them, for some operators by the device. Tensors without data answer no to
-`is_cuda()` (devices.py), so the choices for CUDA are made here. tests/probe_composites.py lists the
-composite operators that a training commonly calls, and compares each with what PyTorch's CUDA build
-dispatches; those that are not here dispatch the same.
+`is_cuda()` (device/devices.py), so the choices for CUDA are made here. The composite operators that
+a training commonly calls are listed in tests/probes/composites.py, which compares each with what
+PyTorch's CUDA build dispatches; those that are not here dispatch the same.
 """
 
 from collections.abc import Callable
 
 import torch
 
+from vramcast.operators.registry import put, unfused
+
 aten = torch.ops.aten
-
-
-def put(kernels: dict[str, Callable]) -> None:
-    """Use these kernels for tensors on "cuda", by the names "operator" or "operator.overload"."""
-    for name, kernel in kernels.items():
-        for key in ("AutogradCUDA", "CUDA"):
-            LIBRARY.impl(name, kernel, key, allow_override=True)
-
-
-def unfused(op: torch._ops.OpOverload, *args):
-    """The result of an operator by its own C++ code, as for the CPU.
-
-    (`OpOverload.decompose` would prefer a substitute in Python, if one exists.)
-    """
-    return op._op_dk(torch._C.DispatchKey.CompositeImplicitAutograd, *args)
-
-
-LIBRARY = torch.library.Library("aten", "IMPL")  # its kernels last as long as it does
 
 
 def dropout(input, p, train):
@@ -86,7 +70,7 @@ def batch_norm(
 
 
 def install() -> None:
-    """Let these operators do from now on what they do on CUDA. Cannot be undone."""
+    """Let these operators do from now on what they do on CUDA."""
     put(
         {
             "dropout": dropout,

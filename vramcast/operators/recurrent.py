@@ -13,7 +13,7 @@ prediction for packed sequences, whose lengths depend on data.
 import torch
 import torch.nn.functional as F
 
-from vramcast.operators.composites import LIBRARY, put, unfused
+from vramcast.operators.registry import put, shape, unfused
 
 aten = torch.ops.aten
 
@@ -144,7 +144,7 @@ def gru_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
 
 
 def install(capability: tuple[int, int], notes: list[str]) -> None:
-    """Compute recurrent layers as a GPU of this compute capability. Cannot be undone.
+    """Compute recurrent layers as a GPU of this compute capability.
 
     What is not known of them is added to `notes`, once.
     """
@@ -156,4 +156,4 @@ def install(capability: tuple[int, int], notes: list[str]) -> None:
         ("_thnn_fused_gru_cell", _gru_cell),
         ("_thnn_fused_gru_cell_backward", _gru_cell_backward),
     ):
-        LIBRARY.impl(name, rule, "Meta", allow_override=True)
+        shape(name, rule)

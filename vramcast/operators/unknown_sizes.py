@@ -8,7 +8,8 @@ import sys
 import traceback
 
 import torch
-import torchvision  # noqa: F401  whose operators are among them
+
+from vramcast.operators.registry import register
 
 aten = torch.ops.aten
 
@@ -69,7 +70,7 @@ def _nms(boxes, scores, threshold):
     return _long(boxes, len(boxes))
 
 
-RULES = {
+for operator, rule in {
     aten.bincount.default: _bincount,
     aten.nonzero.default: _nonzero,
     aten._unique2.default: _unique,
@@ -77,8 +78,13 @@ RULES = {
     aten.unique_consecutive.default: _unique_consecutive,
     aten.masked_select.default: _masked_select,
     aten.index.Tensor: _index,
-    torch.ops.torchvision.nms.default: _nms,
-}
+}.items():
+    register(operator, largest=rule)
+
+
+def add_torchvision() -> None:
+    """Add the rules of torchvision's operators, which exist once it is imported."""
+    register(torch.ops.torchvision.nms.default, largest=_nms)
 
 
 def note(func: torch._ops.OpOverload) -> str:

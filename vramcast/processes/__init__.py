@@ -1,1 +1,7 @@
-"""Processes that end with their command."""
+"""Processes that end with their command.
+
+supervisor    runs a function in a process of its own
+keeper        stands between the command and that process, and ends all that it started
+forkserver    makes the process that others are forked from end with its command
+messages      what crosses from a script's process to its command: JSON
+"""

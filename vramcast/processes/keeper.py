@@ -23,6 +23,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+from vramcast.processes import messages
+
 LINUX = sys.platform == "linux"
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 PATIENCE = 3  # seconds between asking a script's processes to end and ending them
@@ -34,14 +36,13 @@ def end_with_parent() -> None:
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def keep(
-    target: Callable, folder: Path, args: tuple, messages: Connection, status: Connection
-) -> None:
+def keep(target: Callable, folder: Path, args: tuple, pipe: Connection, status: Connection) -> None:
     """Be the keeper of a process that runs `target(folder, send, *args)`.
 
     This forks, so that both return from here: the keeper and the script's process. What the script
-    sends goes to `messages`. Its exit status (negative: the signal that ended it) goes to `status`,
-    once all that it started has ended. If the command is dead by then, its folder is removed.
+    sends goes to `pipe` (see messages.py). Its exit status (negative: the signal that ended it)
+    goes to `status`, once all that it started has ended. If the command is dead by then, its folder
+    is removed.
     """
     command, asked = multiprocessing.parent_process().sentinel, []
     if wait([command], 0):  # dead before its script could begin
@@ -59,9 +60,9 @@ def keep(
             os._exit(1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        target(folder, _sender(messages), *args)
+        target(folder, lambda message: messages.send(message, pipe), *args)
         return
-    messages.close()
+    pipe.close()
     ended = None
     while ended is None and not asked and not wait([command], LOOK):
         ended = _bury(script)
@@ -76,21 +77,12 @@ def keep(
         ended = _bury(script, ended)
     if wait([command], 0):
         shutil.rmtree(folder, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        status.send(_bury(script, ended))
+    messages.send(_bury(script, ended), status)
 
 
 def _prctl(option: int, value: int) -> None:
     if LINUX:
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
-
-
-def _sender(messages: Connection) -> Callable[[object], None]:
-    def send(message: object) -> None:
-        with contextlib.suppress(OSError):  # nobody listens any more
-            messages.send(message)
-
-    return send
 
 
 def _bury(script: int, ended: int | None = None) -> int | None:

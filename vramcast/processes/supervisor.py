@@ -20,13 +20,13 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from ladder.rungs import ROOT
-from vramcast.processes import keeper
+from vramcast.processes import keeper, messages
 
 PROCESSES = multiprocessing.get_context("forkserver")
 POLL = 0.3  # seconds; without it, a Ctrl-C just before a wait would be seen after it only
 SOCKET_PATH = 103  # characters that a socket's path may have, on macOS; 107 on Linux
-OURS = "vit-ladder-"  # how the names of temporary folders begin
+PACKAGES = Path(__file__).resolve().parents[2]  # the folder that this package is in
+OURS = "vramcast-"  # how the names of temporary folders begin
 _keepers: set[int] = set()
 _making = threading.Lock()  # a folder that is made has its lock before another thread looks
 _ending = threading.Event()
@@ -45,13 +45,13 @@ def write_json(content: list | dict, path: Path) -> None:
     draft.replace(path)
 
 
-def start_forkserver(preload: str) -> None:
-    """Start the process that scripts are forked from; it imports the module `preload` first.
+def start_forkserver(*preload: str) -> None:
+    """Start the process that scripts are forked from; it imports these modules first, if it can.
 
     Call this in the main thread: on Linux, the process is killed when the thread that started it
     ends. Ctrl-C does not reach it.
     """
-    PROCESSES.set_forkserver_preload(["vramcast.processes.forkserver", preload])
+    PROCESSES.set_forkserver_preload(["vramcast.processes.forkserver", *preload])
     multiprocessing.resource_tracker.ensure_running()  # which below would unblock the signal
     place, longest = tempfile.gettempdir(), "/forkserver-1234567-12345678/listener-12345678"
     if len(place + longest) > SOCKET_PATH:
@@ -63,7 +63,7 @@ def start_forkserver(preload: str) -> None:
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)  # which importing PyTorch makes
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        with contextlib.chdir(ROOT):  # where it looks for modules
+        with contextlib.chdir(PACKAGES):  # where it looks for modules
             multiprocessing.forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -82,13 +82,16 @@ def end_forkserver() -> None:
 def run(
     target: Callable, folder: Path, *args: object, told: Callable[[object], None] | None = None
 ) -> int:
-    """Run `target(folder, send, *args)` in a process of its own; its exit status. Ended.
+    """Run `target(folder, send, *args)` in a process of its own; its exit status.
 
-    A negative status is the signal that ended it. What the process passes to `send`, `told`
-    receives here, in the waiting thread. When this returns or raises, all that the process started
-    has ended. A first Ctrl-C asks it to end and waits some seconds; a second one ends it at once.
+    A negative status is the signal that ended it. What the process passes to `send` (as JSON has
+    it), `told` receives here, in the waiting thread; None stands for what was no message. When this
+    returns or raises, all that the process started has ended. A first Ctrl-C asks it to end and
+    waits some seconds; a second one ends it at once.
+
+    Raises Ended if the script could not start, or was stopped by `end_all`.
     """
-    messages, sender = PROCESSES.Pipe(duplex=False)
+    reports, sender = PROCESSES.Pipe(duplex=False)
     status, reporter = PROCESSES.Pipe(duplex=False)
     process = PROCESSES.Process(target=keeper.keep, args=(target, folder, args, sender, reporter))
     try:
@@ -97,7 +100,7 @@ def run(
         _keepers.add(process.pid)
         if _ending.is_set():  # since it started
             _ask(process.pid)
-        code = _exit_status(messages, status, told)
+        code = _exit_status(reports, status, told)
     except BaseException:  # Ctrl-C, say
         if process.pid is not None:
             _end(process.pid, status)
@@ -118,7 +121,10 @@ def end_all() -> None:
 
 
 def _start(process: multiprocessing.Process) -> None:
-    """Start a process, as soon as the forkserver has done its imports. Ended."""
+    """Start a process, as soon as the forkserver has done its imports.
+
+    Raises Ended if that has ended.
+    """
     if _ending.is_set():
         raise Ended("it was stopped")
     try:
@@ -127,19 +133,21 @@ def _start(process: multiprocessing.Process) -> None:
         raise Ended("the process that scripts are forked from has ended") from error
 
 
-def _exit_status(messages: Connection, status: Connection, told: Callable | None) -> int:
+def _exit_status(reports: Connection, status: Connection, told: Callable | None) -> int:
     """Hand on messages until a keeper has ended; the exit status that it reported."""
-    ends, code = [messages, status], -signal.SIGKILL  # which it cannot say if it is killed
-    while status in ends:
+    code = -signal.SIGKILL  # which it cannot say if it is killed
+    script, own = messages.Receiver(reports), messages.Receiver(status)
+    ends = [script, own]
+    while own in ends:
         for end in wait(ends, POLL):
-            while end in ends and end.poll():
-                try:
-                    message = end.recv()
-                except EOFError:
-                    ends.remove(end)
-                    continue
-                if end is status:
-                    code = message
+            try:
+                found = end.read()
+            except EOFError:
+                ends.remove(end)
+                continue
+            for message in found:
+                if end is own:
+                    code = message if type(message) is int else code
                 elif told is not None:
                     told(message)
     return code
@@ -158,7 +166,7 @@ def _end(pid: int, status: Connection) -> None:
         try:
             while True:
                 if status.poll(POLL):
-                    status.recv()
+                    messages.Receiver(status).read()
         except KeyboardInterrupt:
             continue
         except EOFError:  # it has ended

@@ -1,1 +1,6 @@
-"""One rank of many."""
+"""One rank of many, in one process.
+
+one_of_many      the script joins a group whose other ranks do not exist
+data_parallel    DistributedDataParallel's buckets of gradients
+collectives      the collective operators of a group, one after the other
+"""

@@ -19,7 +19,7 @@ FIRST = 2**20  # bytes: kDefaultFirstBucketBytes
 
 
 def install(tracker: Tracker) -> None:
-    """Put this class in the place of PyTorch's. Cannot be undone."""
+    """Put this class in the place of PyTorch's."""
     real = parallel.DistributedDataParallel
 
     class DistributedDataParallel(real):

@@ -1,18 +1,13 @@
 """One rank of many in one process: the other ranks do not exist, but the script does not notice.
 
-PyTorch's "fake" process group does this for collective operators. Fabric is kept from starting the
-other ranks as processes.
+PyTorch's "fake" process group does this for collective operators.
 """
 
 import functools
-import os
 import sys
 
 import torch
 import torch.distributed as dist
-import torchmetrics
-from lightning.fabric.plugins.environments import lightning as lightning_environment
-from lightning.fabric.strategies.launchers import subprocess_script
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.distributed import device_mesh
 from torch.distributed.fsdp._fully_shard import _fsdp_param
@@ -23,7 +18,7 @@ from vramcast.memory.tracker import Tracker
 
 
 def install(tracker: Tracker, ranks: int) -> None:
-    """Let scripts join a group of this many ranks, as rank 0, from now on. Cannot be undone."""
+    """Let scripts join a group of this many ranks, as rank 0, from now on."""
     ask = ShardingPropagator._propagate_tensor_meta_non_cached
 
     @functools.wraps(ask)
@@ -49,15 +44,12 @@ def install(tracker: Tracker, ranks: int) -> None:
     dist.new_group = dist.distributed_c10d.new_group = group_alone
     dist.all_gather_object = dist.distributed_c10d.all_gather_object = _gather_same
     dist.broadcast_object_list = dist.distributed_c10d.broadcast_object_list = _ignore
-    torchmetrics.metric.gather_all_tensors = lambda result, group=None: [result] * ranks
     for name in ("__init__", "__getitem__", "_flatten"):
         method = getattr(device_mesh.DeviceMesh, name)
         setattr(device_mesh.DeviceMesh, name, _with_numbers(method))
     _everywhere(dist.init_device_mesh, _with_numbers(dist.init_device_mesh))
     _fsdp_param._chunk_with_empty = _own_chunk
-    lightning_environment.find_free_network_port = lambda: 29500
-    subprocess_script._launch_process_observer = lambda processes: None
-    subprocess_script._SubprocessScriptLauncher._call_children_scripts = _start_nothing
+    torch.multiprocessing.spawn = _first_of_spawned
 
 
 def _everywhere(function, other) -> None:
@@ -82,8 +74,9 @@ def _own_chunk(tensor: torch.Tensor, ranks: int, dim: int) -> list[torch.Tensor]
     return [tensor.narrow(dim, 0, -(-tensor.size(dim) // ranks))]
 
 
-def _start_nothing(launcher) -> None:
-    os.environ |= {"LOCAL_RANK": "0", "NODE_RANK": "0", "WORLD_SIZE": str(launcher.num_processes)}
+def _first_of_spawned(function, args=(), nprocs=1, join=True, daemon=False, start_method="spawn"):
+    """In the place of `torch.multiprocessing.spawn`: do the first process's work in this one."""
+    function(0, *args)
 
 
 def _gather_same(objects: list, value, *args, **kwargs) -> None:

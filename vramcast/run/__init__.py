@@ -1,1 +1,9 @@
-"""One script, run in a process of its own."""
+"""One script, run in a process of its own.
+
+process    starts that process and checks what comes back
+form       the form that a prediction has to have
+script     runs the script and says what it would need
+setup      all that the script finds in the place of GPU, libraries, data and other ranks
+result     the figures, from what was seen
+source     what the script's text tells
+"""

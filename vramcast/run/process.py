@@ -1,17 +1,27 @@
 """One prediction in a process of its own."""
 
-import json
 import os
 import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from ladder.scripts import display_name
 from vramcast.options import Options
-from vramcast.processes.supervisor import run, scratch_folder, write_json
+from vramcast.processes import messages, supervisor
+from vramcast.processes.supervisor import scratch_folder, write_json
+from vramcast.run import form, source
+
+# Packages that a script's process has already imported if the script's text names them. It is
+# forked from one that has, which saves seconds; and to import them starts programs.
+PRELOADED = ("torchvision", "lightning", "torchmetrics")
+FOLDERS = ("DATA_DIR", "RESULTS_DIR", "TMPDIR", "HOME", "HF_HOME", "TORCH_HOME")
+
+
+def preloaded(*scripts: Path) -> list[str]:
+    """Those of these packages that the text of one of the scripts names."""
+    names = set().union(*(source.imported(script.read_bytes()) for script in scripts))
+    return [name for name in PRELOADED if name in names]
 
 
 class NoPrediction(Exception):
@@ -22,43 +32,73 @@ class NoPrediction(Exception):
         self.script, self.reason = script, reason
 
 
+def name_of(script: Path) -> str:
+    """A script's path from the working directory, or its full path where it lies elsewhere."""
+    here = Path.cwd()
+    return script.relative_to(here).as_posix() if script.is_relative_to(here) else str(script)
+
+
 def predict(
     script: Path,
     options: Options,
     told: Callable[[dict], None] | None = None,
     show: bool = False,
 ) -> dict:
-    """A script's prediction; NoPrediction, and the exceptions of `supervisor.run`.
+    """A script's prediction (see form.py), with its name as "script".
 
     `told` is called from time to time with how far it is (see `Watched.report`). `show`: whether
     the script's own output goes to standard error.
+
+    Raises NoPrediction if nothing can be said about the script, and Ended as `supervisor.run`.
     """
-    return {"script": display_name(script)} | _ask(script, "predict", options, told, show)
+    strange = 0
+
+    def tell(message: object) -> None:
+        nonlocal strange
+        report = form.report(message)
+        strange += report is None
+        if report is not None and told is not None:
+            told(report)
+
+    answer = _ask(script, "predict", options, tell, show)
+    try:
+        row = {"script": name_of(script)} | form.checked(answer)
+    except form.Malformed as error:
+        raise NoPrediction(name_of(script), str(error)) from None
+    if strange:
+        row["notes"].append(f"{strange} messages of its process were none, and ignored")
+    return row
 
 
 def first_batch_size(script: Path, options: Options) -> int | None:
-    """The batch size that a script hands to its first loader; NoPrediction."""
-    return _ask(script, "first_batch_size", options, None, False)["batch_size"]
+    """The batch size that a script hands to its first loader, None if it has none.
+
+    Raises NoPrediction if nothing can be said about the script.
+    """
+    size = _ask(script, "first_batch_size", options, None, False).get("batch_size")
+    return size if type(size) is int else None
 
 
 def _ask(script: Path, question: str, options: Options, told, show: bool) -> dict:
     with scratch_folder("prediction-") as folder:
-        status = run(_answer, folder, script, question, options, show, told=told)
-        result = folder / "result.json"
-        if not result.exists():
-            output = folder / "output.txt"
-            last = output.read_text(errors="replace").splitlines()[-5:] if output.exists() else []
-            lines = "".join(f"\n    {line}" for line in last)
-            ending = (
-                f"it was ended by signal {-status} ({signal.Signals(-status).name})"
-                if status < 0
-                else f"it ended its own process, with status {status}"
-            )
-            raise NoPrediction(display_name(script), f"{ending}{lines}")
-        answer = json.loads(result.read_text())
+        status = supervisor.run(_answer, folder, script, question, options, show, told=told)
+        answer = messages.read_file(folder / "result.json")
+        if type(answer) is not dict:
+            raise NoPrediction(name_of(script), _ending(status, folder / "output.txt"))
     if "error" in answer:
-        raise NoPrediction(display_name(script), answer["error"])
+        raise NoPrediction(name_of(script), str(answer["error"]))
     return answer
+
+
+def _ending(status: int, output: Path) -> str:
+    """How a process ended that left no answer, with the last lines that it printed."""
+    if status < 0:
+        ending = f"it was ended by signal {-status} ({signal.strsignal(-status)})"
+    else:
+        ending = f"it ended its own process, with status {status}"
+    there = output.is_file() and not output.is_symlink()
+    last = output.read_text(errors="replace").splitlines()[-5:] if there else []
+    return ending + "".join(f"\n    {line}" for line in last)
 
 
 def _answer(
@@ -69,15 +109,12 @@ def _answer(
     for stream in (1, 2):  # the command's standard output is for the result
         os.dup2(target, stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    for name in ("DATA_DIR", "RESULTS_DIR", "TMPDIR", "HOME", "HF_HOME", "TORCH_HOME"):
+    for name in FOLDERS:
         os.environ[name] = str(folder)
     tempfile.tempdir = str(folder)
     sys.dont_write_bytecode = True
-    from tqdm import tqdm
-
     from vramcast.run import script as script_run
 
-    tqdm.set_lock(threading.RLock())  # by default a semaphore, which outlives a killed process
     more = (send,) if question == "predict" else ()
     answer = getattr(script_run, question)(script, folder, options, *more)
     write_json(answer, folder / "result.json")

@@ -1,11 +1,10 @@
 """Run one unmodified script on a GPU without data, in this process, and say what it would need.
 
-Meant for `predict_memory.py`, which gives it a process of its own, because the stand-ins replace
-parts of PyTorch for good.
+Meant for process.py, which gives it a process of its own, because the stand-ins replace parts of
+PyTorch for good.
 """
 
 import contextlib
-import math
 import os
 import signal
 import sys
@@ -15,25 +14,17 @@ from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, ModuleType
 
-import lightning  # noqa: F401  imported before the sandbox: imports may start programs
 import torch
-import torchvision  # noqa: F401
 from torch._subclasses import fake_tensor
 
-from ladder.scripts import display_name
-from vramcast.libraries import loaders
-from vramcast.libraries.example_data import NotHere
-from vramcast.memory import peaks
+from vramcast.libraries.example import NotHere
 from vramcast.memory.tracker import Tracker
 from vramcast.memory.watched import Growing, Steady, Watched
 from vramcast.options import Options
 from vramcast.processes.supervisor import write_json
-from vramcast.run import setup as world
-from vramcast.run import source as own_number
-from vramcast.run.setup import Unpredictable
-from vramcast.sandbox import audit as sandbox
-from vramcast.sandbox import written_files
-from vramcast.step import timeline as step
+from vramcast.run import result, setup, source
+from vramcast.sandbox import audit, written_files
+from vramcast.step import timeline
 from vramcast.step.lines import Lines
 
 
@@ -53,11 +44,11 @@ def predict(
     arguments, and parts of PyTorch.
     """
     start = time.perf_counter()
-    guard = sandbox.Sandbox(script, scratch)  # before there are threads, which it would not hold
+    guard = audit.Sandbox(script, scratch)  # before there are threads, which it would not hold
     watched = Watched(send)
     lines = Lines(str(script), watched.sees)
     tracker = Tracker(lines.sees if options.timeline or options.snapshot else watched.sees)
-    mode, found = world.prepare(tracker, watched, script, options)
+    mode, context = setup.prepare(tracker, watched, script, options)
     error = None
     written_files.install(scratch)
     guard.settled = watched.at_rest
@@ -92,13 +83,15 @@ def predict(
             error = f"it was not done {late()}"
     except SystemExit as leaving:
         if leaving.code not in (None, 0):
-            told = str(leaving.code).partition("\n")[0].removeprefix(f"{display_name(script)}: ")
+            told = str(leaving.code).partition("\n")[0]
+            name, _, rest = told.partition(": ")
+            told = rest if rest and str(script).endswith(name) else told
             error = f"it stopped by itself: {told}"
     except BaseException as failure:
         error = guard.denied(failure) or _explain(script, failure)
         error = error.replace(f"{os.path.realpath(scratch)}/written", "")
         if watched.at_rest():  # what comes later does not make less of what is known
-            stopped = guard.later[-1] if isinstance(failure, sandbox.Refused) else error
+            stopped = guard.later[-1] if isinstance(failure, audit.Refused) else error
             watched.notes.append(f"the peak was at rest when it ended: {stopped}")
             error = None
     finally:
@@ -117,15 +110,16 @@ def predict(
     cost = mode.cost.result(options.gpu)
     if mode.cost.mostly_convolutions():
         watched.notes.append("cuDNN's workspaces for its convolutions are not counted")
-    result = _result(tracker, watched, found, options) | step.inside(tracker, lines, options)
-    return result | {"cost": cost, "seconds": time.perf_counter() - start}
+    found = result.of(tracker, watched, context.loaders, options)
+    found |= timeline.inside(tracker, lines, options)
+    return found | {"cost": cost, "seconds": time.perf_counter() - start}
 
 
 def first_batch_size(script: Path, scratch: Path, options: Options) -> dict:
     """Run a script up to its first loader: {"batch_size": the loader's, None if it has none}."""
-    guard = sandbox.Sandbox(script, scratch)
+    guard = audit.Sandbox(script, scratch)
     tracker = Tracker()
-    mode, _ = world.prepare(tracker, Watched(), script, options)
+    mode, _ = setup.prepare(tracker, Watched(), script, options)
     found = {"batch_size": None}
 
     def first(loader, dataset, size=1, *args, **kwargs):
@@ -142,10 +136,10 @@ def first_batch_size(script: Path, scratch: Path, options: Options) -> dict:
 
 def _code(script: Path, options: Options) -> CodeType:
     """The script as it is, or with another number."""
-    source, name = script.read_bytes(), str(script)
+    text, name = script.read_bytes(), str(script)
     if options.number:
-        return own_number.replaced(source, name, options.number, options.batch_size)
-    return compile(source, name, "exec")
+        return source.replaced(text, name, options.number, options.batch_size)
+    return compile(text, name, "exec")
 
 
 def _run(code: CodeType, name: str) -> None:
@@ -167,7 +161,7 @@ def _explain(script: Path, failure: BaseException) -> str:
     if isinstance(failure, SyntaxError):
         place = f"line {failure.lineno}: " if failure.lineno else ""
         return f"{place}{failure.msg}"
-    if isinstance(failure, (Unpredictable, NotHere)):
+    if isinstance(failure, (setup.Unpredictable, NotHere)):
         return f"{where}{failure}"
     if isinstance(
         failure,
@@ -179,60 +173,3 @@ def _explain(script: Path, failure: BaseException) -> str:
         return f"{where}an operator of its own has no rule for shapes ({text})"
     here = "; what a script opens by itself has to be here" * isinstance(failure, FileNotFoundError)
     return f"{where}{type(failure).__name__}: {text}{here}"
-
-
-def _result(tracker: Tracker, watched: Watched, found: loaders.Loaders, options: Options) -> dict:
-    allocated, alive, last = peaks.peak(tracker.events, "cuda")
-    host, _, _ = peaks.peak(tracker.events, "cpu")
-    sums = peaks.breakdown(tracker, alive)
-    result = {
-        "reserved_gb": watched.allocator.max_reserved / 1e9,
-        "allocated_gb": allocated / 1e9,
-        "host_gb": host / 1e9,
-        "host_training_gb": peaks.training_peak(tracker.events, "cpu") / 1e9,
-        "breakdown_gb": {kind: size / 1e9 for kind, size in sums.items()},
-        "peak_phase": last.phase if last else "",
-        "peak_module": last.module if last else "",
-        "created_gb": watched.created / 1e9,
-        "batch_size": found.batch_size,
-        "samples": found.samples,
-        "notes": list(dict.fromkeys(watched.notes)),
-    }
-    if any(what == "use" for what, _, _ in tracker.events):  # several streams share memory
-        result["reserved_least_gb"] = peaks.replay(tracker.events).max_reserved / 1e9
-    if options.capacity:
-        result |= _fit(tracker.events, options)
-    if options.room:
-        result["room_gb"] = _room(tracker.events, allocated, watched.allocator.max_reserved)
-    return result
-
-
-def _room(events: list[tuple], low: int, high: int) -> float:
-    """The least memory in GB (rounded up to a thousandth) with which the script runs.
-
-    With little memory, PyTorch gives unused segments back before it gives up. So the least is
-    between what is allocated and what is reserved when there is no need to save (bytes).
-    """
-    low, high = math.floor(low / 1e6), math.ceil(high / 1e6)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if peaks.replay(events, capacity=middle * 10**6, prompt=False):
-            high = middle
-        else:
-            low = middle
-    return high / 1000
-
-
-def _fit(events: list[tuple], options: Options) -> dict:
-    """Whether a GPU's memory suffices for the prediction, and for the margin on top of it.
-
-    PyTorch gives unused segments back before it gives up.
-    """
-    room = options.gpu.memory - options.gpu.context
-    within = peaks.replay(events, capacity=room, prompt=False)
-    surely = peaks.replay(events, capacity=room / (1 + options.margin), prompt=False)
-    return {
-        "fits": surely is not None,
-        "may_fit": within is not None,
-        "reserved_within_gb": within.max_reserved / 1e9 if within else None,
-    }

@@ -1,9 +1,34 @@
-"""The whole numbers in a script's source, of which one may be its batch size."""
+"""What a script's text tells: its numbers, what it imports, whether it is for several GPUs."""
 
 import ast
 from types import CodeType
 
 Place = tuple[int, int]  # line, and column in bytes
+# in the text of a script that is started once for each GPU, as by torchrun
+GROUP = (b"init_process_group", b"LOCAL_RANK", b"init_device_mesh", b"WORLD_SIZE")
+# in that of one that starts the others itself, by Fabric
+STRATEGIES = (b"DDPStrategy(", b"FSDPStrategy(", b"ModelParallelStrategy(")
+
+
+def starts_group(source: bytes) -> bool:
+    """Whether a script's text shows that it is one of several processes."""
+    return any(word in source for word in GROUP)
+
+
+def several_gpus(source: bytes) -> bool:
+    """Whether a script's text shows that it trains on several GPUs."""
+    return starts_group(source) or any(word in source for word in STRATEGIES)
+
+
+def imported(source: bytes) -> set[str]:
+    """The names of the packages that a script's text imports; none if it is no Python."""
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except (SyntaxError, ValueError):
+        return set()
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    return {name.partition(".")[0] for name in names}
 
 
 def places(source: bytes, value: int) -> list[Place]:

@@ -40,7 +40,7 @@ class Refused(BaseException):
 
 
 class Sandbox:
-    """Restricts the script in this process. Cannot be undone."""
+    """Restricts the script in this process."""
 
     def __init__(self, script: Path, scratch: Path) -> None:
         """Let the kernel restrict this thread, and those that it starts; `watch` does the rest."""

@@ -84,7 +84,7 @@ def _make(folder: str) -> None:
 
 
 def install(scratch: Path) -> Written:
-    """Redirect files from now on. Cannot be undone."""
+    """Redirect files from now on."""
     written = Written(scratch)
     builtins.open = io.open = _open(written, io.open)
     os.open = _os_open(written, os.open)

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from ladder.rows import KINDS
+from vramcast.kinds import KINDS
 from vramcast.memory import peaks
 from vramcast.memory.storages import Storage
 from vramcast.memory.tracker import Tracker

@@ -1,0 +1,126 @@
+"""The ladder's own commands: which scripts fit a GPU, and the predictions of all."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from ladder.fits import suggested
+from ladder.rungs import ROOT, read_ladder
+from tests.helpers import HANG
+from tests.warm import predict, predicted, run
+
+TRAINING = """
+import torch
+
+model = torch.nn.Linear(64, 64).cuda()
+optimizer = torch.optim.SGD(model.parameters())
+for _ in range(9):
+    model(torch.ones(8, 64).cuda()).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
+def fits(*arguments: object) -> subprocess.CompletedProcess:
+    return run("-m", "ladder.fits", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["eight"], "'eight' is neither"),
+        (["8", "03_bfloat.py"], "Did you mean:\n  03_bfloat16.py"),
+        (["8", "rehearse.py"], "is no script of the ladder"),
+    ],
+)
+def test_what_is_asked_is_checked(arguments, message):
+    process = fits(*arguments)
+    assert process.returncode == 2
+    assert message in process.stderr
+
+
+@pytest.mark.parametrize(
+    ("gpu", "first"),
+    [
+        ("8", "04_lower-batchsize.py"),
+        ("T4", "11-16-under-1gb/11-3_float16-mixed.py"),
+        ("4090", "02_mixed-precision.py"),
+        ("0.9", "11-16-under-1gb/16-2_activation-offload.py"),
+        ("0.4", "none"),
+    ],
+)
+def test_which_scripts_fit_a_gpu(gpu, first):
+    process = fits(gpu)
+    assert process.returncode == (first == "none"), process.stderr
+    wanted = "  none\n" if first == "none" else f"  ViT-L/16: python {first}\n"
+    assert f"beside CUDA's context):\n{wanted}" in process.stdout
+    assert "03-2_float16-nan" not in process.stdout  # which is a lesson
+    if first == "none":
+        return
+    assert predicted(first, "--gpu", gpu)["fits"]
+    order = [rung.script for rung in suggested(read_ladder(), "ViT-L/16")]
+    before = predict("--json", order[order.index(first) - 1], "--gpu", gpu)
+    assert before.returncode in (1, 2)  # it does not fit, or needs bfloat16
+
+
+def test_the_first_later_script_that_fits():
+    process = fits("8", "03")
+    assert process.returncode == 0, process.stderr
+    assert "The first later script that fits: 04_lower-batchsize.py" in process.stdout
+
+
+def test_a_gpu_without_bfloat16_is_told_what_it_can_run():
+    process = fits("T4", "02")
+    assert process.returncode == 0, process.stderr
+    assert "scripts in bfloat16, in which a T4 does not compute" in process.stdout
+    found = re.search(r"The first later script that fits: (\S+), (\S+) GB", process.stdout)
+    assert found[1] == "11-16-under-1gb/11-3_float16-mixed.py"  # a variant: no other fits
+    assert predicted(found[1], "--gpu", "T4")["reserved_gb"] == pytest.approx(float(found[2]), 0.01)
+
+
+def test_a_results_file_that_cannot_be_used(tmp_path):
+    process = run("-m", "ladder.predict", "--results", "/dev/null/rows.json")
+    assert process.returncode == 2
+    assert "cannot be written" in process.stderr
+    file = tmp_path / "rows.json"
+    file.write_text("[1, 2]")
+    process = run("-m", "ladder.predict", "--results", file)
+    assert process.returncode == 2
+    assert "no file of rows" in process.stderr
+    assert file.read_text() == "[1, 2]"
+
+
+def test_one_script_that_fails_costs_its_own_row_only(tmp_path):
+    good, bad, results = (tmp_path / name for name in ("good.py", "bad.py", "rows.json"))
+    good.write_text(TRAINING)
+    bad.write_text("1 / 0")
+    process = run("-m", "ladder.predict", bad, good, "--results", results)
+    assert process.returncode == 2
+    assert "1 of 2 could not be predicted" in process.stdout
+    assert "line 1: ZeroDivisionError" in process.stdout
+    rows = {row["script"]: row for row in json.loads(results.read_text())}
+    assert rows[str(bad)]["error"] == "line 1: ZeroDivisionError: division by zero"
+    assert rows[str(good)]["reserved_gb"] > 0
+
+
+def test_ctrl_c_ends_the_ladder_and_keeps_what_is_done(tmp_path):
+    results = tmp_path / "rows.json"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ladder.predict", "--results", str(results)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    while "01_pytorch-fp32.py" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=HANG)
+    assert process.returncode == 130
+    assert "Stopped." in errors
+    assert "Rows kept in" in output
+    assert "01_pytorch-fp32.py" in [row["script"] for row in json.loads(results.read_text())]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.json", "steps.json"]

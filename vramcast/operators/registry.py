@@ -1,0 +1,75 @@
+"""What is known of an operator beside the shapes that PyTorch's own functions tell: one registry.
+
+A module of this folder holds all rules of its operators: which kernel runs on a GPU, the shapes of
+its results, the memory that it takes while it runs, and its arithmetic where PyTorch's formula
+(torch.utils.flop_counter) does not suffice.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+HALF = (torch.float16, torch.bfloat16)
+FLOAT = 4  # bytes
+
+
+@dataclass
+class Rules:
+    """The rules of one operator."""
+
+    # bytes that it takes while it runs and gives back at its end, by its arguments
+    buffers: Callable[[tuple], list[int]] | None = None
+    # the largest result, where its size depends on numbers; None from it if the size is known
+    largest: Callable | None = None
+    cublas: bool = False  # takes cuBLAS's workspace
+    convolution: bool = False  # its C++ code chooses a library, and so a layout, by the device
+    # which part of PyTorch's formula is computed, by its arguments' names
+    share: Callable[[dict], float] | None = None
+
+
+NONE = Rules()
+_rules: dict[torch._ops.OpOverload, Rules] = {}
+
+
+def register(*operators: torch._ops.OpOverload, **rules: object) -> None:
+    """Add these rules to what is known of operators."""
+    for operator in operators:
+        known = _rules.setdefault(operator, Rules())
+        for name, rule in rules.items():
+            setattr(known, name, rule)
+
+
+def of(operator: torch._ops.OpOverload) -> Rules:
+    """The rules of an operator."""
+    return _rules.get(operator, NONE)
+
+
+# ------------------------------------------------------------------------------------ kernels
+
+LIBRARY = torch.library.Library("aten", "IMPL")  # its kernels last as long as it does
+
+
+def put(kernels: dict[str, Callable]) -> None:
+    """Use these kernels for tensors on "cuda", by the names "operator" or "operator.overload"."""
+    for name, kernel in kernels.items():
+        for key in ("AutogradCUDA", "CUDA"):
+            LIBRARY.impl(name, kernel, key, allow_override=True)
+
+
+def shape(name: str, rule: Callable) -> None:
+    """Use this rule for the shapes of an operator's results."""
+    LIBRARY.impl(name, rule, "Meta", allow_override=True)
+
+
+def unfused(op: torch._ops.OpOverload, *args):
+    """The result of an operator by its own C++ code, as for the CPU.
+
+    (`OpOverload.decompose` would prefer a substitute in Python, if one exists.)
+    """
+    return op._op_dk(torch._C.DispatchKey.CompositeImplicitAutograd, *args)
+
+
+def multiple(number: int, of: int) -> int:
+    """`number`, rounded up to a multiple."""
+    return -(-number // of) * of

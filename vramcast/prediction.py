@@ -1,0 +1,145 @@
+"""A prediction: its figures, and the answer in words."""
+
+from dataclasses import dataclass, field, fields
+
+from vramcast import gpus
+from vramcast.gpus import Model
+from vramcast.options import Options, margin
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one GPU would need for a script. GB are 1e9 bytes; `print` shows it in words.
+
+    What was not asked, or is not known, is None.
+    """
+
+    script: str
+    reserved_gb: float  # peak of `torch.cuda.max_memory_reserved()`; the most, if it is a range
+    allocated_gb: float  # peak of what tensors take
+    breakdown_gb: dict[str, float]  # of the allocated peak, by kind (see kinds.py)
+    notes: list[str]  # what was assumed, is not known, or not counted
+    host_gb: float  # of tensors in the host's memory, at most
+    host_training_gb: float  # and after the first optimizer step
+    created_gb: float  # reserved until the model was first called
+    peak_phase: str  # of the training, in which the allocated peak is
+    peak_module: str  # and the module
+    seconds: float  # that the prediction took
+    reserved_least_gb: float | None = None  # where streams share memory, and the GPU keeps up
+    fits: bool | None = None  # the GPU that was asked about, with a margin for the error
+    may_fit: bool | None = None  # the same, if the prediction is exact
+    reserved_within_gb: float | None = None  # in that GPU's memory
+    batch_size: int | None = None  # that was asked for
+    batch_size_line: int | None = None  # of the number in the script that was replaced
+    batch_size_may_fit: int | None = None  # the largest that fits if the prediction is exact
+    cost: dict | None = None  # of one training step: see cost/counter.py
+    gpu: Model = field(default=gpus.DEFAULT, repr=False)
+    margin: float = field(default=0.0, repr=False)
+
+    @classmethod
+    def of(cls, row: dict, options: Options) -> "Prediction":
+        """From a row as `vramcast --json` prints it (or `run.process.predict` returns it)."""
+        known = {one.name for one in fields(cls)} - {"batch_size", "gpu", "margin"}
+        return cls(
+            **{key: value for key, value in row.items() if key in known},
+            batch_size=options.batch_size,
+            gpu=options.gpu,
+            margin=margin(),
+        )
+
+    def __str__(self) -> str:
+        kinds = ", ".join(f"{kind} {size:.2f}" for kind, size in self.breakdown_gb.items())
+        lines = [f"  {line}" for line in details(self)]
+        return "\n".join([answer(self), *lines, f"  split: {kinds} GB"])
+
+
+def is_range(row: Prediction) -> bool:
+    """Whether a prediction is a range: its lower and upper figure differ in what is printed."""
+    return row.reserved_least_gb is not None and row.reserved_gb - row.reserved_least_gb >= 0.005
+
+
+def verdict(row: Prediction) -> str:
+    """Whether it fits, in words; "may not fit" if it fits only when the prediction is exact."""
+    return "fits" if row.fits else "may not fit" if row.may_fit else "does not fit"
+
+
+def answer(row: Prediction) -> str:
+    """The answer in one line: whether the script fits, or how much it needs."""
+    batch = f" with batches of {row.batch_size}" if row.batch_size else ""
+    if row.batch_size_line is not None:
+        batch += f" (the number in line {row.batch_size_line})"
+    name, at_most = f"{row.script}{batch}", "at most " if is_range(row) else ""
+    needs = f"{at_most}{row.reserved_gb:.2f} GB of GPU memory"
+    if row.fits is None:
+        return f"{name} needs {needs} (predicted peak, reserved)"
+    if row.may_fit and row.reserved_gb > row.gpu.memory / 1e9:
+        needs = f"{row.reserved_within_gb:.2f} GB of GPU memory there, with more room {needs}"
+    return f"{name} {verdict(row)} {row.gpu.name}: it needs {needs} (predicted peak, reserved)"
+
+
+def need(row: Prediction) -> str:
+    """What a script needs, in a few words, on a GPU on which it may fit or not."""
+    more, within = f"{row.reserved_gb:.2f} GB reserved", row.reserved_within_gb
+    if within is None or within >= row.reserved_gb:
+        return more
+    return f"{within:.2f} GB there (with more room, {more})"
+
+
+def details(row: Prediction) -> list[str]:
+    """The details of a prediction, a line for each."""
+    module = f", at {row.peak_module}" if row.peak_module else ""
+    phase = f" ({row.peak_phase}{module})" if row.peak_phase else ""
+    lines = [f"allocated peak: {row.allocated_gb:.2f} GB{phase}"]
+    if is_range(row):
+        lines.append(f"reserved: at least {row.reserved_least_gb:.2f} GB, if the GPU keeps up")
+    if row.fits is not None:
+        lines.append(describe_fit(row))
+    host = f"host: {row.host_gb:.2f} GB of tensors"
+    if row.host_gb - row.host_training_gb >= 0.005:
+        host += f", {row.host_training_gb:.2f} GB while it trains"
+    lines.append(host)
+    if row.cost:
+        lines.append(describe_cost(row.cost, row.gpu))
+    return lines + [f"note: {note}" for note in dict.fromkeys(row.notes)]
+
+
+def describe_cost(cost: dict, model: Model) -> str:
+    """One line on what a steady step costs, and on the least time of an epoch."""
+    arithmetic = sum(cost["tflop_per_sample"].values())
+    moved = "".join(
+        f", {cost[key]:.2f} GB a step {where}"
+        for key, where in (
+            ("to_gpu_gb_per_step", "to the GPU"),
+            ("to_host_gb_per_step", "to the host"),
+            ("between_gpus_gb_per_step", "between GPUs"),
+        )
+        if cost[key] >= 0.005
+    )
+    what, minutes = max(cost["least_minutes_per_epoch"].items(), key=lambda item: item[1])
+    gpu = model.name if model.name in gpus.KNOWN else "an A100"  # whose rates another size has
+    time = f"{minutes:.2g} minutes" if minutes >= 1 else f"{60 * minutes:.2g} seconds"
+    kernels = cost["kernels_per_sample"] * cost["samples_per_step"]
+    return (
+        f"cost: {arithmetic:.3g} TFLOP a sample, {kernels:.0f} kernels a step{moved}; at least "
+        f"{time} an epoch on {gpu} (limited by {what})"
+    )
+
+
+def describe_fit(row: Prediction) -> str:
+    """Whether it fits, and by how much."""
+    model = row.gpu
+    context, memory = model.context / 1e9, model.memory / 1e9
+    inside = row.reserved_within_gb if row.may_fit else row.reserved_gb
+    rest = memory - context - inside
+    told = f"{verdict(row)}, {rest:.2f} GB to spare"
+    if not row.may_fit:
+        told = f"{verdict(row)}, by {-rest:.2f} GB"
+    elif inside < row.reserved_gb:
+        told += " after unused memory was given back"
+    if row.may_fit and not row.fits:
+        told += f", where predictions were up to {100 * row.margin:.1f} % low"
+    size = f", {memory:.2f} GB" if model.name in gpus.KNOWN else ""
+    return (
+        f"{model.name}{size}: {told} (about {context:.2f} GB are CUDA's context; "
+        f"{2 * model.workspace / 1e9:.2f} GB of what is reserved are cuBLAS's workspaces)"
+    )

@@ -1,0 +1,120 @@
+"""The form of a prediction, which is checked where it arrives.
+
+It is made in the script's process, and the script can change all that is there. So the command
+takes from it what has the right form, and nothing else.
+"""
+
+import math
+from collections.abc import Callable
+
+from vramcast.kinds import KINDS
+
+Form = Callable[[object], bool]
+
+
+class Malformed(ValueError):
+    """What a script's process sent has another form than a prediction."""
+
+
+def _number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value >= 0
+
+
+def _whole(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _text(value: object) -> bool:
+    return type(value) is str
+
+
+def _truth(value: object) -> bool:
+    return type(value) is bool
+
+
+def _maybe(form: Form) -> Form:
+    return lambda value: value is None or form(value)
+
+
+def _list(form: Form) -> Form:
+    return lambda value: type(value) is list and all(map(form, value))
+
+
+def _dict(**forms: Form) -> Form:
+    """A dictionary with at least these keys."""
+    return lambda value: (
+        type(value) is dict
+        and all(key in value and form(value[key]) for key, form in forms.items())
+    )
+
+
+def _figures(value: object) -> bool:
+    """Numbers by names."""
+    return type(value) is dict and all(map(_number, value.values()))
+
+
+def _point(value: object) -> bool:
+    return type(value) is list and len(value) == 2 and _text(value[0]) and _kinds(value[1])
+
+
+_kinds = _dict(**dict.fromkeys(KINDS, _number))
+_peak = _dict(place=_whole, bytes=_whole, phase=_text, module=_text, line=_maybe(_whole))
+_group = _dict(module=_text, op=_text, bytes=_whole, line=_maybe(_whole), count=_whole)
+_step = _dict(course=_list(_point), peak=_peak, activations=_list(_group))
+_cost = _dict(
+    samples_per_step=_whole,
+    tflop_per_sample=_figures,
+    kernels_per_sample=_number,
+    to_gpu_gb_per_step=_number,
+    to_host_gb_per_step=_number,
+    between_gpus_gb_per_step=_number,
+    least_minutes_per_epoch=_figures,
+)
+ALWAYS: dict[str, Form] = {
+    "reserved_gb": _number,
+    "allocated_gb": _number,
+    "host_gb": _number,
+    "host_training_gb": _number,
+    "breakdown_gb": _kinds,
+    "peak_phase": _text,
+    "peak_module": _text,
+    "created_gb": _number,
+    "batch_size": _maybe(_whole),
+    "samples": _maybe(_whole),
+    "notes": _list(_text),
+    "cost": _maybe(_cost),
+    "seconds": _number,
+}
+SOMETIMES: dict[str, Form] = {
+    "reserved_least_gb": _number,
+    "fits": _truth,
+    "may_fit": _truth,
+    "reserved_within_gb": _maybe(_number),
+    "room_gb": _number,
+    "timeline": lambda value: value == {} or _step(value),
+    "snapshot": _text,
+}
+REPORT = {"phase": _text, "steps": _whole, "reserved_gb": _number}
+
+
+def checked(answer: object) -> dict:
+    """The parts of a prediction that are known, each of the right form.
+
+    What has no business there is left out, and a note names it. Raises Malformed if a part is
+    missing or of another form.
+    """
+    if type(answer) is not dict:
+        raise Malformed("its process has left something else than a prediction")
+    forms = ALWAYS | {key: form for key, form in SOMETIMES.items() if key in answer}
+    wrong = [key for key, form in forms.items() if key not in answer or not form(answer[key])]
+    if wrong:
+        raise Malformed(f"its process has left no prediction: {', '.join(wrong)}")
+    found = {key: answer[key] for key in forms}
+    if strange := sorted(map(str, answer.keys() - forms.keys())):
+        found["notes"] = [*found["notes"], f"its process also sent {strange}, which was ignored"]
+    return found
+
+
+def report(message: object) -> dict | None:
+    """A report on how far a prediction is, without anything else; None if it is none."""
+    return {key: message[key] for key in REPORT} if _dict(**REPORT)(message) else None

@@ -1,0 +1,67 @@
+"""The result of a prediction, made of what was seen while the script ran."""
+
+import math
+
+from vramcast.libraries.context import Loaders
+from vramcast.memory import peaks
+from vramcast.memory.tracker import Tracker
+from vramcast.memory.watched import Watched
+from vramcast.options import Options
+
+
+def of(tracker: Tracker, watched: Watched, loaders: Loaders, options: Options) -> dict:
+    """Peaks, and what they consist of; in GB of 1e9 bytes where a key says so."""
+    allocated, alive, last = peaks.peak(tracker.events, "cuda")
+    host, _, _ = peaks.peak(tracker.events, "cpu")
+    sums = peaks.breakdown(tracker, alive)
+    result = {
+        "reserved_gb": watched.allocator.max_reserved / 1e9,
+        "allocated_gb": allocated / 1e9,
+        "host_gb": host / 1e9,
+        "host_training_gb": peaks.training_peak(tracker.events, "cpu") / 1e9,
+        "breakdown_gb": {kind: size / 1e9 for kind, size in sums.items()},
+        "peak_phase": last.phase if last else "",
+        "peak_module": last.module if last else "",
+        "created_gb": watched.created / 1e9,
+        "batch_size": loaders.batch_size,
+        "samples": loaders.samples,
+        "notes": list(dict.fromkeys(watched.notes)),
+    }
+    if any(what == "use" for what, _, _ in tracker.events):  # several streams share memory
+        result["reserved_least_gb"] = peaks.replay(tracker.events).max_reserved / 1e9
+    if options.capacity:
+        result |= _fit(tracker.events, options)
+    if options.room:
+        result["room_gb"] = _room(tracker.events, allocated, watched.allocator.max_reserved)
+    return result
+
+
+def _room(events: list[tuple], low: int, high: int) -> float:
+    """The least memory in GB (rounded up to a thousandth) with which the script runs.
+
+    With little memory, PyTorch gives unused segments back before it gives up. So the least is
+    between what is allocated and what is reserved when there is no need to save (bytes).
+    """
+    low, high = math.floor(low / 1e6), math.ceil(high / 1e6)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if peaks.replay(events, capacity=middle * 10**6, prompt=False):
+            high = middle
+        else:
+            low = middle
+    return high / 1000
+
+
+def _fit(events: list[tuple], options: Options) -> dict:
+    """Whether a GPU's memory suffices for the prediction, and for the margin on top of it.
+
+    PyTorch gives unused segments back before it gives up.
+    """
+    room = options.gpu.memory - options.gpu.context
+    within = peaks.replay(events, capacity=room, prompt=False)
+    surely = peaks.replay(events, capacity=room / (1 + options.margin), prompt=False)
+    return {
+        "fits": surely is not None,
+        "may_fit": within is not None,
+        "reserved_within_gb": within.max_reserved / 1e9 if within else None,
+    }
