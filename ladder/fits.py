@@ -13,9 +13,19 @@ from pathlib import Path
 
 from ladder import predict
 from ladder.rows import by_script
-from ladder.rungs import ROOT, LadderError, Rung, family, needs_bfloat16, read_ladder, several_gpus
+from ladder.rungs import (
+    FAMILIES,
+    ROOT,
+    LadderError,
+    Rung,
+    family,
+    needs_bfloat16,
+    of_family,
+    read_ladder,
+    several_gpus,
+    stem,
+)
 from ladder.scripts import UnknownScript, display_name, find_scripts
-from ladder.tables import FAMILIES, of_family, stem
 from vramcast import gpus
 from vramcast.gpus import Model
 from vramcast.options import Options, margin

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ladder import rows, steps
-from ladder.comparisons import where
+from ladder.pages.comparisons import where
 from ladder.rows import is_range
 from ladder.rungs import ROOT, LadderError
 from ladder.scripts import UnknownScript, display_name, find_scripts

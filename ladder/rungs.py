@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
+FAMILIES = ("ViT-L/16", "ViT-H/14", "language models")
 SCRIPTS = ("[0-9]*_*.py", "[0-9]*/[0-9]*_*.py", "bonus_*.py")
 # Lines that a rung may add to its parent's code and remove from it, docstrings aside: a difference
 # that grows beyond these holds more than one idea.
@@ -126,10 +127,26 @@ def _place(script: str) -> tuple[bool, str]:
 
 
 def family(script: str) -> str:
-    """The model that a script trains (one of `tables.FAMILIES`). Figures compare within it."""
+    """The model that a script trains (one of FAMILIES). Figures compare within it."""
     if script.startswith("bonus"):
         return "language models"
     return "ViT-H/14" if "vit-h14" in script else "ViT-L/16"
+
+
+def of_family(ladder: list[Rung], name: str) -> list[Rung]:
+    """The rungs that train the model `name`."""
+    return [rung for rung in ladder if family(rung.script) == name]
+
+
+def stem(script: str) -> str:
+    """A script's name without folder and `.py`, which its page and the tables use."""
+    return script.rpartition("/")[2].removesuffix(".py")
+
+
+def number(script: str) -> str:
+    """What a script is called for short: "11-2", or its name if it has no number."""
+    name = stem(script)
+    return name.partition("_")[0] if name[0].isdigit() else name
 
 
 def needs_bfloat16(script: str) -> bool:

@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 from ladder import rows
+from ladder.pages.tables import rehearsed_cells
 from ladder.rows import LOCAL, by_script, memory_of
 from ladder.rungs import ROOT, LadderError, read_ladder
-from ladder.tables import rehearsed_cells
 
 MADE_BY = {"predicted": "-m ladder.predict", "rehearsed": "rehearse.py"}
 

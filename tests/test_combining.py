@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import pairs, without_effect
-from ladder.combining import NOTES
+from ladder.pages.combining import NOTES
 from ladder.rungs import ROOT
 from tests.warm import run
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ladder.costs import arithmetic, relative
+from ladder.pages.costs import arithmetic, relative
 from ladder.predict import KEPT
 from ladder.rows import by_script
 from ladder.rungs import ROOT, read_ladder

@@ -14,7 +14,14 @@ ROOMS = (
     "memory", "processes",
 )  # fmt: skip
 ABOVE_ALL = {"api", "__main__", "__init__"}
-PACKAGES = ["ladder", "rehearsal", "website", "vramcast", *(f"vramcast/{room}" for room in ROOMS)]
+PACKAGES = [
+    "ladder",
+    "ladder/pages",
+    "rehearsal",
+    "website",
+    "vramcast",
+    *(f"vramcast/{room}" for room in ROOMS),
+]
 OURS = {path.stem for path in ROOT.glob("*.py")} | {
     path.parent.name for path in ROOT.glob("*/*.py") if path.parent.name != "vramcast"
 }

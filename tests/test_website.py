@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
+from ladder.pages.tables import Figures
 from ladder.rungs import ROOT, code, read_ladder
-from ladder.tables import Figures
 from tests import warm
 from tests.helpers import run
 from website.explorer import data

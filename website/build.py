@@ -11,8 +11,8 @@ from pathlib import Path
 
 from sphinx.cmd.build import build_main
 
-from ladder.rungs import ROOT, read_ladder
-from ladder.tables import Figures, stem
+from ladder.pages.tables import Figures
+from ladder.rungs import ROOT, read_ladder, stem
 from website.explorer import front_page
 
 HERE = Path(__file__).parent

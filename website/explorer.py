@@ -5,9 +5,9 @@ from html import escape
 
 from ladder.fits import learns
 from ladder.margin import margin
+from ladder.pages.tables import Figures, how_far, technique
 from ladder.rows import memory_of
-from ladder.rungs import Rung, code, family, needs_bfloat16, several_gpus
-from ladder.tables import FAMILIES, Figures, how_far, of_family, stem, technique
+from ladder.rungs import FAMILIES, Rung, code, family, needs_bfloat16, of_family, several_gpus, stem
 from vramcast import gpus
 from vramcast.kinds import COLORS, KINDS
 

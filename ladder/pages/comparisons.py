@@ -5,8 +5,7 @@ import statistics
 from pathlib import Path
 
 from ladder.rows import by_script, memory_of, whole_runs
-from ladder.rungs import Rung
-from ladder.tables import number
+from ladder.rungs import Rung, number
 
 
 def error(predicted: float, published: float) -> str:

@@ -1,7 +1,5 @@
 """Make the README's tables, the pages in docs/ and their pictures from results/ and the scripts.
 
-    python -m ladder.pages        (or: make results)
-
 Published, predicted and rehearsed figures stand in columns of their own, and each column says what
 it holds.
 """
@@ -9,12 +7,12 @@ it holds.
 import json
 from pathlib import Path
 
-from ladder import combining, markers, rung_page
-from ladder.comparisons import error_tables, other_tools, others_table, public_scripts
 from ladder.margin import margin
-from ladder.pictures import bars
-from ladder.rungs import ROOT, Rung, read_ladder
-from ladder.tables import FAMILIES, Figures, how_far, ladder_table, more_table, of_family, stem
+from ladder.pages import combining, markers, rung_page
+from ladder.pages.comparisons import error_tables, other_tools, others_table, public_scripts
+from ladder.pages.pictures import bars
+from ladder.pages.tables import Figures, how_far, ladder_table, more_table
+from ladder.rungs import FAMILIES, ROOT, Rung, of_family, read_ladder, stem
 
 PAGES = ROOT / "docs" / "ladder"
 TITLES = {
@@ -100,8 +98,3 @@ def write() -> list[Path]:
     for path, text in stale:
         path.write_text(text)
     return [path for path, _ in stale]
-
-
-if __name__ == "__main__":
-    for path in write():
-        print(f"updated {path.relative_to(ROOT)}")

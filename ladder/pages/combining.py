@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from ladder import markers
+from ladder.pages import markers
 
 SIGNS = {"works": "✓", "works with care": "care", "silently wrong": "**✗**", "refused": "–"}
 TITLES = {

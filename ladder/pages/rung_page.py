@@ -1,9 +1,9 @@
 """The page of a rung, docs/ladder/NN_name.md, and its picture of one training step."""
 
-from ladder.pictures import step
+from ladder.pages.pictures import step
+from ladder.pages.tables import Figures, difference, rehearsed_cells, table
 from ladder.rows import memory_of
-from ladder.rungs import Rung, diff, family, needs_bfloat16, several_gpus
-from ladder.tables import Figures, difference, of_family, rehearsed_cells, stem, table
+from ladder.rungs import Rung, diff, family, needs_bfloat16, of_family, several_gpus, stem
 from vramcast.kinds import KINDS
 
 REQUIREMENTS = {  # by what a script imports

@@ -3,11 +3,18 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ladder.costs import relative
+from ladder.pages.costs import relative
 from ladder.rows import by_script, memory_of, whole_runs
-from ladder.rungs import Rung, changed, diff, family, several_gpus
-
-FAMILIES = ("ViT-L/16", "ViT-H/14", "language models")
+from ladder.rungs import (
+    FAMILIES,
+    Rung,
+    changed,
+    diff,
+    number,
+    of_family,
+    several_gpus,
+    stem,
+)
 
 
 @dataclass(frozen=True)
@@ -29,22 +36,6 @@ class Figures:
         )
         costs = relative(ladder, predicted)
         return cls(published, whole_runs(results), predicted, rehearsed, steps, costs)
-
-
-def of_family(ladder: list[Rung], name: str) -> list[Rung]:
-    """The rungs that train the model `name`."""
-    return [rung for rung in ladder if family(rung.script) == name]
-
-
-def stem(script: str) -> str:
-    """A script's name without folder and `.py`, which its page and the tables use."""
-    return script.rpartition("/")[2].removesuffix(".py")
-
-
-def number(script: str) -> str:
-    """What a script is called for short: "11-2", or its name if it has no number."""
-    name = stem(script)
-    return name.partition("_")[0] if name[0].isdigit() else name
 
 
 def technique(rung: Rung) -> str:

@@ -1,0 +1,11 @@
+"""The README's tables, the pages in docs/ and their pictures, made from results/ and the scripts.
+
+generate       all of them
+rung_page      the page of one rung
+tables         the ladder's tables
+pictures       its bars, and a step beside its parent's
+comparisons    predictions beside what was measured, and beside other tools
+combining      the matrix in docs/combining.md
+costs          a rung's arithmetic, relative to its parent's and its trunk's
+markers        where the generated parts of a page stand
+"""
