@@ -17,19 +17,21 @@ import runpy
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
+import torchvision
 from torch.utils.data import DataLoader
 
 from ladder import rows
 from ladder.rungs import ROOT, needs_bfloat16, several_gpus
 from ladder.scripts import UnknownScript, display_name, find_scripts
 from vramcast import gpus
-from vramcast.libraries import torchvision as torchvision_shapes
+from vramcast.libraries import torchvision_data, torchvision_models
 from vramcast.options import Options
 from vramcast.processes.supervisor import end_forkserver, start_forkserver
 from vramcast.run.process import NoPrediction, predict
@@ -45,9 +47,10 @@ HEADING = (
 def here() -> gpus.Model:
     """The GPU of this machine."""
     found = torch.cuda.get_device_properties(0)
-    return gpus.Model(
-        found.name, found.total_memory, (found.major, found.minor), found.multi_processor_count
-    )
+    return replace(
+        gpus.DEFAULT, name=found.name, memory=found.total_memory,
+        capability=(found.major, found.minor), multiprocessors=found.multi_processor_count,
+    )  # fmt: skip
 
 
 def can_run(script: str, model: gpus.Model, count: int) -> bool:
@@ -60,7 +63,8 @@ def can_run(script: str, model: gpus.Model, count: int) -> bool:
 
 def run_few_batches(script: Path) -> None:
     """Run a script in this process, on black images, with random weights."""
-    torchvision_shapes.install()
+    torchvision_data.blank(torchvision.datasets)
+    torchvision_models.replace_weights(torchvision.models._api)
     iterate = DataLoader.__iter__
     DataLoader.__iter__ = lambda loader: itertools.islice(iterate(loader), BATCHES)
     sys.argv, sys.path[0] = [str(script)], str(script.parent)

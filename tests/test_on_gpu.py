@@ -45,7 +45,9 @@ def test_the_prediction_is_for_this_very_gpu(monkeypatch):
         name="NVIDIA L4", total_memory=23 * 2**30, major=8, minor=9, multi_processor_count=58
     )
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: found)
-    assert on_gpu.here() == gpus.Model("NVIDIA L4", 23 * 2**30, (8, 9), 58)
+    here = on_gpu.here()
+    assert (here.name, here.memory, here.capability) == ("NVIDIA L4", 23 * 2**30, (8, 9))
+    assert here.context == 58 * gpus.CONTEXT_PER_MULTIPROCESSOR
 
 
 def test_what_can_run_depends_on_the_gpus():

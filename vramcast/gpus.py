@@ -1,7 +1,7 @@
 """GPUs by name: their properties, and how much of their memory a script can have."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Bytes of a CUDA context by a GPU's multiprocessors: 107 MiB of 34 (RTX 4060 Ti) and 555 MiB of 188
 # (RTX PRO 6000) were measured in github.com/ggml-org/llama.cpp/pull/23604. Kernels are loaded into
@@ -26,12 +26,7 @@ class Model:
     memory: int  # bytes
     capability: tuple[int, int]
     multiprocessors: int
-
-    @property
-    def speed(self) -> Speed:
-        """The rates of this kind of GPU; a GPU that is given by its memory alone is an A100."""
-        kind = next((kind for kind in SPEEDS if self.name.startswith(kind)), "A100")
-        return SPEEDS[kind]
+    speed: Speed
 
     @property
     def bfloat16(self) -> bool:
@@ -52,44 +47,31 @@ class Model:
         return 32 * 2**20 if self.capability[0] in (9, 10, 12) else 8_519_680
 
 
-# Memory: the total that nvidia-smi shows, in MiB there; the rest: NVIDIA's data sheets.
+# A line for each. Memory: the total that nvidia-smi shows, in MiB there. The rest is from NVIDIA's
+# data sheets and, for the two RTX, its whitepapers on Turing and Ada (appendix A); of several boards
+# of a kind the fastest. Rates (1e12 operations a second) are without sparsity, and for 16-bit
+# products summed in float32, as PyTorch asks for; where there is no TF32 or bfloat16, float32's
+# rate stands in its place. Links (GB/s, to the host and to other GPUs): half of what the sheets give
+# for both directions of PCIe x16 and, if there is one, NVLink.
 KNOWN = {
-    name: Model(name, mebibytes * 2**20, capability, multiprocessors)
-    for name, mebibytes, capability, multiprocessors in (
-        ("T4", 15_360, (7, 5), 40),
-        ("V100-16", 16_160, (7, 0), 80),
-        ("V100-32", 32_480, (7, 0), 80),
-        ("RTX-2080-Ti", 11_264, (7, 5), 68),
-        ("A10G", 23_028, (8, 6), 80),
-        ("RTX-4090", 24_564, (8, 9), 128),
-        ("A100-40", 40_960, (8, 0), 108),
-        ("A100-80", 81_920, (8, 0), 108),
-        ("H100", 81_559, (9, 0), 132),
-        ("H200", 143_771, (9, 0), 132),
+    name: Model(
+        name, mebibytes * 2**20, capability, multiprocessors,
+        Speed(dict(zip(("float32", "tf32", "bfloat16", "float16"), rates, strict=True)), *links),
     )
-}
+    for name, mebibytes, capability, multiprocessors, rates, links in (
+        ("T4", 15_360, (7, 5), 40, (8.1, 8.1, 8.1, 65), (16, 16)),
+        ("V100-16", 16_160, (7, 0), 80, (15.7, 15.7, 15.7, 125), (16, 150)),
+        ("V100-32", 32_480, (7, 0), 80, (15.7, 15.7, 15.7, 125), (16, 150)),
+        ("RTX-2080-Ti", 11_264, (7, 5), 68, (14.2, 14.2, 14.2, 56.9), (16, 50)),
+        ("A10G", 23_028, (8, 6), 80, (31.52, 35, 70, 70), (32, 32)),
+        ("RTX-4090", 24_564, (8, 9), 128, (82.6, 82.6, 165.2, 165.2), (32, 32)),
+        ("A100-40", 40_960, (8, 0), 108, (19.5, 156, 312, 312), (32, 300)),
+        ("A100-80", 81_920, (8, 0), 108, (19.5, 156, 312, 312), (32, 300)),
+        ("H100", 81_559, (9, 0), 132, (67, 494.7, 989.4, 989.4), (64, 450)),
+        ("H200", 143_771, (9, 0), 132, (67, 494.7, 989.4, 989.4), (64, 450)),
+    )
+}  # fmt: skip
 DEFAULT = KNOWN["A100-80"]  # the published figures' kind
-
-
-# By NVIDIA's data sheets and, for the two RTX, its whitepapers on Turing and Ada (appendix A); of
-# several boards of a kind the fastest. Without sparsity, 16-bit products summed in float32, as
-# PyTorch asks for. Where there is no TF32 or bfloat16, float32's rate stands in its place. Links:
-# half of what the sheets give for both directions of PCIe x16 and, if there is one, NVLink.
-SPEEDS = {
-    kind: Speed(
-        {"float32": float32, "tf32": tf32, "bfloat16": bfloat16, "float16": float16}, host, gpus
-    )
-    for kind, float32, tf32, bfloat16, float16, host, gpus in (
-        ("T4", 8.1, 8.1, 8.1, 65, 16, 16),
-        ("V100", 15.7, 15.7, 15.7, 125, 16, 150),
-        ("RTX-2080-Ti", 14.2, 14.2, 14.2, 56.9, 16, 50),
-        ("A10G", 31.52, 35, 70, 70, 32, 32),
-        ("RTX-4090", 82.6, 82.6, 165.2, 165.2, 32, 32),
-        ("A100", 19.5, 156, 312, 312, 32, 300),
-        ("H100", 67, 494.7, 989.4, 989.4, 64, 450),
-        ("H200", 67, 494.7, 989.4, 989.4, 64, 450),
-    )
-}
 
 
 UNITS = {"": 1e9, "g": 1e9, "gb": 1e9, "gib": 2**30, "mb": 1e6, "mib": 2**20}
@@ -107,7 +89,7 @@ def find(text: str) -> Model:
     memory = float(size[1]) * UNITS[size[2] or ""] if size else 0.0
     if 0 < memory <= 1e12:  # more is part of a name ("4090") and no memory
         name = text.strip() if size[2] else f"{text.strip()} GB"
-        return Model(name, int(memory), DEFAULT.capability, DEFAULT.multiprocessors)
+        return replace(DEFAULT, name=name, memory=int(memory))
     part = [model for name, model in names.items() if plain in name]
     if len(part) == 1:
         return part[0]

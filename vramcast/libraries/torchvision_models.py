@@ -11,13 +11,14 @@ from vramcast.when_imported import when_imported
 
 def install(context: Context) -> None:
     """Let pretrained weights have the shapes of the model that loads them, without a download."""
-    when_imported("torchvision.models._api", _replace_weights)
+    when_imported("torchvision.models._api", replace_weights)
     when_imported("torchvision.models.detection.roi_heads", _replace_choice)
     when_imported("torchvision.ops.boxes", _keep_all)
     when_imported("torchvision.extension", lambda module: unknown_sizes.add_torchvision())
 
 
-def _replace_weights(module: ModuleType) -> None:
+def replace_weights(module: ModuleType) -> None:
+    """Let pretrained weights be the model's own; `module` is torchvision.models._api."""
     module.WeightsEnum.get_state_dict = lambda weights, *args, **kwargs: weights
     load = torch.nn.Module.load_state_dict
 

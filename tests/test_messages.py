@@ -1,0 +1,150 @@
+"""What comes from a script's process is data: whatever a script writes, nothing of it runs."""
+
+import json
+import math
+import multiprocessing
+import os
+
+import pytest
+
+from tests.helpers import run
+from tests.warm import predict
+from vramcast.processes import messages
+from vramcast.run import form
+
+TRAINING = """
+import torch
+
+model = torch.nn.Linear(64, 64).cuda()
+optimizer = torch.optim.SGD(model.parameters())
+for _ in range(9):
+    model(torch.ones(8, 64).cuda()).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+# Looks for the pipes that its process has, and writes a pickle into each that can be written.
+# `Connection.recv` would read the length and unpickle the rest.
+ATTACK = """
+import os
+import pickle
+import stat
+import struct
+
+class Payload:
+    def __reduce__(self):
+        return os.system, ("touch {proof}",)
+
+code = pickle.dumps(Payload())
+for name in os.listdir("/proc/self/fd"):
+    try:
+        if int(name) > 2 and stat.S_ISFIFO(os.fstat(int(name)).st_mode):
+            os.write(int(name), struct.pack("!i", len(code)) + code + b"\\n")
+    except OSError:
+        pass
+"""
+
+
+def test_a_pickle_in_the_pipe_does_not_run(tmp_path):
+    proof, script = tmp_path / "proof", tmp_path / "script.py"
+    script.write_text(ATTACK.format(proof=proof) + TRAINING)
+    row = json.loads(run("-m", "vramcast", "--json", str(script)).stdout)
+    assert not proof.exists()
+    assert row["reserved_gb"] > 0
+    assert any("messages of its process were none, and ignored" in note for note in row["notes"])
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("[1, 2]", "it ended its own process, with status 0"),
+        ("no JSON", "it ended its own process, with status 0"),
+        ('{"reserved_gb": 1}', "its process has left no prediction: allocated_gb, "),
+        ('{"error": {"a": 1}}', "{'a': 1}"),
+    ],
+)
+def test_a_script_that_writes_its_own_result(tmp_path, written, told):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, tempfile\n"
+        f"open(tempfile.gettempdir() + '/result.json', 'w').write({written!r})\nos._exit(0)\n"
+    )
+    process = predict(script)
+    assert process.returncode == 2
+    assert told in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def good() -> dict:
+    """A result of the right form."""
+    return {
+        "reserved_gb": 1.5, "allocated_gb": 1, "host_gb": 0.0, "host_training_gb": 0.0,
+        "breakdown_gb": dict.fromkeys(form.KINDS, 0.1), "peak_phase": "", "peak_module": "",
+        "created_gb": 0.0, "batch_size": None, "samples": 10, "notes": ["a"], "cost": None,
+        "seconds": 1.0,
+    }  # fmt: skip
+
+
+def test_what_has_the_form_of_a_prediction_is_taken():
+    assert form.checked(good()) == good()
+    assert form.checked(good() | {"fits": True, "timeline": {}})["fits"] is True
+
+
+def test_what_has_no_business_in_a_prediction_is_left_out_and_told():
+    row = form.checked(good() | {"__class__": "x"})
+    assert "__class__" not in row
+    assert row["notes"][-1] == "its process also sent ['__class__'], which was ignored"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"reserved_gb": "1.5"}, {"reserved_gb": math.nan}, {"reserved_gb": -1},
+        {"reserved_gb": True}, {"notes": "a"}, {"notes": [1]}, {"breakdown_gb": {"parameters": 1}},
+        {"batch_size": 1.5}, {"fits": 1}, {"cost": {}}, {"timeline": {"course": 1}},
+        {"samples": -1},
+    ],
+)  # fmt: skip
+def test_what_has_another_form_is_refused(wrong):
+    with pytest.raises(form.Malformed, match=next(iter(wrong))):
+        form.checked(good() | wrong)
+
+
+def test_reports_are_checked_too():
+    report = {"phase": "setup", "steps": 1, "reserved_gb": 0.5}
+    assert form.report(report | {"more": 1}) == report
+    for other in (None, 1, [], {}, report | {"steps": "1"}):
+        assert form.report(other) is None
+
+
+def test_lines_are_read_as_they_come_and_what_is_none_is_none():
+    reader, writer = multiprocessing.Pipe(duplex=False)
+    received = messages.Receiver(reader)
+    messages.send({"a": [1]}, writer)
+    os.write(writer.fileno(), b'\x80\x04.\n{"b"')
+    assert received.read() == [{"a": [1]}, None]
+    os.write(writer.fileno(), b": 2}\n" + b"[" * 60_000 + b"\n")
+    assert received.read() == [{"b": 2}, None]
+    for _ in range(3):  # an endless line
+        os.write(writer.fileno(), b"x" * 40_000)
+        found = received.read()
+    assert None in found or len(received._rest) <= messages.LONGEST
+    writer.close()
+    while True:
+        try:
+            received.read()
+        except EOFError:
+            break
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder", "nothing"])
+def test_a_result_has_to_be_a_file(tmp_path, kind):
+    path = tmp_path / "result.json"
+    (tmp_path / "other.json").write_text(json.dumps({"secret": 1}))
+    if kind == "link":
+        path.symlink_to(tmp_path / "other.json")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    assert messages.read_file(path) is None
+    assert messages.read_file(tmp_path / "other.json") == {"secret": 1}
