@@ -1,5 +1,10 @@
 """benchmarks/on_gpu.py, as far as it needs no GPU."""
 
+import importlib.util
+import os
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +14,7 @@ from benchmarks import on_gpu
 from ladder.rungs import ROOT, read_ladder
 from tests.warm import run
 from vramcast import gpus
+from vramcast.run.process import NoPrediction
 
 MEASURED = {
     "gpu": "A GPU", "gpus": 1, "date": "now", "versions": {}, "reserved_gb": 10.0,
@@ -61,6 +67,47 @@ def test_what_can_run_depends_on_the_gpus():
     assert not on_gpu.can_run("03_bfloat16.py", old, 1)
 
 
+def test_all_scripts_have_their_place_and_the_most_telling_come_first():
+    order = on_gpu.in_order_of_value()
+    assert sorted(order) == sorted(rung.script for rung in read_ladder())
+    assert order[:2] == ["03_bfloat16.py", "01_pytorch-fp32.py"]
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "torchao" else find(name)
+    )
+    assert on_gpu.missing("11-16-under-1gb/14_adamw-8bit.py") == ["torchao"]
+    assert on_gpu.missing("03_bfloat16.py") == []
+
+
+def test_carried_packages_are_unpacked_if_they_are_not_here(tmp_path, monkeypatch):
+    wheels, target = tmp_path / "wheels", tmp_path / "target"
+    for name in ("carried_thing-1.0-py3-none-any", "tqdm-0.1-py3-none-any"):
+        package = name.partition("-")[0]
+        (tmp_path / name / package).mkdir(parents=True)
+        (tmp_path / name / package / "__init__.py").write_text("")
+        shutil.make_archive(str(wheels / name), "zip", tmp_path / name)
+        (wheels / f"{name}.zip").rename(wheels / f"{name}.whl")
+    target.mkdir()
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("PYTHONPATH", "before")
+    on_gpu.unpack(wheels, target)
+    assert sorted(path.name for path in target.iterdir()) == ["carried_thing"]
+    assert os.environ["PYTHONPATH"] == f"before{os.pathsep}{target}"
+    assert importlib.util.find_spec("carried_thing")
+
+
+def test_what_was_measured_stays_without_a_prediction():
+    def fail():
+        raise NoPrediction("03_bfloat16.py", "too new")
+
+    with ThreadPoolExecutor(1) as pool:
+        row = on_gpu.joined(ROOT / "03_bfloat16.py", MEASURED, pool.submit(fail))
+    assert (row["reserved_gb"], row["error"]) == (10.0, "no prediction: too new")
+
+
 def test_without_a_gpu_it_says_so():
     process = run("benchmarks/on_gpu.py")
     assert process.returncode == 2
@@ -83,7 +130,7 @@ def test_a_script_runs_on_few_batches_of_made_up_images_with_random_weights(tmp_
     script.write_text(SCRIPT)
     process = run("benchmarks/on_gpu.py", "--run", script)
     assert process.returncode == 0, process.stderr
-    assert process.stdout.splitlines() == ["12500 48 48", "True True"]
+    assert process.stdout.splitlines() == ["12500 26 26", "True True"]
     assert not (ROOT / "nowhere").exists()
 
 

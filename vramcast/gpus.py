@@ -48,11 +48,11 @@ class Model:
 
 
 # A line for each. Memory: the total that nvidia-smi shows, in MiB there. The rest is from NVIDIA's
-# data sheets and, for the two RTX, its whitepapers on Turing and Ada (appendix A); of several boards
-# of a kind the fastest. Rates (1e12 operations a second) are without sparsity, and for 16-bit
-# products summed in float32, as PyTorch asks for; where there is no TF32 or bfloat16, float32's
-# rate stands in its place. Links (GB/s, to the host and to other GPUs): half of what the sheets give
-# for both directions of PCIe x16 and, if there is one, NVLink.
+# data sheets and, for the two RTX, its whitepapers on Turing and Ada (appendix A); of several
+# boards of a kind the fastest. Rates (1e12 operations a second) are without sparsity, and for
+# 16-bit products summed in float32, as PyTorch asks for; where there is no TF32 or bfloat16,
+# float32's rate stands in its place. Links (GB/s, to the host and to other GPUs): half of what the
+# sheets give for both directions of PCIe x16 and, if there is one, NVLink.
 KNOWN = {
     name: Model(
         name, mebibytes * 2**20, capability, multiprocessors,
