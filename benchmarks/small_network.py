@@ -77,7 +77,7 @@ def factors(weight: torch.Tensor) -> list[nn.Parameter]:
 
 
 def optimizer_of(on: set[str]) -> str:
-    """The name of the optimizer that trains; ValueError if two are asked for."""
+    """The name of the optimizer that trains. Raises ValueError if two are asked for."""
     named = [name for name in ("8 bits", "Adafactor") if name in on]
     if len(named) > 1:
         raise ValueError("two optimizers for the same parameters")

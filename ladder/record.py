@@ -19,7 +19,9 @@ def take_over(local: Path, recorded: Path, only: Collection[str] = ()) -> str:
     """Replace recorded rows of the ladder by those of a local file; what was done, in a line.
 
     `only`: the scripts whose rows are meant; none means all. Rows of scripts that failed are
-    left out, and the recorded ones stay. ValueError if a file holds something else than rows.
+    left out, and the recorded ones stay.
+
+    Raises ValueError if a file holds something else than rows.
     """
     ladder = {rung.script for rung in read_ladder() if not only or rung.script in only}
     found = [row for row in rows.read(local) if row["script"] in ladder]

@@ -16,7 +16,10 @@ LOCAL = ROOT / "results" / "local"
 
 
 def read(path: Path) -> list[dict]:
-    """The rows of a file, [] if there is none; ValueError or OSError if it is no file of rows."""
+    """The rows of a file, [] if there is none.
+
+    Raises ValueError or OSError if it is no file of rows.
+    """
     text = path.read_text() if path.exists() else ""
     rows = json.loads(text) if text.strip() else []
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -27,7 +30,10 @@ def read(path: Path) -> list[dict]:
 
 
 def check(path: Path) -> None:
-    """Raise ValueError, with what to do, if rows cannot be kept there. Call it before long work."""
+    """Look whether rows can be kept there, before long work.
+
+    Raises ValueError, with what to do, if not.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):

@@ -70,7 +70,10 @@ class LadderError(Exception):
 
 
 def read_rung(path: Path) -> Rung:
-    """Read a script's docstring; LadderError if a part of it is missing or it is no Python."""
+    """Read a script's docstring.
+
+    Raises LadderError if a part of it is missing, or the file is no Python.
+    """
     script = path.relative_to(ROOT).as_posix()
     try:
         doc = ast.get_docstring(ast.parse(path.read_bytes())) or ""
@@ -96,9 +99,10 @@ def read_rung(path: Path) -> Rung:
 
 
 def read_ladder(root: Path = ROOT) -> list[Rung]:
-    """All rungs, each after the one it builds on; LadderError if there is no such order.
+    """All rungs, each after the one it builds on.
 
     Where that leaves a choice, they are in the order of their names, the bonus scripts last.
+    Raises LadderError if there is no such order.
     """
     files = [path for pattern in SCRIPTS for path in sorted(root.glob(pattern))]
     rungs = {rung.script: rung for rung in map(read_rung, files)}

@@ -11,10 +11,12 @@ class UnknownScript(Exception):
 
 
 def find_scripts(names: list[str]) -> list[Path]:
-    """The named scripts, or the whole ladder if none is named; UnknownScript, LadderError.
+    """The named scripts, or the whole ladder if none is named.
 
     A name is looked for in the working directory, then in the repository, then among the ladder's
     scripts in any folder. It may lack its `.py`; a number alone ("11-2") is the ladder's script.
+
+    Raises UnknownScript if there is no such file, and LadderError as `rungs.read_ladder`.
     """
     if not names:
         return [ROOT / rung.script for rung in read_ladder()]

@@ -79,7 +79,10 @@ MAKER = re.compile("nvidia|geforce|tesla")
 
 
 def find(text: str) -> Model:
-    """The GPU of a name or part of one, or an A100 with as much memory (24, 24GiB); ValueError."""
+    """The GPU of a name or part of one, or an A100 with as much memory (24, 24GiB).
+
+    Raises ValueError if the text is neither.
+    """
     plain = re.sub(r"\s", "", text.lower())
     names = {name.lower().replace("-", ""): model for name, model in KNOWN.items()}
     wanted = MAKER.sub("", re.sub("[_-]", "", plain))

@@ -71,7 +71,7 @@ NOTES = {
 
 
 def sections(techniques: dict[str, str], cells: list[dict]) -> list[str]:
-    """A list of pairs for each verdict, silently wrong first; KeyError if a note is missing."""
+    """A list of pairs for each verdict, silently wrong first. Raises KeyError if a note is missing."""
     parts = []
     for verdict, title in TITLES.items():
         lines = [f"## {title}\n"]
@@ -123,7 +123,10 @@ def products(found: dict[str, int]) -> str:
 
 
 def fill(page: str, results: Path) -> str:
-    """The text of docs/combining.md with its generated parts; ValueError if a marker is missing."""
+    """The text of docs/combining.md with its generated parts.
+
+    Raises ValueError if a marker is missing.
+    """
     tried = json.loads((results / "combining.json").read_text())
     found = json.loads((results / "without_effect.json").read_text())
     table = matrix(tried["techniques"], tried["pairs"])

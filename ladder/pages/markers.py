@@ -4,7 +4,7 @@ import re
 
 
 def put(page: str, name: str, text: str) -> str:
-    """The page with `text` as its part `name`; ValueError if one of the comments is missing."""
+    """The page with `text` as its part `name`. Raises ValueError if a comment is missing."""
     start, end = f"<!-- {name}: start", f"<!-- {name}: end -->"
     parts = re.fullmatch(rf"(.*{start}[^\n]*-->\n).*({end}.*)", page, re.DOTALL)
     if parts is None:

@@ -15,10 +15,11 @@ NUMBERS = 8  # numbers of a source that are tried at most
 
 
 def with_batch_size(script: Path, options: Options, told=None, show: bool = False) -> dict:
-    """A prediction with `options.batch_size` in place of the script's own; NoPrediction.
+    """A prediction with `options.batch_size` in place of the script's own.
 
     If the number in the script that is its batch size is known, it is replaced. If not, only the
     loader gets another size, and a note says so. Another note says if the peak does not change.
+    Raises NoPrediction if nothing can be said about the script.
     """
     own = _own(script, options, told)
     options = _with_number(script, options, own["batch_size"])
@@ -35,7 +36,9 @@ def largest_batch(script: Path, options: Options, told=None) -> Iterator[tuple[i
     The search is first for the largest that may fit, then for the largest that surely fits. Memory
     grows nearly linearly with the batch, which tells the next size to try. The search also ends at
     the size of the data set, after TRIES predictions, and if batches that were DOUBLED several
-    times need no more memory. NoPrediction.
+    times need no more memory.
+
+    Raises NoPrediction if nothing can be said about one of them.
     """
     row = _own(script, options, told)
     own = row["batch_size"]
@@ -87,7 +90,7 @@ def _between(tried: dict[int, dict], answer: str, limit: float) -> int | None:
 
 
 def _own(script: Path, options: Options, told) -> dict:
-    """The prediction for the unchanged script; NoPrediction if it has no loader."""
+    """The prediction for the unchanged script. Raises NoPrediction if it has no loader."""
     row = predict(script, replace(options, batch_size=None), told)
     if row["batch_size"] is None:
         raise NoPrediction(row["script"], "it has no DataLoader whose batch size could be changed")
@@ -124,7 +127,10 @@ def _alike(row: dict, other: dict) -> bool:
 
 
 def _note(row: dict, options: Options, own: int) -> dict:
-    """The row with a note on how its batch size was set; NoPrediction if it could not be set."""
+    """The row with a note on how its batch size was set.
+
+    Raises NoPrediction if it could not be set.
+    """
     if options.batch_option:
         if row["batch_size"] == own != options.batch_size:
             raise NoPrediction(

@@ -96,10 +96,10 @@ ENDINGS = ("-Instruct", "-in21k", "-hf")  # of the same sizes
 
 
 def find(name: str, given: Mapping[str, str]) -> dict:
-    """What a model's config.json says, with its `model_type`; UnknownModel.
+    """What a model's config.json says, with its `model_type`.
 
     It is looked for in `given` (files by names), in a folder of this name, in the hub's cache on
-    this machine, and in KNOWN, in this order.
+    this machine, and in KNOWN, in this order. Raises UnknownModel if it is in none of these.
     """
     name = str(name)
     files = [given.get(name), Path(name) / "config.json", cached(name, "config.json")]

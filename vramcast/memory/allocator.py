@@ -56,7 +56,10 @@ class CachingAllocator:
         self._addresses = itertools.count(0, 2**48)  # each segment has a range of its own
 
     def allocate(self, key: object, size: int, stream: int = 0) -> None:
-        """Take a block for `size` bytes; OutOfMemory. An empty tensor takes none."""
+        """Take a block for `size` bytes; an empty tensor takes none.
+
+        Raises OutOfMemory if the driver has too little left.
+        """
         if size == 0:
             return
         settings = self.settings

@@ -11,7 +11,7 @@ from vramcast.memory.tracker import Tracker
 
 
 def feed(allocator: CachingAllocator, what: str, storage: Storage | None, other: object) -> None:
-    """Let an allocator do what one event of the log says; OutOfMemory."""
+    """Let an allocator do what one event of the log says. Raises OutOfMemory as `allocate`."""
     if storage is not None and storage.device != "cuda":
         return
     if what == "allocate":

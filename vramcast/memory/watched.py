@@ -53,7 +53,10 @@ class Watched:
         self._quiet = self._unsettled = 0  # steps without a new peak; steps until there were QUIET
 
     def sees(self, what: str, storage, other) -> None:
-        """Called with each of the tracker's events as it happens. Steady, Growing."""
+        """Called with each of the tracker's events as it happens.
+
+        Raises Steady if the script may end, and Growing if its peak rises without an end.
+        """
         peaks.feed(self.allocator, what, storage, other)
         if what == "allocate":
             self._allocated += peaks.size_on(storage, "cuda")
@@ -93,7 +96,7 @@ class Watched:
             )
 
     def _pass(self) -> None:
-        """The model is called; Steady if it was called very often without a training step."""
+        """The model is called. Raises Steady if that was very often, without a training step."""
         self.passed = True
         peak = self.peak()
         self._passes = 0 if rose(self._before, peak) else self._passes + 1
