@@ -71,7 +71,10 @@ NOTES = {
 
 
 def sections(techniques: dict[str, str], cells: list[dict]) -> list[str]:
-    """A list of pairs for each verdict, silently wrong first. Raises KeyError if a note is missing."""
+    """A list of pairs for each verdict, silently wrong first.
+
+    Raises KeyError if a note is missing.
+    """
     parts = []
     for verdict, title in TITLES.items():
         lines = [f"## {title}\n"]
