@@ -5,7 +5,6 @@ The exception is `isfinite`, and `all` of it: True, since 0 is finite.
 
 import functools
 
-import numpy as np
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
@@ -16,10 +15,19 @@ def number(tensor: torch.Tensor, value: int = 0):
     return float(value) if tensor.dtype.is_floating_point else value
 
 
+def _nested(tensor: torch.Tensor, shape: torch.Size):
+    """The numbers of a tensor of this shape, as `tolist` gives them."""
+    if not shape:
+        return number(tensor)
+    return [_nested(tensor, shape[1:]) for _ in range(shape[0])]
+
+
 def install() -> None:
     """Let tensors without numbers be printed and handed to NumPy."""
 
     def zeros(tensor):
+        import numpy as np  # which PyTorch does without
+
         if tensor.constant is not None:  # what the script wrote itself, as torch.tensor([1, 2])
             return tensor.constant.numpy()
         kind = torch.float32 if tensor.dtype == torch.bfloat16 else tensor.dtype
@@ -28,7 +36,9 @@ def install() -> None:
     FakeTensor.__format__ = lambda tensor, spec: (
         format(number(tensor), spec) if tensor.dim() == 0 else repr(tensor)
     )
-    FakeTensor.tolist = lambda tensor: zeros(tensor).tolist()
+    FakeTensor.tolist = lambda tensor: (
+        _nested(tensor, tensor.shape) if tensor.constant is None else tensor.constant.tolist()
+    )
     FakeTensor.numpy = lambda tensor, **_: zeros(tensor)
     torch.equal = torch.Tensor.equal = lambda tensor, other: tensor.shape == other.shape
     FakeTensor.__array__ = lambda tensor, dtype=None, **_: zeros(tensor)
