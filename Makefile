@@ -6,8 +6,11 @@
 # make results   take over what this machine found (results/local/) into results/, and make figures,
 #                the README's tables and the pages in docs/ anew from it and from the scripts;
 #                with RUNG=script.py, what it found of this script alone
+# make lock      requirements.lock anew, after a change of requirements in pyproject.toml; what is in
+#                it stays where it still fits (delete the file first to have the newest of all else)
 #
-# Each target sets up .venv first, once: Python 3.11 or newer and the pinned packages.
+# Each target but the last sets up .venv first, once, with Python 3.11 or newer and the packages of
+# requirements.lock.
 
 BASE_PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PYTHON := .venv/bin/python
@@ -15,7 +18,7 @@ READY := .venv/installed
 QUICK := tests/test_allocator.py tests/test_gpu.py tests/test_ladder.py tests/test_packaging.py \
 	tests/test_repository.py tests/test_stand_ins.py
 
-.PHONY: ladder check test lint site results
+.PHONY: ladder check test lint site results lock
 
 ladder: $(READY)
 	@failed=0; \
@@ -43,9 +46,17 @@ results: $(READY)
 	$(PYTHON) -m ladder.record $(RUNG)
 	$(PYTHON) -m ladder.pages
 
-$(READY): $(wildcard requirements*.txt)
+lock:
+	$(BASE_PYTHON) -m venv .venv/uv
+	.venv/uv/bin/python -m pip install --quiet uv==0.13.9
+	.venv/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --extra dev \
+		--annotation-style line --custom-compile-command 'make lock' \
+		--output-file requirements.lock pyproject.toml
+
+$(READY): requirements.lock
 	@$(BASE_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'Python 3.11 or newer is needed: make BASE_PYTHON=/path/to/python3.11'; exit 1; }
 	$(BASE_PYTHON) -m venv .venv
-	$(PYTHON) -m pip install -r requirements-dev.txt
+	$(PYTHON) -m pip install -r requirements.lock
+	$(PYTHON) -m pip install --no-deps --no-build-isolation --editable .  # the command vramcast
 	touch $@

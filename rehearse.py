@@ -147,7 +147,7 @@ def main() -> int:
     if missing:
         parser.error(
             f"not installed here: {', '.join(missing)}. Install with  "
-            "pip install -r requirements-dev.txt  or run  make ladder"
+            "pip install -r requirements.lock  or run  make ladder"
         )
     try:
         scripts = find_scripts(options.script)

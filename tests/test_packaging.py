@@ -1,10 +1,26 @@
-"""What pip and others read: the wheel."""
+"""What pip and others read: the wheel, the extras and the lock."""
 
+import re
 import shutil
+import tomllib
 import zipfile
+
+from packaging.requirements import Requirement
 
 from ladder.rungs import ROOT
 from tests.helpers import run
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = {
+    name: set(map(Requirement, lines)) for name, lines in PROJECT["optional-dependencies"].items()
+}
+OWN = PROJECT["name"]
+
+
+def pins(file: str) -> list[Requirement]:
+    """The requirements of a file of pip's."""
+    lines = [re.sub(r"(^|\s)#.*", "", line) for line in (ROOT / file).read_text().splitlines()]
+    return [Requirement(line) for line in lines if line.strip()]
 
 
 def test_the_wheel_holds_the_tool_and_nothing_else(tmp_path):
@@ -27,3 +43,30 @@ def test_the_wheel_holds_the_tool_and_nothing_else(tmp_path):
         [commands] = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
         assert "vramcast = vramcast.command.main:run" in archive.read(commands).decode()
     assert sorted(names) == sorted(path.relative_to(copy).as_posix() for path in files)
+
+
+def test_the_scripts_pins_are_the_same_in_both_places():
+    assert EXTRAS["scripts"] == set(pins("requirements.txt"))
+
+
+def test_each_extra_that_a_script_needs_is_complete():
+    for name in ("bonus", "lora", "torchao"):
+        assert Requirement(f"{OWN}[scripts]") in EXTRAS[name]
+
+
+def test_the_lock_holds_every_pin_and_nothing_of_a_machine():
+    locked = {}
+    for requirement in pins("requirements.lock"):
+        assert re.fullmatch(r"==[\w.!+]+", str(requirement.specifier)), requirement
+        if requirement.marker is None or requirement.marker.evaluate():
+            locked[requirement.name] = requirement.specifier
+    text = (ROOT / "requirements.lock").read_text()
+    assert "://" not in text
+    assert not re.search(r"(^|\s)[-/]", text)  # options of pip's, paths
+    assert OWN not in locked
+    for requirement in set().union(*EXTRAS.values(), map(Requirement, PROJECT["dependencies"])):
+        if requirement.name == OWN:
+            assert requirement.extras <= set(EXTRAS)
+        else:
+            [version] = re.findall(r"[\w.]+", str(locked[requirement.name]))
+            assert requirement.specifier.contains(version), f"{requirement}: make lock"
