@@ -20,7 +20,7 @@ from torchmetrics import Accuracy
 from local_utilities import Progress, Report, check_gpus, check_packages
 
 check_packages("transformers", "datasets")
-check_packages("peft", file="requirements-lora.txt")
+check_packages("peft", extra="lora")
 from peft import LoraConfig, inject_adapter_in_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 

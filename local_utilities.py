@@ -43,13 +43,13 @@ def check_gpus(needed: int = 1) -> int:
     return found
 
 
-def check_packages(*names: str, file: str = "requirements-bonus.txt") -> None:
-    """Stop the script (exit status 1) if one of these packages is missing; `file` lists them."""
+def check_packages(*names: str, extra: str = "bonus") -> None:
+    """Stop the script (exit status 1) if a package is missing; `extra` of pyproject.toml has it."""
     absent = [name for name in names if importlib.util.find_spec(name) is None]
     if absent:
         sys.exit(
             f"{script_name()}: {' and '.join(absent)} cannot be found. Nothing was trained.\n"
-            f"Install what this script needs:  pip install -r {os.path.relpath(ROOT / file)}"
+            f'Install what this script needs:  pip install "{os.path.relpath(ROOT)}[{extra}]"'
         )
     PACKAGES.extend(names)
 

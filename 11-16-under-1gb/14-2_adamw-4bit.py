@@ -19,7 +19,7 @@ from torchvision.models import ViT_L_16_Weights, vit_l_16
 
 from local_utilities import Progress, Report, check_gpus, check_packages, cifar10_loaders
 
-check_packages("torchao", file="requirements-torchao.txt")
+check_packages("torchao", extra="torchao")
 from torchao.optim import AdamW4bit
 
 

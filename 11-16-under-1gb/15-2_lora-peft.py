@@ -21,7 +21,7 @@ from torchvision.models import ViT_L_16_Weights, vit_l_16
 
 from local_utilities import Progress, Report, check_gpus, check_packages, cifar10_loaders
 
-check_packages("peft", file="requirements-lora.txt")
+check_packages("peft", extra="lora")
 from peft import LoraConfig, inject_adapter_in_model
 
 

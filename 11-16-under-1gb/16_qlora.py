@@ -22,7 +22,7 @@ from torchvision.models import ViT_L_16_Weights, vit_l_16
 
 from local_utilities import Progress, Report, check_gpus, check_packages, cifar10_loaders
 
-check_packages("bitsandbytes", file="requirements-lora.txt")
+check_packages("bitsandbytes", extra="lora")
 from bitsandbytes.functional import dequantize_4bit, quantize_nf4
 
 

@@ -127,19 +127,19 @@ def test_a_port_in_use_is_told_and_nothing_is_left(tmp_path, busy_port):
 
 
 @pytest.mark.parametrize(
-    ("script", "missing", "file"),
+    ("script", "missing", "extra"),
     [
-        ("bonus_bigbird.py", "transformers and datasets", "requirements-bonus.txt"),
-        ("bonus_distilbert-before.py", "transformers and datasets", "requirements-bonus.txt"),
-        ("bonus_distilbert-lora.py", "peft", "requirements-lora.txt"),
-        ("11-16-under-1gb/14_adamw-8bit.py", "torchao", "requirements-torchao.txt"),
-        ("11-16-under-1gb/14-2_adamw-4bit.py", "torchao", "requirements-torchao.txt"),
-        ("11-16-under-1gb/14-4_optimizer-offload.py", "torchao", "requirements-torchao.txt"),
-        ("11-16-under-1gb/15-2_lora-peft.py", "peft", "requirements-lora.txt"),
-        ("11-16-under-1gb/16_qlora.py", "bitsandbytes", "requirements-lora.txt"),
+        ("bonus_bigbird.py", "transformers and datasets", "bonus"),
+        ("bonus_distilbert-before.py", "transformers and datasets", "bonus"),
+        ("bonus_distilbert-lora.py", "peft", "lora"),
+        ("11-16-under-1gb/14_adamw-8bit.py", "torchao", "torchao"),
+        ("11-16-under-1gb/14-2_adamw-4bit.py", "torchao", "torchao"),
+        ("11-16-under-1gb/14-4_optimizer-offload.py", "torchao", "torchao"),
+        ("11-16-under-1gb/15-2_lora-peft.py", "peft", "lora"),
+        ("11-16-under-1gb/16_qlora.py", "bitsandbytes", "lora"),
     ],
 )
-def test_missing_packages_are_told(tmp_path, script, missing, file):
+def test_missing_packages_are_told(tmp_path, script, missing, extra):
     """With a Python that finds every package but these."""
     program = tmp_path / "program.py"
     program.write_text(
@@ -162,7 +162,7 @@ def test_missing_packages_are_told(tmp_path, script, missing, file):
     process = warm.run(program)
     assert process.returncode == 1
     assert f"{missing} cannot be found" in process.stderr
-    assert f"pip install -r {file}" in process.stderr
+    assert f'pip install ".[{extra}]"' in process.stderr
     assert "Traceback" not in process.stderr
 
 

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import subprocess
+import tomllib
 
 import pytest
 import torch
@@ -42,6 +43,7 @@ def test_each_rung_is_recorded(name):
 
 def test_commands_in_the_pages_exist():
     makefile = (ROOT / "Makefile").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert len(COMMANDS) >= 6
     for command in filter(None, COMMANDS):
         program, *words = command.split()
@@ -57,8 +59,10 @@ def test_commands_in_the_pages_exist():
         if program == "make":
             assert re.search(rf"^{words[0]}:", makefile, re.MULTILINE), command
         for word in words:
-            if re.search(r"\.(py|txt)$", word):
+            if re.search(r"\.(py|txt|lock)$", word):
                 assert (ROOT / word).is_file(), command
+            if extras := re.fullmatch(r'"\.\[(.+)\]"', word):
+                assert set(extras[1].split(",")) <= set(project["optional-dependencies"]), command
 
 
 def test_what_to_expect_of_several_gpus_is_calculated():

@@ -6,12 +6,7 @@ from ladder.rows import memory_of
 from ladder.rungs import Rung, diff, family, needs_bfloat16, of_family, several_gpus, stem
 from vramcast.kinds import KINDS
 
-REQUIREMENTS = {  # by what a script imports
-    "torchao": "requirements-torchao.txt",
-    "peft": "requirements-lora.txt",
-    "bitsandbytes": "requirements-lora.txt",
-    "transformers": "requirements-bonus.txt",
-}
+EXTRAS = {"torchao": "torchao", "peft": "lora", "bitsandbytes": "lora", "transformers": "bonus"}
 
 
 def page(place: int, ladder: list[Rung], figures: Figures, source: str) -> str:
@@ -69,9 +64,9 @@ def _parent(rung: Rung) -> str:
 
 
 def _run(rung: Rung, source: str) -> str:
-    files = {file for name, file in REQUIREMENTS.items() if f"import {name}" in source}
-    files |= {file for name, file in REQUIREMENTS.items() if f"from {name}" in source}
-    install = " ".join(f"-r {file}" for file in sorted(files)) or "-r requirements.txt"
+    extras = {extra for name, extra in EXTRAS.items() if f"import {name}" in source}
+    extras |= {extra for name, extra in EXTRAS.items() if f"from {name}" in source}
+    install = f'".[{",".join(sorted(extras))}]"' if extras else "-r requirements.txt"
     several = several_gpus(rung.script)
     gpu = "two or more CUDA GPUs" if several else "one CUDA GPU"
     if needs_bfloat16(rung.script):
