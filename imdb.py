@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from local_utilities import loaders
-from missing import data_folder, leave_without
+from messages import data_folder, leave_without
 
 
 def load_imdb() -> tuple[Dataset, Dataset]:

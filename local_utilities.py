@@ -18,7 +18,7 @@ from torchvision.datasets import CIFAR10
 from tqdm import tqdm
 from watermark import watermark
 
-from missing import ROOT, load_cifar10, remedy, script_name, stop
+from messages import ROOT, load_cifar10, remedy, script_name, stop
 
 PACKAGES = ["torch", "torchvision", "lightning", "torchmetrics"]  # whose versions are reported
 

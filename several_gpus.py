@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.environments import SLURMEnvironment
 
-from missing import stop
+from messages import stop
 
 
 def prepare(needed: int, found: int) -> int:

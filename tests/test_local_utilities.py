@@ -30,12 +30,12 @@ from torchvision.models import ViT_H_14_Weights, ViT_L_16_Weights
 from torchvision.transforms import InterpolationMode, v2
 
 import local_utilities
-import missing
+import messages
 import several_gpus
 from imdb import load_imdb
 from ladder.rungs import ROOT, read_ladder
 from local_utilities import ImageBatches, Progress, Report, cifar10_loaders
-from missing import load_cifar10
+from messages import load_cifar10
 from rehearsal.data import Digits
 from tests.helpers import HANG, run
 
@@ -124,14 +124,14 @@ def test_a_missing_list_of_names_is_unpacked_again(server, tmp_path):
 
 
 def test_processes_that_start_together_download_and_unpack_once(server, tmp_path, monkeypatch):
-    fetch, fetched = missing.download_and_extract_archive, tmp_path / "fetched"
+    fetch, fetched = messages.download_and_extract_archive, tmp_path / "fetched"
 
     def noted(*args, **options):
         with fetched.open("a") as file:
             file.write("once\n")
         fetch(*args, **options)
 
-    monkeypatch.setattr(missing, "download_and_extract_archive", noted)
+    monkeypatch.setattr(messages, "download_and_extract_archive", noted)
     fork = multiprocessing.get_context("fork")  # the children see the patched CIFAR10
     processes = [fork.Process(target=load_cifar10) for _ in range(4)]
     for process in processes:
@@ -158,7 +158,7 @@ def test_no_network_ends_with_one_clear_message(server, tmp_path, monkeypatch):
 
 def test_intact_data_need_no_lock_and_so_no_folder_to_write_to(server, monkeypatch):
     load_cifar10()
-    monkeypatch.setattr(missing, "FileLock", None)
+    monkeypatch.setattr(messages, "FileLock", None)
     train, _ = load_cifar10()
     assert len(train) == 20
 
@@ -244,9 +244,9 @@ def test_errors_of_writing_and_what_helps():
     refused = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
     for numbers, advice in [(full, ROOM), (refused, OTHER_FOLDER), ([errno.ECONNRESET], "")]:
         for number in numbers:
-            said = missing.remedy(OSError(number, ""), "DATA_DIR")
+            said = messages.remedy(OSError(number, ""), "DATA_DIR")
             assert said == advice.format("DATA_DIR"), errno.errorcode[number]
-    assert missing.remedy(RuntimeError("File not found or corrupted."), "DATA_DIR") == ""
+    assert messages.remedy(RuntimeError("File not found or corrupted."), "DATA_DIR") == ""
 
 
 @pytest.fixture
@@ -366,9 +366,9 @@ def test_processes_share_the_cores(monkeypatch):
 def test_what_can_be_done_is_named_from_the_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT / "08-10-vit-h14")
     monkeypatch.setattr(sys, "argv", ["08_baseline.py"])
-    assert missing.rehearsal() == "python ../rehearse.py 08-10-vit-h14/08_baseline.py"
+    assert messages.rehearsal() == "python ../rehearse.py 08-10-vit-h14/08_baseline.py"
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "own.py")])
-    assert missing.rehearsal() == f"python ../rehearse.py {tmp_path / 'own.py'}"
+    assert messages.rehearsal() == f"python ../rehearse.py {tmp_path / 'own.py'}"
 
 
 @pytest.fixture
