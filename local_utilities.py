@@ -18,7 +18,8 @@ from torchvision.datasets import CIFAR10
 from tqdm import tqdm
 from watermark import watermark
 
-from messages import ROOT, load_cifar10, remedy, script_name, stop
+from cifar10 import load_cifar10
+from messages import ROOT, remedy, script_name, stop
 
 PACKAGES = ["torch", "torchvision", "lightning", "torchmetrics"]  # whose versions are reported
 

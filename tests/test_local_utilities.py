@@ -29,13 +29,14 @@ from torchvision.datasets import CIFAR10
 from torchvision.models import ViT_H_14_Weights, ViT_L_16_Weights
 from torchvision.transforms import InterpolationMode, v2
 
+import cifar10
 import local_utilities
 import messages
 import several_gpus
+from cifar10 import load_cifar10
 from imdb import load_imdb
 from ladder.rungs import ROOT, read_ladder
 from local_utilities import ImageBatches, Progress, Report, cifar10_loaders
-from messages import load_cifar10
 from rehearsal.data import Digits
 from tests.helpers import HANG, run
 
@@ -124,14 +125,14 @@ def test_a_missing_list_of_names_is_unpacked_again(server, tmp_path):
 
 
 def test_processes_that_start_together_download_and_unpack_once(server, tmp_path, monkeypatch):
-    fetch, fetched = messages.download_and_extract_archive, tmp_path / "fetched"
+    fetch, fetched = cifar10.download_and_extract_archive, tmp_path / "fetched"
 
     def noted(*args, **options):
         with fetched.open("a") as file:
             file.write("once\n")
         fetch(*args, **options)
 
-    monkeypatch.setattr(messages, "download_and_extract_archive", noted)
+    monkeypatch.setattr(cifar10, "download_and_extract_archive", noted)
     fork = multiprocessing.get_context("fork")  # the children see the patched CIFAR10
     processes = [fork.Process(target=load_cifar10) for _ in range(4)]
     for process in processes:
@@ -158,7 +159,7 @@ def test_no_network_ends_with_one_clear_message(server, tmp_path, monkeypatch):
 
 def test_intact_data_need_no_lock_and_so_no_folder_to_write_to(server, monkeypatch):
     load_cifar10()
-    monkeypatch.setattr(messages, "FileLock", None)
+    monkeypatch.setattr(cifar10, "FileLock", None)
     train, _ = load_cifar10()
     assert len(train) == 20
 
@@ -330,6 +331,7 @@ def test_without_a_gpu_a_script_stops(tmp_path):
     assert process.returncode == 1
     assert "needs 1 CUDA GPU" in process.stderr
     assert "python rehearse.py 03_bfloat16.py" in process.stderr
+    assert "python -m vramcast 03_bfloat16.py" in process.stderr
     assert "Traceback" not in process.stderr
     assert list(tmp_path.iterdir()) == []
 

@@ -256,5 +256,5 @@ def test_each_script_says_its_lines_once(tmp_path):
         assert process.stdout.count(line) == (4 if "images/s" in line else 1), line
     for rank in (0, 1):
         assert f"Whole run, rank {rank}: GPU peak" in process.stdout
-    for name in ("local_utilities.py", "messages.py", "several_gpus.py"):
+    for name in ("local_utilities.py", "cifar10.py", "messages.py", "several_gpus.py"):
         assert (ROOT / FOLDER / name).is_symlink()

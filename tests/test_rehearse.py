@@ -106,7 +106,7 @@ def test_every_other_rung_learns_as_well(rehearsed, script):
 def over_three_seeds(rehearsed, tmp_path_factory):
     """A script's mean accuracy, over its own seed and two others, which are rehearsed once."""
     folder = tmp_path_factory.mktemp("seeds")
-    for link in ("local_utilities.py", "messages.py"):
+    for link in ("local_utilities.py", "cifar10.py", "messages.py"):
         (folder / link).symlink_to(ROOT / link)
 
     @functools.cache

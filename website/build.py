@@ -17,7 +17,7 @@ from website.explorer import front_page
 
 HERE = Path(__file__).parent
 SCRIPT = re.compile(r"\]\((?:\.\./)+(?:[^)/]+/)?([^)/]+)\.py\)")  # a link to one
-SHARED = ("local_utilities", "messages", "several_gpus", "imdb")
+SHARED = ("local_utilities", "cifar10", "messages", "several_gpus", "imdb")
 
 
 def put_together(source: Path) -> None:
