@@ -14,6 +14,8 @@ parent's, and the losses are the same.
 Run: python 08-10-vit-h14/09-2_fsdp2-act-checkp.py
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from lightning import Fabric
@@ -30,7 +32,7 @@ from local_utilities import Progress, Report, check_gpus, cifar10_loaders
 def shard(model, mesh):
     options = {"mesh": mesh["data_parallel"], "mp_policy": MixedPrecisionPolicy(torch.float16)}
     for block in model.encoder.layers:
-        block.forward = checkpoint(use_reentrant=False)(block.forward)
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
         fully_shard(block, **options)
     return fully_shard(model, **options)
 

@@ -11,6 +11,8 @@ less memory: with the products of matrices in it, most of what checkpointing sav
 Run: python 11-16-under-1gb/11-2_selective-checkp.py
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from lightning import Fabric
@@ -55,10 +57,9 @@ if __name__ == "__main__":
         model = vit_l_16(weights=ViT_L_16_Weights.IMAGENET1K_V1)
         model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     dear = [torch.ops.aten._scaled_dot_product_flash_attention.default]
+    contexts = partial(create_selective_checkpoint_contexts, dear)
     for block in model.encoder.layers:
-        block.forward = checkpoint(
-            use_reentrant=False, context_fn=lambda: create_selective_checkpoint_contexts(dear)
-        )(block.forward)
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False, context_fn=contexts)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     steps = num_epochs * len(train_loader)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)

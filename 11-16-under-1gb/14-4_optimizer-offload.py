@@ -13,6 +13,8 @@ Adafactor (06-2) learns as well.
 Run: python 11-16-under-1gb/14-4_optimizer-offload.py
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from lightning import Fabric
@@ -60,7 +62,7 @@ if __name__ == "__main__":
         model = vit_l_16(weights=ViT_L_16_Weights.IMAGENET1K_V1)
         model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     for block in model.encoder.layers:
-        block.forward = checkpoint(use_reentrant=False)(block.forward)
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     optimizer = CPUOffloadOptimizer(model.parameters(), lr=5e-5)
     steps = num_epochs * len(train_loader)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)

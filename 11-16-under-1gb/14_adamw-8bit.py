@@ -12,6 +12,8 @@ without it where SGD learns as well: no averages at all are smaller still.
 Run: python 11-16-under-1gb/14_adamw-8bit.py
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from lightning import Fabric
@@ -59,7 +61,7 @@ if __name__ == "__main__":
         model = vit_l_16(weights=ViT_L_16_Weights.IMAGENET1K_V1)
         model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     for block in model.encoder.layers:
-        block.forward = checkpoint(use_reentrant=False)(block.forward)
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     optimizer = AdamW8bit(model.parameters(), lr=5e-5, bf16_stochastic_round=True)
     steps = num_epochs * len(train_loader)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)

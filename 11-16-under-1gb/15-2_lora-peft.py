@@ -12,6 +12,8 @@ takes it away after it: in bfloat16 that changes the frozen weights a little eac
 Run: python 11-16-under-1gb/15-2_lora-peft.py
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from lightning import Fabric
@@ -60,7 +62,7 @@ if __name__ == "__main__":
         inject_adapter_in_model(LoraConfig(r=16, lora_alpha=32, target_modules=".*mlp.[03]"), model)
         model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     for block in model.encoder.layers:
-        block.forward = checkpoint(use_reentrant=False)(block.forward)
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     steps = num_epochs * len(train_loader)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)

@@ -12,6 +12,8 @@ in bfloat16 the sum rounds away what is smaller than about 1/500 of a weight.
 Run: python 11-16-under-1gb/15_lora.py
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from lightning import Fabric
@@ -74,7 +76,7 @@ if __name__ == "__main__":
                     parametrize.register_parametrization(layer, name, LowRank(weight))
         model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     for block in model.encoder.layers:
-        block.forward = checkpoint(use_reentrant=False)(block.forward)
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     steps = num_epochs * len(train_loader)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)

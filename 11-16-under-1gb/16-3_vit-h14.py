@@ -11,6 +11,8 @@ what the model was pretrained for.
 Run: python 11-16-under-1gb/16-3_vit-h14.py
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from lightning import Fabric
@@ -80,7 +82,7 @@ if __name__ == "__main__":
                     parametrize.register_parametrization(layer, name, LowRank(weight), unsafe=True)
         model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     for block in model.encoder.layers:
-        block.forward = checkpoint(use_reentrant=False)(block.forward)
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     steps = num_epochs * len(train_loader)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)

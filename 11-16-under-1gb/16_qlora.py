@@ -12,6 +12,8 @@ it is never on the GPU in 16 bits.
 Run: python 11-16-under-1gb/16_qlora.py
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from lightning import Fabric
@@ -81,7 +83,7 @@ if __name__ == "__main__":
                     parametrize.register_parametrization(layer, name, LowRank(weight), unsafe=True)
         model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     for block in model.encoder.layers:
-        block.forward = checkpoint(use_reentrant=False)(block.forward)
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     steps = num_epochs * len(train_loader)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
