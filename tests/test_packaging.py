@@ -1,10 +1,14 @@
-"""What pip and others read: the wheel, the extras and the lock."""
+"""What pip, GitHub and others read: the wheel, the extras, the lock, the YAML files."""
 
+import os
 import re
 import shutil
+import subprocess
 import tomllib
 import zipfile
 
+import pytest
+import yaml
 from packaging.requirements import Requirement
 
 from ladder.rungs import ROOT
@@ -15,6 +19,7 @@ EXTRAS = {
     name: set(map(Requirement, lines)) for name, lines in PROJECT["optional-dependencies"].items()
 }
 OWN = PROJECT["name"]
+ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
 
 
 def pins(file: str) -> list[Requirement]:
@@ -70,3 +75,65 @@ def test_the_lock_holds_every_pin_and_nothing_of_a_machine():
         else:
             [version] = re.findall(r"[\w.]+", str(locked[requirement.name]))
             assert requirement.specifier.contains(version), f"{requirement}: make lock"
+
+
+def test_the_citation_is_complete_and_names_this_repository():
+    """What the schema of version 1.2.0 requires, and nothing that it does not know."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["title"] == (ROOT / "README.md").read_text().partition("\n")[0][2:]
+    assert (citation["license"], citation["type"]) == (PROJECT["license"], "software")
+    assert [set(author) for author in citation["authors"]] == [{"name"}]
+
+
+def test_continuous_integration_runs_what_is_here():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    steps = workflow["jobs"]["ci"]["steps"]
+    [command] = [step["run"] for step in steps if "run" in step]
+    assert os.access(ROOT / command, os.X_OK)
+    for step in [*steps, *ACTION["runs"]["steps"]]:
+        assert re.fullmatch(r"actions/[\w-]+@v\d+", step.get("uses", "actions/any@v1"))
+        assert step.keys() & {"run", "uses"}
+    [path] = [step["with"]["path"] for step in steps if "upload-artifact" in step.get("uses", "")]
+    assert path in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_form_for_a_measurement_asks_for_the_record():
+    text = (ROOT / ".github" / "ISSUE_TEMPLATE" / "measurement.yml").read_text()
+    form = yaml.safe_load(text)
+    fields = {field["id"]: field for field in form["body"] if "id" in field}
+    required = [name for name, field in fields.items() if field.get("validations")]
+    assert required == ["gpu", "script", "record"]
+    assert (ROOT / fields["script"]["attributes"]["placeholder"]).is_file()
+
+
+def test_the_action_uses_each_of_its_inputs():
+    used = set(re.findall(r"inputs\.([\w-]+)", (ROOT / "action.yml").read_text()))
+    assert used == set(ACTION["inputs"])
+    assert all("shell" in step for step in ACTION["runs"]["steps"] if "run" in step)
+
+
+@pytest.mark.parametrize("status", [0, 1, 2])
+def test_the_action_ends_as_the_command_and_shows_its_answer(tmp_path, status):
+    """Its last step, with a command that says what it is asked."""
+    command, summary = tmp_path / "vramcast", tmp_path / "summary.md"
+    command.write_text(f'#!/bin/sh\nprintf "<%s>" "$@"\nexit {status}\n')
+    command.chmod(0o755)
+    step = ACTION["runs"]["steps"][-1]
+    given = {"SCRIPT": "my train.py", "GPU": "$(exit 3)", "ARGUMENTS": "--gpus 2 -- --files *"}
+    assert set(step["env"]) == set(given)
+    process = subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+        env=given | {
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "RUNNER_TEMP": str(tmp_path),
+            "GITHUB_STEP_SUMMARY": str(summary),
+        },
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert process.returncode == status, process.stderr
+    answer = "<my train.py><--gpu><$(exit 3)><--gpus><2><--><--files><*>"
+    assert process.stdout.startswith(answer)
+    assert answer in summary.read_text()
