@@ -1,5 +1,6 @@
 """Processes that end with their command.
 
+pool          calls side by side, as many as cores and memory allow
 supervisor    runs a function in a process of its own
 keeper        stands between the command and that process, and ends all that it started
 forkserver    makes the process that others are forked from end with its command
