@@ -5,7 +5,8 @@
     python rehearse.py --show 03_bfloat16.py    with the script's own output
 
 Stand-ins take the place of GPUs, data and pretrained models (see rehearsal/); a script for several
-GPUs runs in several processes. The rows of the table are kept in results/local/rehearsed.json.
+GPUs runs in several processes. As many scripts run at a time as there are cores and memory for;
+losses and accuracies do not depend on that. Rows are kept in results/local/rehearsed.json.
 Exit status: 0, also if a script ran but learned nothing; 1 if a script failed; 2 if nothing can be
 done; 130 after Ctrl-C.
 """
@@ -18,6 +19,7 @@ if __name__ == "__main__":
 import argparse
 import importlib.util
 import json
+import math
 import os
 import sys
 import threading
@@ -28,7 +30,10 @@ from pathlib import Path
 from ladder import rows
 from ladder.rungs import ROOT, LadderError, read_rung
 from ladder.scripts import UnknownScript, display_name, find_scripts
+from rehearsal.needs import needs
 from rehearsal.outcome import together, why_failed
+from rehearsal.progress import Progress
+from vramcast.processes.pool import Pool, available_memory, cores
 from vramcast.processes.supervisor import (
     Ended,
     end_as_after_ctrl_c,
@@ -133,16 +138,27 @@ def first_line(script: str) -> str:
         return ""
 
 
-def main() -> int:
+def read_command() -> argparse.Namespace:
+    """The command line, with `script` as a list of paths; exit status 2 if it cannot be met."""
     parser = argparse.ArgumentParser(
         description="Run scripts of the ladder, unmodified, on this machine's CPU."
     )
     parser.add_argument("script", nargs="*", help="a script; none means the whole ladder")
-    parser.add_argument("--show", action="store_true", help="show the scripts' own output")
+    parser.add_argument(
+        "--show", action="store_true", help="show the scripts' own output, one after the other"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="N processes that compute at a time (default: one a core, as far as memory allows)",
+    )
     parser.add_argument(
         "--results", type=Path, default=RESULTS, help="where rows are kept (default: %(default)s)"
     )
     options = parser.parse_args()
+    if options.jobs is not None and options.jobs < 1:
+        parser.error("--jobs has to be 1 or more")
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         parser.error(
@@ -150,48 +166,94 @@ def main() -> int:
             "pip install -r requirements.lock  or run  make ladder"
         )
     try:
-        scripts = find_scripts(options.script)
+        options.script = list(dict.fromkeys(find_scripts(options.script)))
         rows.check(options.results)
     except (UnknownScript, LadderError, ValueError) as error:
         parser.error(str(error))
+    return options
 
-    from rich.console import Console
-    from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=True)  # plain text where it is not a terminal
-    on_terminal = sys.stdout.isatty() and not options.show
-    start, ran, stand_ins, stopped, status = time.monotonic(), [], {}, "", 0
-    print(table_line(heading for _, heading, _, _ in COLUMNS), flush=True)
-    try:
-        end_as_after_ctrl_c()
-        start_forkserver("rehearsal.run")
-        for place, script in enumerate(scripts, 1):
-            if on_terminal:
-                print(f"{place} of {len(scripts)}: {script.name} …", end="", flush=True)
-            row, given, output = rehearse(script, options.show)
-            rows.keep([row], options.results)
-            ran.append(row)
-            stand_ins |= given
-            print("\r\x1b[K" if on_terminal else "", end="", flush=True)
-            style = "red" if "error" in row else "yellow" if row["learned"] is False else ""
-            console.print(Text(table_row(row), style=style))
+class Rehearsal:
+    """All scripts that were asked for: their rows are kept as they end, and shown in order."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        from rich.console import Console
+
+        self.ran: list[dict] = []  # rows
+        self.stand_ins: dict[str, str] = {}
+        self._options, self._needs = options, needs(options.script)
+        self._slots = 1 if options.show else options.jobs or cores()
+        on_terminal = sys.stdout.isatty() and not options.show
+        self._progress = Progress(self._needs, self._slots, on_terminal)
+        self._console = Console(highlight=False, soft_wrap=True)  # plain text if not a terminal
+        self._keeping = threading.Lock()
+
+    def run(self) -> None:
+        """Rehearse them all, side by side. Raises Ended or OSError if that cannot go on."""
+        memory = math.inf if self._options.jobs else available_memory()
+        futures = []
+        try:
+            with Pool(self._slots, memory) as pool:
+                for script, need in self._needs.items():
+                    job = pool.submit(self._one, script, slots=need.ranks, memory=need.memory)
+                    futures.append(job)
+                for future in pool.in_order():
+                    futures.remove(future)
+                    self._show(*future.result())
+        finally:  # after Ctrl-C, say: those that ended before their turn
+            for future in futures:
+                if not (future.cancelled() or future.exception()):
+                    self._show(*future.result())
+
+    def _one(self, script: Path) -> tuple[dict, dict[str, str], str]:
+        """Rehearse one script, in a thread of its own, and keep its row."""
+        seconds = None
+        self._progress.begins(script)
+        try:
+            row, given, output = rehearse(script, self._options.show)
+            with self._keeping:
+                rows.keep([row], self._options.results)
+            seconds = row["seconds"]
+        finally:
+            self._progress.ends(script, seconds)
+        return row, given, output
+
+    def _show(self, row: dict, given: dict[str, str], output: str) -> None:
+        from rich.text import Text
+
+        self.ran.append(row)
+        self.stand_ins |= given
+        style = "red" if "error" in row else "yellow" if row["learned"] is False else ""
+        with self._progress.hidden():
+            self._console.print(Text(table_row(row), style=style))
             if "error" in row:
-                status = 1
                 last = output.rstrip().splitlines()[-20:]
                 if not (last and row["error"].endswith(last[-1])):
                     last.append(row["error"])
                 print("".join(f"    {line}\n" for line in last), flush=True)
+
+
+def main() -> int:
+    options = read_command()
+    rehearsal, start, stopped, status = Rehearsal(options), time.monotonic(), "", 0
+    print(table_line(heading for _, heading, _, _ in COLUMNS), flush=True)
+    try:
+        end_as_after_ctrl_c()
+        start_forkserver("rehearsal.run")
+        rehearsal.run()
+        status = 1 if any("error" in row for row in rehearsal.ran) else 0
     except KeyboardInterrupt:
         stopped, status = "Stopped", 130
     except (Ended, OSError) as error:
         stopped, status = f"Stopped: {error}", 2
     finally:
         end_forkserver()
+    ran = rehearsal.ran
     if stopped:
-        print(f"\n{stopped}. {len(ran)} of {len(scripts)} scripts ran.")
+        print(f"\n{stopped}. {len(ran)} of {len(options.script)} scripts ran.")
     else:
         print(f"\n{LEGEND}\n\nWhat ran in the place of what:")
-        print("".join(f"  {asked}: {given}\n" for asked, given in stand_ins.items()))
+        print("".join(f"  {asked}: {given}\n" for asked, given in rehearsal.stand_ins.items()))
         print(summary(ran, time.monotonic() - start))
         if status and not options.show:
             print("(--show shows a script's whole output.)")

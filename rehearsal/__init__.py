@@ -2,6 +2,8 @@
 
 In the order in which a script meets them:
 
+needs              the cores and the memory that it may need
+progress           the line that says what runs and what is left
 run                runs one script on the stand-ins, in a process of its own
 ranks              the script's further processes, one for each GPU
 hardware           the CPU in the GPU's place: devices, `torch.cuda`, autocast
@@ -18,3 +20,4 @@ glyphs, pretrain and pretrain_language are the programs that made the checkpoint
 """
 
 used: dict[str, str] = {}  # what a script asked for, and what it was given in its place
+GPUS = 2  # of which a script with a strategy for several takes all

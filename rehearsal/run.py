@@ -21,7 +21,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""  # also on a machine with a GPU, the CPU
 
 import torch.distributed as dist
 
-from rehearsal import data, hardware, language, ranks, used, weights
+from rehearsal import GPUS, data, hardware, language, ranks, used, weights
 from rehearsal.observer import Observer
 
 # torchao, which transformers imports, lets PyTorch warn of torchao's own code
@@ -30,7 +30,6 @@ with contextlib.suppress(ModuleNotFoundError):  # not all scripts need them
     import datasets  # noqa: F401  here once, in the process that all scripts are forked from
     from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: F401
 
-GPUS = 2  # of which a script with a strategy for several takes all
 HERE = Path(__file__).parent
 
 

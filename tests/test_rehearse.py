@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from ladder.rows import LOCAL
+from ladder.rows import LOCAL, by_script
 from ladder.rungs import ROOT, read_ladder
+from rehearsal import progress
+from rehearsal.needs import Needs, needs
 from rehearsal.outcome import learned
 from rehearse import RESULTS, summary
 from tests import helpers, warm
@@ -327,6 +329,59 @@ def test_a_script_that_is_meant_to_fail_says_so():
     assert "Did not learn: 03-2_float16-nan.py, as is its lesson: float16" in summary([row], 1.0)
 
 
+CHEAP = ["03-2_float16-nan.py", "bonus_distilbert-before.py", "bonus_distilbert-after.py"]
+
+
+def test_scripts_side_by_side_find_the_same_as_one_at_a_time(tmp_path):
+    """To the last bit."""
+    found = []
+    for jobs in (1, 3):
+        results = tmp_path / f"{jobs}.json"
+        process = warm.run("rehearse.py", *CHEAP, "--jobs", jobs, "--results", str(results))
+        assert process.returncode == 0, process.stdout
+        shown = re.findall(r"^(\S+\.py) ", process.stdout, re.MULTILINE)
+        assert shown == CHEAP
+        keys = ("script", "loss_first", "loss_last", "accuracy", "learned")
+        found.append([[row[key] for key in keys] for row in json.loads(results.read_text())])
+    assert found[0] == found[1]
+
+
+def test_what_a_script_may_need(tmp_path):
+    """As recorded; a stranger's script has no record, and may be no Python."""
+    latin = tmp_path / "latin.py"
+    latin.write_bytes(b'x = "\xff"')
+    several, one = ROOT / "08-10-vit-h14/08a_fsdp-defaults.py", ROOT / "01_pytorch-fp32.py"
+    found = needs([several, one, latin])
+    assert [need.ranks for need in found.values()] == [2, 1, 1]
+    recorded = by_script(ROOT / "results" / "rehearsed.json")[one.name]
+    assert found[one].memory == recorded["host_gb"] * 1e9
+    assert found[one].seconds == recorded["seconds"]
+    assert found[latin].memory > found[one].memory
+
+
+def test_the_line_on_progress_says_what_runs_and_what_is_left(monkeypatch, capsys):
+    """Two slots, and scripts that were expected to take a minute take two."""
+    now = 100.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    scripts = [Path(f"{name}.py") for name in "abcd"]
+    expected = dict.fromkeys(scripts, Needs(1, 1e9, 60.0)) | {scripts[3]: Needs(2, 2e9, 60.0)}
+    line = progress.Progress(expected, slots=2, shown=True)
+    line.begins(scripts[0])
+    line.begins(scripts[1])
+    assert capsys.readouterr().out.endswith("\r\x1b[K4 of 4 left: a, b …")
+    now = 220.0
+    line.ends(scripts[0], seconds=120.0)
+    line.begins(scripts[2])
+    # half of b's rest (none) and of c's two minutes, and all of d's, which takes both slots
+    assert capsys.readouterr().out.endswith("\r\x1b[K3 of 4 left, about 3 min: b, c …")
+    with line.hidden():
+        print("a row")
+    assert capsys.readouterr().out.startswith("\r\x1b[Ka row\n\r\x1b[K3 of 4 left")
+    line.ends(scripts[1], seconds=None)
+    line.ends(scripts[2], seconds=None)
+    assert capsys.readouterr().out.endswith("\r\x1b[K")
+
+
 @pytest.mark.parametrize(
     ("signals", "stubborn"),
     [
@@ -337,39 +392,47 @@ def test_a_script_that_is_meant_to_fail_says_so():
     ],
 )
 def test_a_stop_ends_every_process_and_keeps_finished_rows(tmp_path, signals, stubborn):
-    results, pids = tmp_path / "rows.json", tmp_path / "pids"
-    first, endless = tmp_path / "first.py", tmp_path / "endless.py"
-    first.write_text(STEP)
-    endless.write_text(
-        "import os, signal, subprocess, sys, time\n"
-        f"if {stubborn}: signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        f"child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep({ASLEEP})'])\n"
-        f"open({str(pids)!r}, 'w').write(f'{{os.getpid()}} {{child.pid}}')\n"
-        f"time.sleep({ASLEEP})\n"
-    )
+    """Two scripts are endless; the one between them, which ended before its turn, has its row."""
+    results, pids = tmp_path / "rows.json", [tmp_path / "pids-1", tmp_path / "pids-3"]
+    first, second, third = scripts = [tmp_path / f"{number}.py" for number in (1, 2, 3)]
+    second.write_text(STEP)
+    for script, file in zip((first, third), pids):
+        script.write_text(
+            "import os, signal, subprocess, sys, time\n"
+            f"if {stubborn}: signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+            "child = subprocess.Popen(\n"
+            f"    [sys.executable, '-c', 'import time; time.sleep({ASLEEP})'])\n"
+            f"open({str(file)!r}, 'w').write(f'{{os.getpid()}} {{child.pid}}\\n')\n"
+            f"time.sleep({ASLEEP})\n"
+        )
+
+    def started() -> list[str]:
+        return [pid for file in pids if file.exists() for pid in file.read_text().split()]
+
     process = subprocess.Popen(
-        [sys.executable, "rehearse.py", str(first), str(endless), "--results", str(results)],
+        [sys.executable, "rehearse.py", *scripts, "--jobs", "3", "--results", results],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # if under nohup
     )
     try:
-        wait_until(lambda: pids.exists() and " " in pids.read_text())
+        wait_until(lambda: len(started()) == 4 and results.exists())
         for sign in signals:
             process.send_signal(sign)
             time.sleep(0.5)
         output, _ = process.communicate(timeout=HANG)
-        left = [pid for pid in pids.read_text().split() if alive(pid)]
+        left = [pid for pid in started() if alive(pid)]
     finally:
         process.kill()
-        for pid in pids.read_text().split() if pids.exists() else []:
+        for pid in started():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
     assert left == []
     assert process.returncode == 130
-    assert f"Stopped. 1 of 2 scripts ran.\nRows kept in {results}\n" in output
-    assert [row["script"] for row in json.loads(results.read_text())] == [str(first)]
+    assert f"\n{second.name} " in output
+    assert f"Stopped. 1 of 3 scripts ran.\nRows kept in {results}\n" in output
+    assert [row["script"] for row in json.loads(results.read_text())] == [str(second)]
 
 
 def test_rows_of_other_scripts_stay(tmp_path):
