@@ -16,7 +16,7 @@ language           small language models and their tokenizer
 observer           watches losses, speed, accuracy and precision
 outcome            what all processes of a script observed, and whether it learned
 
-glyphs, pretrain and pretrain_language are the programs that made the checkpoints in this folder.
+pretraining/ holds the checkpoints and the programs that made them.
 """
 
 used: dict[str, str] = {}  # what a script asked for, and what it was given in its place

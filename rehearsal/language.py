@@ -1,7 +1,7 @@
 """Small language models, their tokenizer and reviews, in the place of those on a model hub.
 
 The models are of the classes that the script asks for, but far smaller, and were pretrained here
-(pretrain_language.py).
+(pretraining/language.py).
 """
 
 from pathlib import Path
@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import load_file
 
 from rehearsal import reviews, used
+from rehearsal.pretraining import FOLDER
 
-TOKENIZER = Path(__file__).with_name("tokenizer.json")
+TOKENIZER = FOLDER / "tokenizer.json"
 WIDTH = 128
-GAIN = 8.0  # see `adapt_to_small_steps` in pretrain_language.py
+GAIN = 8.0  # see `adapt_to_small_steps` in pretraining/language.py
 VOCABULARY = 900
 SIZES = {  # by the configurations' model_type
     "distilbert": {
@@ -39,11 +40,11 @@ def model_type(name: str) -> str:
 
 def checkpoint(kind: str) -> Path:
     """The file with the pretrained weights for a model_type."""
-    return Path(__file__).with_name(f"{kind}.safetensors")
+    return FOLDER / f"{kind}.safetensors"
 
 
 def new_tokenizer(**options):
-    """The WordPiece tokenizer that pretrain_language.py trained on the reviews."""
+    """The WordPiece tokenizer that pretraining/language.py trained on the reviews."""
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(

@@ -1,7 +1,6 @@
 """A small pretrained vision transformer in the place of torchvision's large ones."""
 
 import functools
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +12,9 @@ from torchvision.models import WeightsEnum
 from torchvision.models.vision_transformer import VisionTransformer
 
 from rehearsal import used
+from rehearsal.pretraining import FOLDER
 
-CHECKPOINT = Path(__file__).with_name("vit_digits.safetensors")
+CHECKPOINT = FOLDER / "vit_digits.safetensors"
 WIDTH = 96
 VIT_H_WIDTH = 1280
 FEATURES = 4096  # what the head sees

@@ -3,8 +3,8 @@
 import torch
 from safetensors.torch import load_file
 
-from rehearsal import pretrain
-from rehearsal.glyphs import load_glyphs, sample
+from rehearsal.pretraining import vision
+from rehearsal.pretraining.glyphs import load_glyphs, sample
 from rehearsal.weights import small_vit
 
 
@@ -27,15 +27,15 @@ def test_adapting_to_small_steps_keeps_the_function():
     model, images = small_vit().eval(), torch.randn(2, 3, 224, 224)
     torch.nn.init.normal_(model.heads.head.weight)
     before = model(images)
-    pretrain.adapt_to_small_steps(model)
+    vision.adapt_to_small_steps(model)
     torch.testing.assert_close(model(images), before, rtol=1e-4, atol=1e-4)
 
 
 def test_pretraining_writes_checkpoint_and_log(tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrain, "CHECKPOINT", tmp_path / "vit.safetensors")
-    monkeypatch.setattr(pretrain, "STEPS", 2)
-    monkeypatch.setattr(pretrain, "BATCH", 8)
-    pretrain.main()
+    monkeypatch.setattr(vision, "CHECKPOINT", tmp_path / "vit.safetensors")
+    monkeypatch.setattr(vision, "STEPS", 2)
+    monkeypatch.setattr(vision, "BATCH", 8)
+    vision.main()
     state = load_file(tmp_path / "vit.safetensors")
     assert set(state) | {"heads.head.weight", "heads.head.bias"} == set(small_vit().state_dict())
     assert "UCI digits, without any finetuning" in (tmp_path / "vit.log").read_text()

@@ -18,6 +18,7 @@ PACKAGES = [
     "ladder",
     "ladder/pages",
     "rehearsal",
+    "rehearsal/pretraining",
     "website",
     "vramcast",
     *(f"vramcast/{room}" for room in ROOMS),

@@ -1,7 +1,7 @@
-"""Pretrain the small language models: `python -m rehearsal.pretrain_language`.
+"""Pretrain the small language models: `python -m rehearsal.pretraining.language`.
 
-Writes tokenizer.json, distilbert.safetensors, big_bird.safetensors and pretrain_language.log beside
-this file, in a minute on two cores. The models learn to tell good from bad opinions. Their reviews
+Writes tokenizer.json, distilbert.safetensors, big_bird.safetensors and language.log beside this
+file, in a minute on two cores. The models learn to tell good from bad opinions. Their reviews
 are not those that the scripts see, but consist of the same sentences. The classifier is not kept.
 """
 
@@ -74,14 +74,14 @@ def train(kind: str, log) -> nn.Module:
 
 @torch.no_grad()
 def adapt_to_small_steps(model: nn.Module) -> None:
-    """Let the classifier see features GAIN times as large: see rehearsal/pretrain.py."""
+    """Let the classifier see features GAIN times as large: see vision.py."""
     norms = [module for module in model.base_model.modules() if isinstance(module, nn.LayerNorm)]
     norms[-1].weight *= GAIN
     norms[-1].bias *= GAIN
 
 
 def main() -> None:
-    with checkpoint("pretrain_language").with_suffix(".log").open("w") as file:
+    with checkpoint("language").with_suffix(".log").open("w") as file:
 
         def log(text: str) -> None:
             print(text, flush=True)

@@ -1,6 +1,6 @@
 """Digit glyphs rendered from the fonts that matplotlib bundles, distorted to look handwritten.
 
-The stand-in model is pretrained on these glyphs (see `pretrain.py`) and later finetuned on the UCI
+The stand-in model is pretrained on these glyphs (see `vision.py`) and later finetuned on the UCI
 digits. So it has not seen a picture of the latter before.
 """
 

@@ -1,4 +1,4 @@
-"""Pretrain the stand-in model on digit glyphs: `python -m rehearsal.pretrain`.
+"""Pretrain the stand-in model on digit glyphs: `python -m rehearsal.pretraining.vision`.
 
 Writes vit_digits.safetensors and its log, vit_digits.log, beside this file, in about a quarter of
 an hour on two cores. The UCI digits, on which the model is later finetuned, are not used for
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from local_utilities import PIXEL_MEAN, PIXEL_STD
 from rehearsal.data import as_rgb
-from rehearsal.glyphs import load_glyphs, sample
+from rehearsal.pretraining.glyphs import load_glyphs, sample
 from rehearsal.weights import CHECKPOINT, FEATURES, WIDTH, small_vit
 
 STEPS, BATCH, RATE = 1600, 128, 1e-3
