@@ -16,7 +16,9 @@ language           small language models and their tokenizer
 observer           watches losses, speed, accuracy and precision
 outcome            what all processes of a script observed, and whether it learned
 
-pretraining/ holds the checkpoints and the programs that made them.
+pretraining/       the checkpoints, the tokenizer, and what made them
+
+What an `install` function of theirs replaces stays replaced until the process ends.
 """
 
 used: dict[str, str] = {}  # what a script asked for, and what it was given in its place

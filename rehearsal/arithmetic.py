@@ -9,7 +9,7 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 def install() -> None:
-    """Compute matrix products and convolutions in these ways from now on. Cannot be undone."""
+    """Compute matrix products and convolutions in these ways from now on."""
     F.conv2d = _patches_as_matrix_product(F.conv2d)
     for name in ("linear", "conv2d", "scaled_dot_product_attention"):
         setattr(F, name, _accumulate_in_float32(getattr(F, name)))

@@ -54,5 +54,5 @@ class Digits(torchvision.datasets.CIFAR10):
 
 
 def install() -> None:
-    """Give scripts the digits when they ask torchvision for CIFAR-10. Cannot be undone."""
+    """Give scripts the digits when they ask torchvision for CIFAR-10."""
     torchvision.datasets.CIFAR10 = torchvision.datasets.cifar.CIFAR10 = Digits

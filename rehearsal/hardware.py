@@ -25,7 +25,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
 
 def install(gpus: int = 1) -> None:
-    """Let scripts find `gpus` GPUs with bfloat16; each of them is this CPU. Cannot be undone."""
+    """Let scripts find `gpus` GPUs with bfloat16; each of them is this CPU."""
     used["the GPU"] = "this CPU"
     # threads that wait for each other do so by spinning: on a busy machine, two are not a bit
     # faster than one, but ten times as slow

@@ -97,7 +97,7 @@ def load_reviews(path: str, *args, **kwargs):
 
 
 def install() -> None:
-    """Give these to scripts that ask transformers or datasets for theirs. Cannot be undone."""
+    """Give these to scripts that ask transformers or datasets for theirs."""
     try:
         import datasets
         import transformers

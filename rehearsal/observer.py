@@ -35,7 +35,7 @@ class Observer:
         self._first_time = self._last_time = None
 
     def install(self) -> None:
-        """Start to watch. Cannot be undone."""
+        """Start to watch."""
         F.cross_entropy = self._watch_loss(F.cross_entropy)
         Metric._wrap_update = _watch_targets(Metric._wrap_update)
         Metric._wrap_compute = self._watch_metric(Metric._wrap_compute)

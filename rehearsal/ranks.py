@@ -57,7 +57,7 @@ class Rank:
 
 
 def install(ranks: list[Rank]) -> None:
-    """Have Fabric start these processes instead of new ones. Cannot be undone."""
+    """Have Fabric start these processes instead of new ones."""
     waiting = iter(ranks)
     subprocess_script.subprocess = SimpleNamespace(
         Popen=lambda command, env, cwd: next(waiting).start(env)

@@ -89,7 +89,7 @@ def _no_stand_in(weights: WeightsEnum, *args, **kwargs):
 
 
 def install() -> None:
-    """Build the small model when a script asks torchvision for a ViT. Cannot be undone."""
+    """Build the small model when a script asks torchvision for a ViT."""
     torchvision.models.vision_transformer._vision_transformer = _stand_in_vit
     torch.distributed.fsdp.wrap.size_based_auto_wrap_policy = _scaled_size_policy
     WeightsEnum.get_state_dict = _no_stand_in
