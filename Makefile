@@ -1,6 +1,8 @@
 # make ladder    rehearse every script on this CPU, and predict its GPU memory
 # make check     style and the quick tests, while you work
-# make test      all checks, style included, on all cores
+# make test      all checks, style included, on all cores; of the rows of all scripts, those are made
+#                anew whose script, packages or versions have changed since they were recorded
+# make test-all  the same, with all rows made anew
 # make lint      style alone
 # make site      docs/ as a site, in website/build/html/index.html
 # make results   take over what this machine found (results/local/) into results/, and make figures,
@@ -18,7 +20,7 @@ READY := .venv/installed
 QUICK := tests/test_allocator.py tests/test_gpu.py tests/test_ladder.py tests/test_packaging.py \
 	tests/test_repository.py tests/test_stand_ins.py
 
-.PHONY: ladder check test lint site results lock
+.PHONY: ladder check test test-all lint site results lock
 
 ladder: $(READY)
 	@failed=0; \
@@ -32,8 +34,11 @@ ladder: $(READY)
 check: lint
 	$(PYTHON) -m pytest -q $(QUICK)
 
-test: $(READY)
-	$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile
+test: lint
+	$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadgroup
+
+test-all: export ALL := 1
+test-all: test
 
 lint: $(READY)
 	$(PYTHON) -m ruff check .

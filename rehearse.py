@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ladder import rows
+from ladder import fingerprints, rows
 from ladder.rungs import ROOT, LadderError, read_rung
 from ladder.scripts import UnknownScript, display_name, find_scripts
 from rehearsal.needs import needs
@@ -211,6 +211,7 @@ class Rehearsal:
         self._progress.begins(script)
         try:
             row, given, output = rehearse(script, self._options.show)
+            row["fingerprint"] = fingerprints.of(script, "rehearsed")
             with self._keeping:
                 rows.keep([row], self._options.results)
             seconds = row["seconds"]

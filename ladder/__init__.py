@@ -13,6 +13,7 @@ What they share:
 rungs      the scripts: docstrings, order, differences and their budgets
 scripts    which scripts are meant by the words on a command line
 rows       results files: one row for each script
+fingerprints    what a row was made from
 steps      the memory of one training step over time, short enough to be kept
 margin     by how much predictions were too low, where somebody has measured
 """

@@ -12,19 +12,18 @@ of your own, and for other questions about one:  python -m vramcast --help
 import argparse
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ladder import rows, steps
+from ladder import fingerprints, rows, steps
 from ladder.pages.comparisons import where
 from ladder.rows import is_range
 from ladder.rungs import ROOT, LadderError
 from ladder.scripts import UnknownScript, display_name, find_scripts
 from vramcast.command.progress import Running
 from vramcast.options import Options
+from vramcast.processes.pool import Pool, available_memory, cores
 from vramcast.processes.supervisor import (
     Ended,
-    end_all,
     end_as_after_ctrl_c,
     end_forkserver,
     start_forkserver,
@@ -32,7 +31,7 @@ from vramcast.processes.supervisor import (
 from vramcast.run.process import NoPrediction, preloaded
 from vramcast.run.process import predict as predict_one
 
-JOBS = 2  # scripts at a time
+MEMORY = 1.5e9  # bytes that a prediction's process takes at most, about
 GPUS = 4  # that a script finds, as for the published figures
 KEPT = (
     "script", "reserved_gb", "allocated_gb", "host_gb", "breakdown_gb", "peak_phase", "peak_module",
@@ -78,32 +77,31 @@ def predict_all(scripts: list[Path], options: Options, results: Path, one: Ask =
     `results`.
     """
     known, found = rows.by_script(ROOT / "results" / "published.json"), []
+    kind = "predicted_2023" if options.as_of else "predicted"
     courses = []  # of one training step each
     print(heading(options), flush=True)
-    with ThreadPoolExecutor(JOBS) as pool:
-        waiting = [(script, pool.submit(one, script, options)) for script in scripts]
-        try:
-            for script, future in waiting:
+    try:
+        with Pool(cores(), available_memory()) as pool:
+            for script in scripts:
+                pool.submit(one, script, options, memory=MEMORY)
+            for script, future in zip(scripts, pool.in_order()):
                 try:
                     row = future.result()
                 except NoPrediction as failure:
                     found.append({"script": failure.script, "error": failure.reason})
                     print(f"{script.name:28s}  no prediction: {failure.reason}", flush=True)
                     continue
-                found.append({key: row[key] for key in KEPT if key in row})
+                kept = {key: row[key] for key in KEPT if key in row}
+                found.append(kept | {"fingerprint": fingerprints.of(script, kind)})
                 if options.timeline and row["timeline"]:
                     courses.append({"script": row["script"]} | steps.shorten(row["timeline"]))
                 print(line(row, known.get(row["script"]), options), flush=True)
-        except BaseException:  # Ctrl-C, say
-            pool.shutdown(wait=False, cancel_futures=True)
-            end_all()  # which the pool's threads wait for
-            raise
-        finally:
-            if found:
-                rows.keep(found, results)
-                if courses:
-                    rows.keep(courses, results.with_name("steps.json"))
-                print(f"{THEN if options.as_of else TODAY}\nRows kept in {results}")
+    finally:  # after Ctrl-C, too
+        if found:
+            rows.keep(found, results)
+            if courses:
+                rows.keep(courses, results.with_name("steps.json"))
+            print(f"{THEN if options.as_of else TODAY}\nRows kept in {results}")
     failed = [row for row in found if "error" in row]
     if not failed:
         return 0

@@ -8,8 +8,6 @@ import pytest
 from ladder.margin import margin, pairs
 from ladder.predict import KEPT
 from ladder.rungs import ROOT, read_ladder
-from tests import helpers
-from tests.helpers import HANG
 from tests.warm import predict, predicted
 
 PUBLISHED = {
@@ -31,30 +29,6 @@ HELD = [  # the rungs on one GPU whose whole run is published
     and rung.script.rpartition("/")[2][:2] in ("01", "02", "03", "04", "05", "06", "08")
     and "fsdp" not in rung.script
 ]
-
-
-def whole(folder, *arguments: str) -> dict[str, dict]:
-    """Rows of many scripts, predicted anew."""
-    results = folder / "predicted.json"
-    process = helpers.run(
-        "-m", "ladder.predict", *arguments, "--results", str(results), timeout=4 * HANG
-    )
-    assert process.returncode == 0, process.stdout + process.stderr
-    rows = json.loads(results.read_text())
-    assert all(row["script"].rpartition("/")[2] in process.stdout for row in rows)
-    return {row["script"]: row for row in rows}
-
-
-@pytest.fixture(scope="module")
-def ladder(tmp_path_factory) -> dict[str, dict]:
-    """The whole ladder, predicted anew."""
-    return whole(tmp_path_factory.mktemp("predicted"))
-
-
-@pytest.fixture(scope="module")
-def then(tmp_path_factory) -> dict[str, dict]:
-    """What is published, predicted anew by the rules of 2023."""
-    return whole(tmp_path_factory.mktemp("then"), "--as-of", "2023")
 
 
 def test_the_record_is_what_is_predicted(ladder):

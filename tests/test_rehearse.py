@@ -46,6 +46,7 @@ KEYS = [
     "accuracy",
     "host_gb",
     "learned",
+    "fingerprint",
 ]
 STEP = (
     "import torch\n"

@@ -15,7 +15,6 @@ from ladder import record, rows, summary
 from ladder.pages import generate as pages
 from ladder.pages import markers
 from ladder.rungs import ROOT, read_ladder
-from tests.helpers import run
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = "\n".join(
@@ -107,12 +106,6 @@ def test_no_link_is_dead():
                 assert heading in [anchor.replace(" ", "-") for anchor in anchors], link
             links += 1
     assert links > 100
-
-
-@pytest.mark.parametrize("arguments", [["check", "."], ["format", "--check", "."]])
-def test_style(arguments):
-    process = run("-m", "ruff", *arguments)
-    assert process.returncode == 0, process.stdout
 
 
 def test_a_missing_marker_is_told():
