@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from vramcast import compat
 from vramcast.operators import registry
 
 aten = torch.ops.aten
@@ -142,7 +143,7 @@ def _collective(func, times: int) -> Rule:
             return
         group = args[place]
         if isinstance(group, str):
-            group = dist.distributed_c10d._resolve_process_group(group)
+            group = compat.resolve_group(group)
         elif isinstance(group, torch.ScriptObject):
             group = dist.ProcessGroup.unbox(group)
         ranks = group.size()

@@ -4,12 +4,12 @@
 """
 
 import functools
-import importlib
 
 import torch
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.utils._pytree import tree_leaves
 
+from vramcast import compat
 from vramcast.device.cuda import Event, Stream
 from vramcast.device.mode import Gpu
 from vramcast.memory.tracker import Tracker
@@ -22,8 +22,7 @@ aten = torch.ops.aten
 
 def install(mode: Gpu) -> None:
     """Use the rules of 2023 from now on."""
-    # torch.optim hides its module of this name
-    importlib.import_module("torch.optim.adam")._multi_tensor_adam = multi_tensor_adam
+    compat.wrap(compat.ADAM_ON_LISTS, lambda function: multi_tensor_adam)
     registry.shape("_scaled_dot_product_flash_attention", flash_attention)
     forward, backward = (
         aten._scaled_dot_product_flash_attention.default,
@@ -68,9 +67,7 @@ def flash_attention(query, key, value, *args, **kwargs):
     `nn.MultiheadAttention` makes as [tokens, batch, heads, size]. So what that layer does with the
     output was a copy then, and is a view now.
     """
-    output, *others = torch._meta_registrations.meta__scaled_dot_product_flash_attention(
-        query, key, value, *args, **kwargs
-    )
+    output, *others = compat.flash_shapes(query, key, value, *args, **kwargs)
     batch, heads, tokens, size = output.shape
     return output.new_empty(batch, tokens, heads, size).transpose(1, 2), *others
 

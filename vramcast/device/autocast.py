@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from vramcast import compat
 from vramcast.operators.registry import HALF, LIBRARY
 
 aten = torch.ops.aten
@@ -30,8 +31,6 @@ def install() -> None:
     The lists of operators are the same. As in PyTorch, a float32 parameter is cast once, and the
     result is kept until the outermost autocast ends.
     """
-    key = torch._C.DispatchKey.AutocastCUDA
-    below = torch._C.DispatchKeySet(key)
     cache: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     clear = torch.clear_autocast_cache
 
@@ -64,7 +63,7 @@ def install() -> None:
         names = [argument.name for argument in op._schema.arguments]
 
         def run(*args, **kwargs):
-            with torch._C._ExcludeDispatchKeyGuard(below):
+            with compat.below_autocast():
                 if rule == "FP32_SET_OPT_DTYPE":  # the operator itself turns it into float32
                     given = dict(zip(names, args, strict=False)) | kwargs
                     eligible = given[names[0]].is_cuda and given[names[0]].dtype in FLOATS

@@ -6,13 +6,13 @@ batch, so this decides how long a prediction takes.
 """
 
 import torch
-from torch._subclasses import fake_tensor
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from vramcast import compat
+from vramcast.compat import FAKE_DEVICE, FakeTensor, FakeTensorMode
 
 META = torch.device("meta")
 PLAIN = {int, float, bool, str, type(None), torch.dtype, torch.device, torch.layout}
 PLAIN.add(torch.memory_format)
-NOTHING = object()  # in an entry's place: FakeTensorMode remembers nothing of this operator
 
 
 class Results:
@@ -26,11 +26,7 @@ class Results:
         self.mode = mode
         self.entries: dict[tuple, object] = {}
         self.attributes: dict[torch.device, dict] = {}  # a new tensor's, by its device
-        self.guard = (
-            torch._C._set_warn_deprecated_on_mutable_data_ptr
-            if mode._allow_unsafe_data_ptr_access
-            else torch._C._set_throw_on_mutable_data_ptr
-        )
+        self.guard = compat.pointer_guard(mode)
 
     def key(self, func, args: tuple, kwargs: dict) -> tuple | None:
         """The key: all that decides a result; None if that is more than shapes and numbers."""
@@ -61,7 +57,7 @@ class Results:
                     return False
                 parts += (
                     dtype, value.shape, value.stride(), value.storage_offset(),
-                    own["_fake_device"], value.requires_grad, value.is_inference(),
+                    own[FAKE_DEVICE], value.requires_grad, value.is_inference(),
                 )  # fmt: skip
             elif kind in PLAIN:
                 parts += (kind, value)  # 1, 1.0 and True are equal
@@ -78,13 +74,7 @@ class Results:
         entry = self.entries.get(key)
         if entry is not None:
             return entry
-        try:
-            state = fake_tensor._CacheKeyState(None)
-            entry = FakeTensorMode.cache.get(self.mode._cache_key(state, func, args, kwargs))
-        except fake_tensor._BypassDispatchCache:
-            return None
-        if isinstance(entry, fake_tensor._DispatchCacheBypassEntry):
-            entry = NOTHING
+        entry = compat.remembered(self.mode, func, args, kwargs)
         if entry is not None:
             self.entries[key] = entry
         return entry

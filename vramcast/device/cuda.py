@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import torch
 
+from vramcast import compat
 from vramcast.device.devices import CUDA
 from vramcast.gpus import Model
 from vramcast.memory.allocator import CachingAllocator
@@ -18,11 +19,17 @@ class Stream:
 
     tracker: Tracker
     count = 0
+    device_index, device_type = 0, 1  # 1: CUDA (c10/core/DeviceType.h)
 
     def __init__(self, *args, **kwargs) -> None:
         Stream.count += 1
         self.number = Stream.count
         self.device = CUDA
+
+    @property
+    def stream_id(self) -> int:
+        """A number of its own, for which FSDP2 asks since 2.15."""
+        return self.number
 
     def synchronize(self) -> None:
         self.record_event().synchronize()
@@ -123,7 +130,7 @@ def install(tracker: Tracker, model: Model, gpus: int) -> None:
     torch.cuda.device = Device
     torch.accelerator.is_available = functools.partial(_answer, True)
     torch.accelerator.current_accelerator = functools.partial(_answer, torch.device("cuda"))
-    torch._C._get_accelerator = torch.accelerator.current_accelerator  # FSDP2 asks here
+    compat.find_accelerator()
 
 
 def install_statistics(allocator: CachingAllocator) -> None:

@@ -8,10 +8,10 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
-from torch._subclasses import fake_tensor
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.distributed.tensor import DTensor
 
+from vramcast import compat
+from vramcast.compat import FAKE_DEVICE, FakeTensor, FakeTensorMode
 from vramcast.memory.tracker import Tracker
 
 CUDA = torch.device("cuda:0")
@@ -32,7 +32,7 @@ def install(mode_type: type[FakeTensorMode], tracker: Tracker) -> None:
         return result
 
     torch.UntypedStorage.resize_ = resize_and_book
-    data = torch._C.TensorBase.data
+    data = compat.data
 
     def set_data(tensor, other):
         data.__set__(tensor, other)
@@ -63,12 +63,11 @@ def _relabel(mode_type: type[FakeTensorMode], tracker: Tracker) -> None:
         tensor = args[0]
         if tensor.fake_mode.in_kernel_invocation:
             return META
-        if tensor._fake_device.type != "cuda" or said_to_be_cuda.now:
-            return tensor._fake_device
-        return LABEL
+        place = tensor.__dict__[FAKE_DEVICE]
+        return place if place.type != "cuda" or said_to_be_cuda.now else LABEL
 
     query = torch.ops.prim.device.default
-    fake_tensor._DISPATCH_META_HANDLERS[query] = device
+    compat.META_HANDLERS[query] = device
     dispatch = FakeTensor.__torch_dispatch__
 
     def torch_dispatch(cls, func, types, args=(), kwargs={}):  # noqa: B006
@@ -87,8 +86,7 @@ def _relabel(mode_type: type[FakeTensorMode], tracker: Tracker) -> None:
         setattr(
             DTensor, name, property(lambda tensor, name=name: getattr(tensor._local_tensor, name))
         )
-    FakeTensorMode.avoid_device_init = property(lambda mode: True)
-    fake_tensor.init_gpu_context = lambda device: None
+    compat.start_no_gpu()
     to, cpu = torch.Tensor.to, torch.device("cpu")
 
     def relabelled(device):

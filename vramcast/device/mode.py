@@ -8,14 +8,13 @@ its count of steps), a truth value is False.
 import functools
 
 import torch
-from torch._subclasses import fake_tensor
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from vramcast import operators
+from vramcast import compat, operators
+from vramcast.compat import NOTHING, FakeTensor, FakeTensorMode
 from vramcast.cost.counter import Cost
 from vramcast.cost.rules import rule as rule_of_cost
 from vramcast.device import autocast, cuda, devices, optimizers, readings
-from vramcast.device.cache import NOTHING, Results
+from vramcast.device.cache import Results
 from vramcast.device.devices import CUDA, LABEL
 from vramcast.device.readings import number
 from vramcast.gpus import Model
@@ -46,10 +45,7 @@ class _Traits:
         self.copies = func in COPIES
         self.collective = func.namespace in ("c10d", "_c10d_functional")
         self.sized = func in SIZED
-        self.direct = (
-            func in fake_tensor._DISPATCH_META_HANDLERS
-            or func in fake_tensor._DISPATCH_HANDLE_DIRECTLY
-        )
+        self.direct = func in compat.META_HANDLERS or func in compat.HANDLED_DIRECTLY
         self.cost = rule_of_cost(func)
 
 
@@ -78,19 +74,23 @@ class Gpu(FakeTensorMode):
             kwargs = kwargs | {"device": CUDA}
         if traits.reads:
             return self.read(args[0])
+        outside = self.depth == 0
+        passing = False  # whether it takes a workspace and gives it back
         if traits.cublas and args[1].device.type == "cuda":
+            passing = not compat.keeps_workspace()
             backward = self.tracker.phase == "backward"
-            if backward not in self.threads:
+            if not passing and backward not in self.threads:
                 self.threads.add(backward)
                 self.tracker.take([self.workspace])
-        outside = self.depth == 0
         taken = self.tracker.take(traits.buffers(args)) if traits.buffers and outside else []
         result = self.result(func, types, args, kwargs, traits)
         empty = self.whole_numbers_read and traits.sized and result.numel() == 0
         if empty and (func is not aten.slice.Tensor or args[0].numel()):  # a number was the size
-            raise fake_tensor.DynamicOutputShapeException(func)
+            raise compat.DynamicOutputShapeException(func)
         if outside:
             self.tracker.book(result, func, args)
+            if passing:
+                taken += self.tracker.take([self.workspace])
             self.tracker.give_back(taken)
             if traits.copies and _waits(result, args, kwargs):
                 self.tracker.wait_here()
@@ -119,7 +119,7 @@ class Gpu(FakeTensorMode):
         self.depth += 1
         try:
             if entry is NOTHING:
-                return self._dispatch_impl(func, types, args, kwargs)
+                return compat.dispatch_unremembered(self, func, types, args, kwargs)
             if traits.convolution:  # C++ chooses a library by the device, and so the layout
                 with devices.said_to_be_cuda():
                     return super().dispatch(func, types, args, kwargs)

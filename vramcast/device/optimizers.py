@@ -1,31 +1,24 @@
 """How optimizers, and gradient scalers, take their steps on a GPU."""
 
-import importlib
 import weakref
+from collections.abc import Callable
 
-import torch
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils import _foreach_utils
+from vramcast import compat
 
 
 def install() -> None:
     """Let optimizers work on lists of tensors (foreach), and scalers skip a first step."""
-    optimizer = importlib.import_module("torch.optim.optimizer")  # a name that torch.optim hides
-    for supported in (
-        optimizer._foreach_supported_types,
-        _foreach_utils._foreach_supported_types,
-    ):
-        supported.append(FakeTensor)
-    _skip_first_steps()
+    for supported in compat.foreach_types():
+        supported.append(compat.FakeTensor)
+    compat.wrap(compat.SCALER_STEP, _not_the_first)
 
 
-def _skip_first_steps() -> None:
+def _not_the_first(take: Callable) -> Callable:
     """Let each GradScaler skip its first step, as it usually does: its first scale is too large.
 
     "The default init_scale is intended to be larger than the network initially needs" (its author:
     discuss.pytorch.org/t/75756). The order matters to the allocator's segments.
     """
-    take = torch.amp.GradScaler._maybe_opt_step
     begun = weakref.WeakSet()
 
     def maybe_take(scaler, *args, **kwargs):
@@ -33,4 +26,4 @@ def _skip_first_steps() -> None:
             return take(scaler, *args, **kwargs)
         begun.add(scaler)
 
-    torch.amp.GradScaler._maybe_opt_step = maybe_take
+    return maybe_take

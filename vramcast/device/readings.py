@@ -6,7 +6,8 @@ The exception is `isfinite`, and `all` of it: True, since 0 is finite.
 import functools
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
+
+from vramcast.compat import FakeTensor
 
 
 def number(tensor: torch.Tensor, value: int = 0):

@@ -9,8 +9,8 @@ import functools
 from types import ModuleType
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
 
+from vramcast.compat import FakeTensor
 from vramcast.libraries.context import Context
 from vramcast.when_imported import when_imported
 

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import dataloader as torch_dataloader
 
+from vramcast import compat
 from vramcast.libraries.context import Context, Loaders
 from vramcast.memory.watched import QUIET, rose
 
@@ -37,7 +38,7 @@ def install(context: Context) -> None:
     def batches(loader):
         pin, loader.num_workers, loader.pin_memory = loader.pin_memory, 0, False
         if loader not in firsts:
-            with torch._subclasses.fake_tensor.unset_fake_temporarily():
+            with compat.unset_fake_temporarily():
                 firsts[loader] = _largest(iterate(loader), options.batches, watched.notes)
         first = firsts[loader]
         if first is None:

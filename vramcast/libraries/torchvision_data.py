@@ -10,8 +10,8 @@ import sys
 from types import ModuleType
 
 import torch
-from torch._subclasses.fake_tensor import unset_fake_temporarily
 
+from vramcast.compat import unset_fake_temporarily
 from vramcast.libraries.context import Context
 from vramcast.libraries.example import NotHere, image
 from vramcast.when_imported import when_imported

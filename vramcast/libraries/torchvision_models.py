@@ -4,6 +4,7 @@ from types import ModuleType
 
 import torch
 
+from vramcast import compat
 from vramcast.libraries.context import Context
 from vramcast.operators import unknown_sizes
 from vramcast.when_imported import when_imported
@@ -30,7 +31,7 @@ def replace_weights(module: ModuleType) -> None:
             for value in model.state_dict().values()
         ]
         del file  # on the host meanwhile
-        return torch.nn.modules.module._IncompatibleKeys([], [])
+        return compat.IncompatibleKeys([], [])
 
     torch.nn.Module.load_state_dict = load_state_dict
 

@@ -8,16 +8,12 @@ checks the text, and raises the errors that it would raise on a GPU.
 import math
 import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import torch
-
+from vramcast import compat
 from vramcast.memory.tracker import Tracker
 
 MIB = 2**20
-# the first one that is set counts: PyTorch's CUDA build reads the older name before the newer one
-NAMES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 INTERVALS = 16  # of sizes, from 1 MiB to 64 GiB, each twice the one before
 # of no effect on how much memory is taken
 HARMLESS = {
@@ -90,7 +86,7 @@ def install(tracker: Tracker, notes: list[str]) -> None:
 
     Settings that are not simulated are named in `notes`.
     """
-    check: Callable[[str], None] = torch._C._accelerator_setAllocatorSettings
+    check = compat.check_settings
     now = Settings()
 
     def set_settings(text: str) -> None:
@@ -109,9 +105,9 @@ def install(tracker: Tracker, notes: list[str]) -> None:
 
     def read_environment() -> None:
         tracker.configure = None
-        text = next((os.environ[name] for name in NAMES if name in os.environ), None)
+        text = next((os.environ[name] for name in compat.SETTINGS_FROM if name in os.environ), None)
         if text is not None:
             use(text)
 
     tracker.configure = read_environment
-    torch._C._accelerator_setAllocatorSettings = set_settings
+    compat.replace_settings(set_settings)

@@ -16,6 +16,7 @@ from torch.optim.optimizer import (
 )
 from torch.utils._pytree import tree_leaves
 
+from vramcast import compat
 from vramcast.memory.storages import Storage, Storages
 
 WRAPPERS = (
@@ -64,7 +65,7 @@ class Tracker(Storages):
         if self.calls:
             return self.calls[-1][0]
         if self.phase == "backward":
-            node = torch._C._current_autograd_node()
+            node = compat.current_node()
             if node is not None:
                 place = bisect.bisect_right(self.sequence, (node._sequence_nr(), "\uffff"))
                 return self.sequence[place - 1][1] if place else ""
@@ -76,7 +77,10 @@ class Tracker(Storages):
         torch.nn.modules.module.register_module_forward_hook(self._leave, always_call=True)
         register_optimizer_step_pre_hook(self._before_step)
         register_optimizer_step_post_hook(self._after_step)
-        run = torch.autograd._engine_run_backward
+        compat.wrap_backward(self._followed)
+
+    def _followed(self, run: Callable) -> Callable:
+        """A function that runs a backward pass, as a phase of its own."""
 
         def run_backward(*args, **kwargs):
             outer, self.phase = self.phase, "backward"
@@ -90,8 +94,7 @@ class Tracker(Storages):
                 self.phase = outer
                 self._label_roots()
 
-        torch.autograd._engine_run_backward = run_backward
-        torch.autograd.graph._engine_run_backward = run_backward
+        return run_backward
 
     def _enter(self, module, args) -> None:
         if not self.calls:
@@ -120,7 +123,7 @@ class Tracker(Storages):
         self._began(self.calls[-1][0] if self.calls else "")
 
     def _began(self, name: str) -> None:
-        number = torch._C._autograd._get_sequence_nr()
+        number = compat.sequence_number()
         while self.sequence and self.sequence[-1][0] >= number:
             self.sequence.pop()
         self.sequence.append((number, name))

@@ -1,14 +1,16 @@
 """Which kernel computes scaled dot product attention on a GPU; what is kept depends on that.
 
-The rules are those of aten/src/ATen/native/transformers/cuda/sdp_utils.cpp (torch 2.14), for the
-GPU's compute capability. The fused kernels keep only a random seed for dropout. The plain one
-consists of other operators, and its dropout keeps a mask of one byte per number (composites.py).
+The rules are those of aten/src/ATen/native/transformers/cuda/sdp_utils.cpp (torch 2.14; where
+other versions differ, compat.py is asked), for the GPU's compute capability. The fused kernels keep
+only a random seed for dropout. The plain one consists of other operators, and its dropout keeps a
+mask of one byte per number (composites.py).
 """
 
 import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend
 
+from vramcast import compat
 from vramcast.operators.registry import FLOAT, HALF, multiple, put, register
 
 aten = torch.ops.aten
@@ -44,18 +46,15 @@ class Call:
 
 
 def cudnn(call: Call, capability: tuple[int, int]) -> bool:
-    """`can_use_cudnn_attention`, for cuDNN 9.24, which PyTorch installs with CUDA 13."""
+    """`can_use_cudnn_attention`, for the cuDNN that PyTorch installs."""
     widths = call.width, call.value_width
-    hopper = capability == (9, 0) or capability[0] == 10
-    if hopper and call.grad:
-        fits = max(widths) <= 128 or widths in ((192, 128), (256, 256))
-    else:
-        fits = max(widths) <= (256 if hopper else 128)
+    fits = compat.cudnn_widths(*widths, capability, call.grad)
+    in_steps = (call.dropout * 16).is_integer() or not compat.CUDNN_DROPOUT_IN_STEPS
     return (
         torch.backends.cuda.cudnn_sdp_enabled() and call.dense and call.packed(True)
         and capability >= (8, 0) and call.dtype in HALF and fits
         and not any(width % 8 for width in widths)
-        and (call.dropout * 16).is_integer()
+        and in_steps
         and call.key_length != 1 and not (call.dropout and call.length == 1)
         and (not torch.are_deterministic_algorithms_enabled()
              or torch.is_deterministic_algorithms_warn_only_enabled())
@@ -83,9 +82,12 @@ def efficient(call: Call, capability: tuple[int, int]) -> bool:
         alignment = 8 if half else 4
     else:
         alignment = 8 if half and capability >= (7, 0) else 1
-    offsets = [t.storage_offset() for t in call.tensors] if capability >= (8, 0) else []
+    placed = capability >= (8, 0) and compat.EFFICIENT_NEEDS_ALIGNMENT
+    offsets = [t.storage_offset() for t in call.tensors] if placed else []
+    shared = call.tensors[0].shape[1] != call.tensors[1].shape[1]
     return (
         torch.backends.cuda.mem_efficient_sdp_enabled() and call.dense and call.packed(False)
+        and (compat.EFFICIENT_SHARES_HEADS or not shared)
         and (half or call.dtype == torch.float32)
         and (call.dtype != torch.bfloat16 or capability >= (8, 0))
         and call.widths_equal
@@ -106,7 +108,7 @@ def choose(call: Call, capability: tuple[int, int], usual: list[int]) -> SDPBack
 
     cuDNN's kernel comes first on compute capability 9 and 10 (`check_prefer_cudnn_attention`).
     """
-    order = [SDPBackend(number) for number in torch._C._get_sdp_priority_order()]
+    order = [SDPBackend(number) for number in compat.sdp_order()]
     if capability[0] in (9, 10) and [int(one) for one in order] == usual:
         order.insert(0, SDPBackend.CUDNN_ATTENTION)
     return next(one for one in order if one in KERNELS and KERNELS[one](call, capability))
@@ -165,7 +167,7 @@ register(aten._scaled_dot_product_flash_attention_backward.default, buffers=flas
 
 def install(capability: tuple[int, int]) -> None:
     """Choose the kernel as PyTorch does on a GPU of this compute capability."""
-    usual = list(torch._C._get_sdp_priority_order())
+    usual = list(compat.sdp_order())
 
     def attention(
         query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None,

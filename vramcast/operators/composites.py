@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import torch
 
+from vramcast import compat
 from vramcast.operators.registry import put, unfused
 
 aten = torch.ops.aten
@@ -60,7 +61,7 @@ def batch_norm(
             aten._batch_norm_impl_index.default, input, weight, bias, running_mean, running_var,
             training, momentum, eps, cudnn_enabled,
         )  # fmt: skip
-    layout = torch._prims_common.suggest_memory_format(input)
+    layout = compat.suggest_memory_format(input)
     return *aten.cudnn_batch_norm(
         input.contiguous(memory_format=layout),
         *(None if one is None else one.contiguous()

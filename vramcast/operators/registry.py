@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
+from vramcast import compat
+
 HALF = (torch.float16, torch.bfloat16)
 FLOAT = 4  # bytes
 
@@ -29,10 +31,10 @@ class Rules:
 
 
 NONE = Rules()
-_rules: dict[torch._ops.OpOverload, Rules] = {}
+_rules: dict[compat.OpOverload, Rules] = {}
 
 
-def register(*operators: torch._ops.OpOverload, **rules: object) -> None:
+def register(*operators: compat.OpOverload, **rules: object) -> None:
     """Add these rules to what is known of operators."""
     for operator in operators:
         known = _rules.setdefault(operator, Rules())
@@ -40,7 +42,7 @@ def register(*operators: torch._ops.OpOverload, **rules: object) -> None:
             setattr(known, name, rule)
 
 
-def of(operator: torch._ops.OpOverload) -> Rules:
+def of(operator: compat.OpOverload) -> Rules:
     """The rules of an operator."""
     return _rules.get(operator, NONE)
 
@@ -62,12 +64,12 @@ def shape(name: str, rule: Callable) -> None:
     LIBRARY.impl(name, rule, "Meta", allow_override=True)
 
 
-def unfused(op: torch._ops.OpOverload, *args):
+def unfused(op: compat.OpOverload, *args):
     """The result of an operator by its own C++ code, as for the CPU.
 
     (`OpOverload.decompose` would prefer a substitute in Python, if one exists.)
     """
-    return op._op_dk(torch._C.DispatchKey.CompositeImplicitAutograd, *args)
+    return compat.decomposed(op, *args)
 
 
 def multiple(number: int, of: int) -> int:

@@ -9,6 +9,7 @@ import traceback
 
 import torch
 
+from vramcast import compat
 from vramcast.operators.registry import register
 
 aten = torch.ops.aten
@@ -87,7 +88,7 @@ def add_torchvision() -> None:
     register(torch.ops.torchvision.nms.default, largest=_nms)
 
 
-def note(func: torch._ops.OpOverload) -> str:
+def note(func: compat.OpOverload) -> str:
     """A note on what is assumed, and in which line of the script."""
     if func is aten.bincount.default:
         return "bincount is taken to meet no number beyond its minlength"

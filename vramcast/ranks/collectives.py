@@ -8,8 +8,8 @@ launched on the caller's stream, too.
 """
 
 from torch import ScriptObject
-from torch._C._distributed_c10d import ProcessGroup
 
+from vramcast.compat import ProcessGroup
 from vramcast.memory.tracker import Tracker
 
 

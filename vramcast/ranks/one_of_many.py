@@ -8,31 +8,29 @@ import sys
 
 import torch
 import torch.distributed as dist
-from torch._subclasses.fake_tensor import unset_fake_temporarily
-from torch.distributed import device_mesh
-from torch.distributed.fsdp._fully_shard import _fsdp_param
-from torch.distributed.tensor._sharding_prop import ShardingPropagator
-from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from vramcast import compat
 from vramcast.memory.tracker import Tracker
 
 
 def install(tracker: Tracker, ranks: int) -> None:
     """Let scripts join a group of this many ranks, as rank 0, from now on."""
-    ask = ShardingPropagator._propagate_tensor_meta_non_cached
 
-    @functools.wraps(ask)
-    def ask_unbooked(*args, **kwargs):  # it runs the operator on whole tensors, for their shapes
-        with tracker.paused():
-            return ask(*args, **kwargs)
+    def unbooked(ask):  # it runs the operator on whole tensors, for their shapes
+        @functools.wraps(ask)
+        def ask_unbooked(*args, **kwargs):
+            with tracker.paused():
+                return ask(*args, **kwargs)
 
-    ShardingPropagator._propagate_tensor_meta_non_cached = ask_unbooked
+        return ask_unbooked
+
+    compat.wrap(compat.WHOLE_SHAPES, unbooked)
     join = dist.init_process_group
 
     @functools.wraps(join)
     def join_alone(*args, **kwargs):
         if not dist.is_initialized():
-            join("fake", store=FakeStore(), rank=0, world_size=ranks)
+            join("fake", store=compat.FakeStore(), rank=0, world_size=ranks)
 
     _everywhere(join, join_alone)
     group = dist.distributed_c10d.new_group
@@ -44,11 +42,10 @@ def install(tracker: Tracker, ranks: int) -> None:
     dist.new_group = dist.distributed_c10d.new_group = group_alone
     dist.all_gather_object = dist.distributed_c10d.all_gather_object = _gather_same
     dist.broadcast_object_list = dist.distributed_c10d.broadcast_object_list = _ignore
-    for name in ("__init__", "__getitem__", "_flatten"):
-        method = getattr(device_mesh.DeviceMesh, name)
-        setattr(device_mesh.DeviceMesh, name, _with_numbers(method))
+    for method in compat.MESH_METHODS:
+        compat.wrap(method, _with_numbers)
     _everywhere(dist.init_device_mesh, _with_numbers(dist.init_device_mesh))
-    _fsdp_param._chunk_with_empty = _own_chunk
+    compat.wrap(compat.FSDP2_CHUNKS, lambda function: _own_chunk)
     torch.multiprocessing.spawn = _first_of_spawned
 
 
@@ -92,7 +89,7 @@ def _with_numbers(method):
 
     @functools.wraps(method)
     def wrapped(*args, **kwargs):
-        with unset_fake_temporarily():
+        with compat.unset_fake_temporarily():
             return method(*args, **kwargs)
 
     return wrapped

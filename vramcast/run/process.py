@@ -113,9 +113,12 @@ def _answer(
         os.environ[name] = str(folder)
     tempfile.tempdir = str(folder)
     sys.dont_write_bytecode = True
-    from vramcast.run import script as script_run
-
-    more = (send,) if question == "predict" else ()
-    answer = getattr(script_run, question)(script, folder, options, *more)
+    try:
+        from vramcast.run import script as script_run
+    except ImportError as failure:  # a package is missing, or a part of PyTorch (compat.py)
+        answer = {"error": str(failure)}
+    else:
+        more = (send,) if question == "predict" else ()
+        answer = getattr(script_run, question)(script, folder, options, *more)
     write_json(answer, folder / "result.json")
     os._exit(0)

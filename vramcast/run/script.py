@@ -15,8 +15,8 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 import torch
-from torch._subclasses import fake_tensor
 
+from vramcast import compat
 from vramcast.libraries.example import NotHere
 from vramcast.memory.tracker import Tracker
 from vramcast.memory.watched import Growing, Steady, Watched
@@ -49,6 +49,8 @@ def predict(
     lines = Lines(str(script), watched.sees)
     tracker = Tracker(lines.sees if options.timeline or options.snapshot else watched.sees)
     mode, context = setup.prepare(tracker, watched, script, options)
+    if compat.NOTE:
+        watched.notes.append(compat.NOTE)
     error = None
     written_files.install(scratch)
     guard.settled = watched.at_rest
@@ -165,11 +167,11 @@ def _explain(script: Path, failure: BaseException) -> str:
         return f"{where}{failure}"
     if isinstance(
         failure,
-        (fake_tensor.DynamicOutputShapeException, fake_tensor.DataDependentOutputException),
+        (compat.DynamicOutputShapeException, compat.DataDependentOutputException),
     ):
         return f"{where}a shape depends on the data ({failure.func}), which is not known here"
     text = str(failure).strip().partition("\n")[0]
-    if isinstance(failure, fake_tensor.UnsupportedOperatorException) or "data pointer" in text:
+    if isinstance(failure, compat.UnsupportedOperatorException) or "data pointer" in text:
         return f"{where}an operator of its own has no rule for shapes ({text})"
     here = "; what a script opens by itself has to be here" * isinstance(failure, FileNotFoundError)
     return f"{where}{type(failure).__name__}: {text}{here}"

@@ -1,0 +1,272 @@
+"""PyTorch's versions: which this package knows, and what differs between them.
+
+All private names of PyTorch that differ between these versions, or may in the next one, are touched
+here alone. Others ask this module, also for the rules that have changed. (Left where they are used:
+`torch.utils._pytree` and `_python_dispatch`, and attributes such as an operator's `_schema`, which
+are the same in all versions.)
+
+What each version does was read in the packages of 2.9.1, 2.11.0, 2.14.1 and 2.15.0: in their Python
+files and headers, and for C++ in the repository at the commit of the version, or in the messages
+that the compiled library holds where the repository was not at hand.
+"""
+
+import importlib
+import os
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+
+SUPPORTED = ((2, 9), (2, 11), (2, 14), (2, 15))  # as they were tried, from the oldest to the newest
+TRIED = f"tried are {', '.join(f'{major}.{minor}' for major, minor in SUPPORTED)}"
+
+
+class Unsupported(ImportError):
+    """This package does not work with the installed PyTorch; the message is a whole sentence."""
+
+
+def parsed(version: str) -> tuple[int, int]:
+    """The first two numbers of a version such as "2.14.1+cu130"."""
+    major, minor = re.match(r"(\d+)\.(\d+)", version).groups()
+    return int(major), int(minor)
+
+
+def check(version: str = torch.__version__) -> str | None:
+    """None if a version was tried; else a note for the answer.
+
+    A refusal is better than a wrong answer, but a version that has all private names may well be
+    right, so others than the tried ones only have to say so. Raises Unsupported for a version older
+    than the oldest.
+    """
+    if parsed(version) < SUPPORTED[0]:
+        raise Unsupported(
+            f"this is PyTorch {version}, and the oldest that is supported is "
+            f"{'.'.join(map(str, SUPPORTED[0]))} ({TRIED})"
+        )
+    if parsed(version) not in SUPPORTED:
+        return f"this is PyTorch {version}, whose rules may be others ({TRIED})"
+    return None
+
+
+def private(*paths: str) -> object:
+    """The first of these names that there is; each is "module:attribute.attribute".
+
+    Raises Unsupported if there is none of them.
+    """
+    for path in paths:
+        module, _, names = path.partition(":")
+        try:
+            found = importlib.import_module(module)
+            for name in names.split("."):
+                found = getattr(found, name)
+        except (ImportError, AttributeError):
+            continue
+        return found
+    name = paths[0].replace(":", ".")
+    raise Unsupported(f"this PyTorch ({torch.__version__}) has no {name}; {TRIED}")
+
+
+def owner(path: str) -> tuple[object, str]:
+    """Where a private name is kept, and the name, to put something else there.
+
+    Raises Unsupported if there is no such name.
+    """
+    private(path)
+    module, _, names = path.partition(":")
+    place, _, name = names.rpartition(".")
+    return (private(f"{module}:{place}") if place else importlib.import_module(module)), name
+
+
+def wrap(path: str, wrapper: Callable[[Callable], Callable]) -> None:
+    """Put `wrapper(function)` in the place of a private function, which it is given.
+
+    Raises Unsupported if there is no such function.
+    """
+    place, name = owner(path)
+    setattr(place, name, wrapper(getattr(place, name)))
+
+
+VERSION = parsed(torch.__version__)
+NOTE = check()
+
+
+# ------------------------------------------------------------------------ tensors without data
+
+_FAKE = "torch._subclasses.fake_tensor"
+FakeTensor = private(f"{_FAKE}:FakeTensor")
+FakeTensorMode = private(f"{_FAKE}:FakeTensorMode")
+unset_fake_temporarily = private(f"{_FAKE}:unset_fake_temporarily")
+DynamicOutputShapeException = private(f"{_FAKE}:DynamicOutputShapeException")
+DataDependentOutputException = private(f"{_FAKE}:DataDependentOutputException")
+UnsupportedOperatorException = private(f"{_FAKE}:UnsupportedOperatorException")
+META_HANDLERS = private(f"{_FAKE}:_DISPATCH_META_HANDLERS")
+HANDLED_DIRECTLY = private(f"{_FAKE}:_DISPATCH_HANDLE_DIRECTLY")
+_KeyState = private(f"{_FAKE}:_CacheKeyState")
+_Bypass = private(f"{_FAKE}:_BypassDispatchCache")
+_BypassEntry = private(f"{_FAKE}:_DispatchCacheBypassEntry")
+_cache_key = private(f"{_FAKE}:FakeTensorMode._cache_key")
+dispatch_unremembered = private(f"{_FAKE}:FakeTensorMode._dispatch_impl")
+
+# the key in a tensor's `__dict__` under which its device is; in 2.11 and before, the attribute
+# itself (class FakeTensor in torch/_subclasses/fake_tensor.py)
+FAKE_DEVICE = "_fake_device" if hasattr(FakeTensor, "fake_device") else "fake_device"
+NOTHING = object()  # in an entry's place: FakeTensorMode remembers nothing of this operator
+
+
+def remembered(mode: FakeTensorMode, func, args: tuple, kwargs: dict) -> object | None:
+    """What a mode remembers of an operator's result: its entry, NOTHING, or None if not yet."""
+    try:
+        entry = FakeTensorMode.cache.get(_cache_key(mode, _KeyState(None), func, args, kwargs))
+    except _Bypass:
+        return None
+    return NOTHING if isinstance(entry, _BypassEntry) else entry
+
+
+def pointer_guard(mode: FakeTensorMode) -> Callable[[torch.Tensor], None]:
+    """What makes a new tensor without data complain, as its mode wants, if it is read."""
+    if mode._allow_unsafe_data_ptr_access:
+        return private("torch._C:_set_warn_deprecated_on_mutable_data_ptr")
+    return private("torch._C:_set_throw_on_mutable_data_ptr")
+
+
+def start_no_gpu() -> None:
+    """Keep tensors without data from starting a GPU when one is made on "cuda"."""
+    place, name = owner(f"{_FAKE}:init_gpu_context")
+    setattr(place, name, lambda device: None)
+    FakeTensorMode.avoid_device_init = property(lambda mode: True)
+
+
+# ----------------------------------------------------------------------- operators and autograd
+
+OpOverload = private("torch._ops:OpOverload")
+suggest_memory_format = private("torch._prims_common:suggest_memory_format")
+flash_shapes = private("torch._meta_registrations:meta__scaled_dot_product_flash_attention")
+data = private("torch._C:TensorBase.data")
+current_node = private("torch._C:_current_autograd_node")
+sequence_number = private("torch._C:_autograd._get_sequence_nr")
+ProcessGroup = private("torch._C._distributed_c10d:ProcessGroup")
+IncompatibleKeys = private("torch.nn.modules.module:_IncompatibleKeys")
+_composite = private("torch._C:DispatchKey.CompositeImplicitAutograd")
+_below_autocast = private("torch._C:DispatchKeySet")(private("torch._C:DispatchKey.AutocastCUDA"))
+_Without = private("torch._C:_ExcludeDispatchKeyGuard")
+
+
+def decomposed(op: OpOverload, *args) -> object:
+    """The result of a composite operator by its own C++ code."""
+    return op._op_dk(_composite, *args)
+
+
+def below_autocast() -> AbstractContextManager:
+    """A context in which operators do not meet autocast's kernels for "cuda"."""
+    return _Without(_below_autocast)
+
+
+def wrap_backward(wrapper: Callable[[Callable], Callable]) -> None:
+    """Put `wrapper(function)` in the place of what runs each backward pass."""
+    run = wrapper(private("torch.autograd.graph:_engine_run_backward"))
+    for module in ("torch.autograd", "torch.autograd.graph"):
+        place, name = owner(f"{module}:_engine_run_backward")
+        setattr(place, name, run)
+
+
+def find_accelerator() -> None:
+    """Let C++ and FSDP2, which ask for the machine's accelerator, find CUDA."""
+    place, name = owner("torch._C:_get_accelerator")
+    setattr(place, name, lambda *args: torch.device("cuda"))
+
+
+# ------------------------------------------------------------------------- cuBLAS's workspace
+
+
+def keeps_workspace() -> bool:
+    """Whether cuBLAS keeps its workspace once it has one; else each product takes and returns it.
+
+    It does until 2.14. From 2.15 on it does if this variable is set, and by default it does not
+    (`isCUDABlasWorkspaceCachingEnabled` in aten/src/ATen/cuda/CublasHandlePool.cpp, whose default
+    was read in 2.15.0's compiled library).
+    """
+    return VERSION < (2, 15) or os.environ.get("TORCH_CUBLAS_WORKSPACE_CACHE") == "1"
+
+
+# --------------------------------------------------------------------------------- optimizers
+
+
+def foreach_types() -> list[list[type]]:
+    """The lists of types of tensors for which optimizers work on lists, one for each user."""
+    return [
+        private("torch.optim.optimizer:_foreach_supported_types"),
+        private("torch.utils._foreach_utils:_foreach_supported_types"),
+    ]
+
+
+SCALER_STEP = "torch.amp.grad_scaler:GradScaler._maybe_opt_step"
+ADAM_ON_LISTS = "torch.optim.adam:_multi_tensor_adam"
+
+
+# ------------------------------------------------------------------------ caching allocator
+
+_SETTINGS = (
+    "torch._C:_accelerator_setAllocatorSettings",
+    # 2.9: torch/cuda/memory.py calls this one
+    "torch._C:_cuda_cudaCachingAllocator_set_allocator_settings",
+)
+check_settings: Callable[[str], None] = private(*_SETTINGS)  # raises RuntimeError, ValueError
+# The variables that hold the settings; the first one that is set counts. 2.11 and later read the
+# older name before the newer one (see the order in libc10_cuda.so). 2.9's CUDA build knows the
+# older one alone (CUDAAllocatorConfig::instance in include/c10/cuda/CUDAAllocatorConfig.h).
+SETTINGS_FROM = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")[: 1 if VERSION < (2, 10) else 2]
+
+
+def replace_settings(function: Callable[[str], None]) -> None:
+    """Put a function in the place of what changes the allocator's settings, under all its names."""
+    for path in _SETTINGS:
+        module, _, name = path.partition(":")
+        if hasattr(importlib.import_module(module), name):
+            setattr(importlib.import_module(module), name, function)
+
+
+# ------------------------------------------------------------------------------ attention
+
+# Rules of aten/src/ATen/native/transformers/cuda/sdp_utils.cpp that came after 2.11. 2.9.1 was read
+# at its commit, 5811a8d. 2.11.0's library has none of the messages that come with the newer rules
+# ("resolution is limited to 1/16", "storage offsets", "with these head dimensions"), 2.14.1's and
+# 2.15.0's have all. Between 2.11 and 2.14, nothing was read.
+_NEW_ATTENTION = VERSION >= (2, 12)
+# `check_cudnn_dropout`: cuDNN's kernel takes only a dropout that is a multiple of 1/16
+CUDNN_DROPOUT_IN_STEPS = _NEW_ATTENTION
+# `check_data_ptr_alignment_mem_efficient`: the kernel takes only tensors whose place is aligned
+EFFICIENT_NEEDS_ALIGNMENT = _NEW_ATTENTION
+# `check_batch_size_and_num_heads_dense<supports_gqa>`: several heads of queries may share one
+EFFICIENT_SHARES_HEADS = _NEW_ATTENTION
+sdp_order: Callable[[], list[int]] = private("torch._C:_get_sdp_priority_order")
+
+
+def cudnn_widths(width: int, value_width: int, capability: tuple[int, int], grad: bool) -> bool:
+    """Whether cuDNN's kernel takes heads of this size, and values of that (`head_dim_limit`).
+
+    `grad`: whether there is a backward pass (`check_cudnn_d256_bprop_head_dim`). 2.14 and later: by
+    cuDNN 9.24, which PyTorch installs with CUDA 13. Before (`check_cudnn_tensor_shapes`): up to 256
+    on compute capability 9.0 alone, in both directions.
+    """
+    widths = (width, value_width)
+    if not _NEW_ATTENTION:
+        return max(widths) <= (256 if capability == (9, 0) else 128)
+    hopper = capability == (9, 0) or capability[0] == 10
+    if hopper and grad:
+        return max(widths) <= 128 or widths in ((192, 128), (256, 256))
+    return max(widths) <= (256 if hopper else 128)
+
+
+# ------------------------------------------------------------------------- several processes
+
+FakeStore = private("torch.testing._internal.distributed.fake_pg:FakeStore")
+resolve_group = private("torch.distributed.distributed_c10d:_resolve_process_group")
+WHOLE_SHAPES = (
+    "torch.distributed.tensor._sharding_prop:ShardingPropagator._propagate_tensor_meta_non_cached"
+)
+FSDP2_CHUNKS = "torch.distributed.fsdp._fully_shard._fsdp_param:_chunk_with_empty"
+MESH_METHODS = tuple(
+    f"torch.distributed.device_mesh:DeviceMesh.{name}"
+    for name in ("__init__", "__getitem__", "_flatten")
+)
