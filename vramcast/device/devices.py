@@ -4,9 +4,6 @@ PyTorch's C++ code sees the device `LABEL` in the place of "cuda": its autograd 
 driver for tensors on "cuda", and needs none for this label.
 """
 
-import contextlib
-from collections.abc import Iterator
-
 import torch
 from torch.distributed.tensor import DTensor
 
@@ -43,17 +40,19 @@ def install(mode_type: type[FakeTensorMode], tracker: Tracker) -> None:
     FakeTensor.record_stream = lambda tensor, stream: tracker.use(tensor, stream.number)
 
 
-@contextlib.contextmanager
-def said_to_be_cuda() -> Iterator[None]:
-    """Let C++ code see "cuda" within this context; not for operators that autograd records."""
-    said_to_be_cuda.now = True
-    try:
-        yield
-    finally:
-        said_to_be_cuda.now = False
+class _AsCuda:
+    """A context in which C++ code sees "cuda"; not for operators that autograd records."""
+
+    now = False
+
+    def __enter__(self) -> None:
+        self.now = True
+
+    def __exit__(self, *exception) -> None:
+        self.now = False
 
 
-said_to_be_cuda.now = False
+AS_CUDA = _AsCuda()
 
 
 def _relabel(mode_type: type[FakeTensorMode], tracker: Tracker) -> None:
@@ -64,7 +63,7 @@ def _relabel(mode_type: type[FakeTensorMode], tracker: Tracker) -> None:
         if tensor.fake_mode.in_kernel_invocation:
             return META
         place = tensor.__dict__[FAKE_DEVICE]
-        return place if place.type != "cuda" or said_to_be_cuda.now else LABEL
+        return place if place.type != "cuda" or AS_CUDA.now else LABEL
 
     query = torch.ops.prim.device.default
     compat.META_HANDLERS[query] = device

@@ -121,7 +121,7 @@ class Gpu(FakeTensorMode):
             if entry is NOTHING:
                 return compat.dispatch_unremembered(self, func, types, args, kwargs)
             if traits.convolution:  # C++ chooses a library by the device, and so the layout
-                with devices.said_to_be_cuda():
+                with devices.AS_CUDA:
                     return super().dispatch(func, types, args, kwargs)
             return super().dispatch(func, types, args, kwargs)
         finally:
