@@ -95,6 +95,7 @@ def rehearse(script: Path, show: bool) -> tuple[dict, dict[str, str], str]:
     row = {key: None for key, *_ in COLUMNS} | {"learned": None}
     row |= together(ranks) if ranks else {}
     row["script"] = display_name(script)
+    row["fingerprint"] = fingerprints.of(script, "rehearsed")
     error = why_failed(status, ranks)
     return row | ({"error": error} if error else {}), ranks[0]["stand_ins"] if ranks else {}, text
 
@@ -211,7 +212,6 @@ class Rehearsal:
         self._progress.begins(script)
         try:
             row, given, output = rehearse(script, self._options.show)
-            row["fingerprint"] = fingerprints.of(script, "rehearsed")
             with self._keeping:
                 rows.keep([row], self._options.results)
             seconds = row["seconds"]
