@@ -10,7 +10,7 @@ import pytest
 from tests.helpers import run
 from tests.warm import predict
 from vramcast.processes import messages
-from vramcast.run import form
+from vramcast.run import schema
 
 TRAINING = """
 import torch
@@ -78,19 +78,19 @@ def good() -> dict:
     """A result of the right form."""
     return {
         "reserved_gb": 1.5, "allocated_gb": 1, "host_gb": 0.0, "host_training_gb": 0.0,
-        "breakdown_gb": dict.fromkeys(form.KINDS, 0.1), "peak_phase": "", "peak_module": "",
+        "breakdown_gb": dict.fromkeys(schema.KINDS, 0.1), "peak_phase": "", "peak_module": "",
         "created_gb": 0.0, "batch_size": None, "samples": 10, "notes": ["a"], "cost": None,
         "seconds": 1.0,
     }  # fmt: skip
 
 
 def test_what_has_the_form_of_a_prediction_is_taken():
-    assert form.checked(good()) == good()
-    assert form.checked(good() | {"fits": True, "timeline": {}})["fits"] is True
+    assert schema.checked(good()) == good()
+    assert schema.checked(good() | {"fits": True, "timeline": {}})["fits"] is True
 
 
 def test_what_has_no_business_in_a_prediction_is_left_out_and_told():
-    row = form.checked(good() | {"__class__": "x"})
+    row = schema.checked(good() | {"__class__": "x"})
     assert "__class__" not in row
     assert row["notes"][-1] == "its process also sent ['__class__'], which was ignored"
 
@@ -105,15 +105,15 @@ def test_what_has_no_business_in_a_prediction_is_left_out_and_told():
     ],
 )  # fmt: skip
 def test_what_has_another_form_is_refused(wrong):
-    with pytest.raises(form.Malformed, match=next(iter(wrong))):
-        form.checked(good() | wrong)
+    with pytest.raises(schema.Malformed, match=next(iter(wrong))):
+        schema.checked(good() | wrong)
 
 
 def test_reports_are_checked_too():
     report = {"phase": "setup", "steps": 1, "reserved_gb": 0.5}
-    assert form.report(report | {"more": 1}) == report
+    assert schema.report(report | {"more": 1}) == report
     for other in (None, 1, [], {}, report | {"steps": "1"}):
-        assert form.report(other) is None
+        assert schema.report(other) is None
 
 
 def test_lines_are_read_as_they_come_and_what_is_none_is_none():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vramcast import gpus
 from vramcast.command import files
-from vramcast.libraries import example as examples
+from vramcast.libraries import example_data as examples
 from vramcast.options import Options, margin
 from vramcast.run.source import several_gpus
 

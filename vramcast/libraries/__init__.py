@@ -15,7 +15,7 @@ torchao, bitsandbytes  quantized weights and optimizer states
 triton                 kernels are not run
 torchmetrics           no checks of numbers
 tqdm                   no lock that outlives a process
-example                examples for data that is not here (--example)
+example_data           examples for data that is not here (--example)
 context                what all of them are given
 """
 

@@ -4,7 +4,7 @@ import os
 from types import ModuleType
 
 from vramcast.libraries.context import Context
-from vramcast.libraries.example import NotHere, picture
+from vramcast.libraries.example_data import NotHere, picture
 from vramcast.when_imported import when_imported
 
 ROWS = 512  # of which a prediction needs one batch

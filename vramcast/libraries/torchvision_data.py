@@ -13,7 +13,7 @@ import torch
 
 from vramcast.compat import unset_fake_temporarily
 from vramcast.libraries.context import Context
-from vramcast.libraries.example import NotHere, image
+from vramcast.libraries.example_data import NotHere, image
 from vramcast.when_imported import when_imported
 
 KNOWN = {  # name in torchvision: images for training, for testing, shape of one, classes

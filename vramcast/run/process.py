@@ -10,7 +10,7 @@ from pathlib import Path
 from vramcast.options import Options
 from vramcast.processes import messages, supervisor
 from vramcast.processes.supervisor import scratch_folder, write_json
-from vramcast.run import form, source
+from vramcast.run import schema, source
 
 # Packages that a script's process has already imported if the script's text names them. It is
 # forked from one that has, which saves seconds; and to import them starts programs.
@@ -44,7 +44,7 @@ def predict(
     told: Callable[[dict], None] | None = None,
     show: bool = False,
 ) -> dict:
-    """A script's prediction (see form.py), with its name as "script".
+    """A script's prediction (see schema.py), with its name as "script".
 
     `told` is called from time to time with how far it is (see `Watched.report`). `show`: whether
     the script's own output goes to standard error.
@@ -55,15 +55,15 @@ def predict(
 
     def tell(message: object) -> None:
         nonlocal strange
-        report = form.report(message)
+        report = schema.report(message)
         strange += report is None
         if report is not None and told is not None:
             told(report)
 
     answer = _ask(script, "predict", options, tell, show)
     try:
-        row = {"script": name_of(script)} | form.checked(answer)
-    except form.Malformed as error:
+        row = {"script": name_of(script)} | schema.checked(answer)
+    except schema.Malformed as error:
         raise NoPrediction(name_of(script), str(error)) from None
     if strange:
         row["notes"].append(f"{strange} messages of its process were none, and ignored")

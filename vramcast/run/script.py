@@ -17,7 +17,7 @@ from types import CodeType, ModuleType
 import torch
 
 from vramcast import compat
-from vramcast.libraries.example import NotHere
+from vramcast.libraries.example_data import NotHere
 from vramcast.memory.tracker import Tracker
 from vramcast.memory.watched import Growing, Steady, Watched
 from vramcast.options import Options
