@@ -6,10 +6,12 @@ PyTorch asks the driver for segments and cuts them into blocks. Blocks that are 
 pieces, are of no use for a large tensor: they are reserved and not allocated. With this setting a
 segment can grow at its end, so that most memory is in one piece and the reserved peak comes close
 to the allocated one, while numbers and time stay the same. It has to be set before anything is on
-the GPU, here or by the environment's PYTORCH_ALLOC_CONF.
+the GPU, here or in the shell.
 
 Run: python 08-10-vit-h14/08-2_expandable-segments.py
 """
+
+import os
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +34,7 @@ def evaluate(model, loader, device):
 
 if __name__ == "__main__":
     check_gpus(1)
-    torch._C._accelerator_setAllocatorSettings("expandable_segments:True")
+    os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
     torch.manual_seed(123)
     torch.set_float32_matmul_precision("high")
     num_epochs = 1

