@@ -46,7 +46,7 @@ def test_the_wheel_holds_the_tool_and_nothing_else(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
         [commands] = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
-        assert "vramcast = vramcast.command.main:run" in archive.read(commands).decode()
+        assert "vramcast = vramcast.__main__:main" in archive.read(commands).decode()
     assert sorted(names) == sorted(path.relative_to(copy).as_posix() for path in files)
 
 

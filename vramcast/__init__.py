@@ -17,7 +17,8 @@ memory       when storages are allocated and released, and PyTorch's caching all
 processes    processes that end with their command
 
 and at the bottom: options and gpus (what is asked, about which GPU), kinds (what memory is for),
-prediction (the answer), when_imported (changes a library once it is imported). api is `predict`.
+prediction (the answer), when_imported (changes a library once it is imported), compat (PyTorch's
+versions, and its private names). api is `predict`.
 """
 
 from vramcast.api import NotPredicted, predict

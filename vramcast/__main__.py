@@ -1,6 +1,16 @@
-"""python -m vramcast: the command, where it is not installed."""
+"""The command `vramcast`; where it is not installed: python -m vramcast."""
 
-from vramcast.command.main import run
+import sys
+
+
+def main() -> None:
+    """Be the command: end with its exit status."""
+    if sys.platform == "win32":  # which has no fork
+        sys.exit("vramcast runs on Linux and macOS. On Windows, use it within WSL.")
+    from vramcast.command.main import run
+
+    run()
+
 
 if __name__ == "__main__":
-    run()
+    main()
