@@ -8,6 +8,8 @@
 # make results   take over what this machine found (results/local/) into results/, and make figures,
 #                the README's tables and the pages in docs/ anew from it and from the scripts;
 #                with RUNG=script.py, what it found of this script alone
+# make versions    predicts some scripts in older and newer versions of PyTorch, each in an environment
+#                of its own for as long as that takes; several GB each
 # make lock      requirements.lock anew, after a change of requirements in pyproject.toml; what is in
 #                it stays where it still fits (delete the file first to have the newest of all else)
 #
@@ -20,7 +22,7 @@ READY := .venv/installed
 QUICK := tests/test_allocator.py tests/test_gpu.py tests/test_ladder.py tests/test_packaging.py \
 	tests/test_repository.py tests/test_stand_ins.py
 
-.PHONY: ladder check test test-all lint site results lock
+.PHONY: ladder check test test-all lint site results versions lock
 
 ladder: $(READY)
 	@failed=0; \
@@ -50,6 +52,9 @@ site: $(READY)
 results: $(READY)
 	$(PYTHON) -m ladder.record $(RUNG)
 	$(PYTHON) -m ladder.pages
+
+versions: $(READY)
+	$(PYTHON) -m benchmarks.versions
 
 lock:
 	$(BASE_PYTHON) -m venv .venv/uv

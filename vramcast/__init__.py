@@ -16,9 +16,9 @@ operators    what is known of single operators
 memory       when storages are allocated and released, and PyTorch's caching allocator
 processes    processes that end with their command
 
-and at the bottom: options and gpus (what is asked, about which GPU), kinds (what memory is for),
-prediction (the answer), when_imported (changes a library once it is imported), compat (PyTorch's
-versions, and its private names). api is `predict`.
+and at the bottom: compat (versions of PyTorch, and its private names), options and gpus (what is
+asked, about which GPU), kinds (what memory is for), prediction (the answer), when_imported (changes
+a library once it is imported). api is `predict`.
 """
 
 from vramcast.api import NotPredicted, predict

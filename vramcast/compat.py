@@ -10,6 +10,7 @@ files and headers, and for C++ in the repository at the commit of the version, o
 that the compiled library holds where the repository was not at hand.
 """
 
+import functools
 import importlib
 import os
 import re
@@ -135,6 +136,25 @@ def start_no_gpu() -> None:
     place, name = owner(f"{_FAKE}:init_gpu_context")
     setattr(place, name, lambda device: None)
     FakeTensorMode.avoid_device_init = property(lambda mode: True)
+    if VERSION < (2, 11):
+        wrap("torch._C:_select_conv_backend", _choice_without_driver)
+
+
+def _choice_without_driver(choose: Callable) -> Callable:
+    """The choice of a library for a convolution, asked as if bfloat16 were float16.
+
+    2.9 asks the driver whether its GPU computes in bfloat16, which fails where there is no driver;
+    2.11 does not fail (both tried). cuDNN's layouts are the same for both types.
+    """
+
+    def choose_alike(input, weight, bias=None, **options):
+        given = [
+            one.half() if one is not None and one.dtype == torch.bfloat16 else one
+            for one in (input, weight, bias)
+        ]
+        return choose(*given[:2], bias=given[2], **options)
+
+    return choose_alike
 
 
 # ----------------------------------------------------------------------- operators and autograd
@@ -260,6 +280,15 @@ def cudnn_widths(width: int, value_width: int, capability: tuple[int, int], grad
 
 # ------------------------------------------------------------------------- several processes
 
+# Those that 2.11 has kernels without data for (torch/distributed/_meta_registrations.py), but for
+# the monitored barrier, which returns nothing.
+_COLLECTIVES = (
+    "broadcast_", "allreduce_", "allgather_", "_allgather_base_", "reduce_scatter_",
+    "_reduce_scatter_base_", "reduce_", "gather_", "scatter_", "alltoall_", "alltoall_base_",
+    "barrier", "send", "recv_", "recv_any_source_",
+)  # fmt: skip
+_COLLECTIVE_KERNELS = torch.library.Library("c10d", "IMPL")  # they last as long as it does
+_cpu = private("torch._C:DispatchKeySet")(private("torch._C:DispatchKey.CPU"))
 FakeStore = private("torch.testing._internal.distributed.fake_pg:FakeStore")
 resolve_group = private("torch.distributed.distributed_c10d:_resolve_process_group")
 WHOLE_SHAPES = (
@@ -270,3 +299,17 @@ MESH_METHODS = tuple(
     f"torch.distributed.device_mesh:DeviceMesh.{name}"
     for name in ("__init__", "__getitem__", "_flatten")
 )
+
+
+def collectives_without_data() -> None:
+    """Let collective operators take tensors without data, of which 2.9's have no kernel.
+
+    The CPU's kernels ask the process group, and the "fake" one reads no numbers.
+    """
+    has_kernel = private("torch._C:_dispatch_has_kernel_for_dispatch_key")
+    if has_kernel("c10d::barrier", "Meta"):
+        return
+    for name in _COLLECTIVES:
+        operator = getattr(torch.ops.c10d, name).default
+        _COLLECTIVE_KERNELS.impl(name, functools.partial(operator.redispatch, _cpu), "Meta")
+    _COLLECTIVE_KERNELS.impl("monitored_barrier_", lambda *args: None, "Meta")

@@ -28,7 +28,7 @@ def front_page(ladder: list[Rung], figures: Figures) -> str:
             f'<script type="application/json" id="ladder-data">{_data(ladder, figures)}</script>\n',
             "## All pages\n",
             "```{toctree}\n:maxdepth: 1\n\nladder/index\nyour-script\ncombining\n"
-            "how-prediction-works\nhow-far-off\nrehearsal\nseveral-gpus\nadding-a-rung\nscripts/index\n```",
+            "how-prediction-works\nhow-far-off\nversions\nrehearsal\nseveral-gpus\nadding-a-rung\nscripts/index\n```",
         ]
     )
 

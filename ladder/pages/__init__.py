@@ -5,6 +5,7 @@ rung_page      the page of one rung
 tables         the ladder's tables
 pictures       its bars, and a step beside its parent's
 comparisons    predictions beside what was measured, and beside other tools
+versions       the table of docs/versions.md
 combining      the matrix in docs/combining.md
 costs          a rung's arithmetic, relative to its parent's and its trunk's
 markers        where the generated parts of a page stand

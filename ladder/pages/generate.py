@@ -12,6 +12,7 @@ from ladder.pages import combining, markers, rung_page
 from ladder.pages.comparisons import error_tables, other_tools, others_table, public_scripts
 from ladder.pages.pictures import bars
 from ladder.pages.tables import Figures, how_far, ladder_table, more_table
+from ladder.pages.versions import versions_table
 from ladder.rungs import FAMILIES, ROOT, Rung, of_family, read_ladder, stem
 
 PAGES = ROOT / "docs" / "ladder"
@@ -71,6 +72,9 @@ def pages() -> dict[Path, str]:
         docs / "how-far-off.md": far_off,
         docs / "your-script.md": markers.put(
             (docs / "your-script.md").read_text(), "public scripts", public_scripts(results)
+        ),
+        docs / "versions.md": markers.put(
+            (docs / "versions.md").read_text(), "versions", versions_table(results)
         ),
         docs / "combining.md": combining.fill((docs / "combining.md").read_text(), results),
         ROOT / "vramcast" / "margin.json": json.dumps({"margin": margin(results)}) + "\n",

@@ -25,6 +25,7 @@ def install(tracker: Tracker, ranks: int) -> None:
         return ask_unbooked
 
     compat.wrap(compat.WHOLE_SHAPES, unbooked)
+    compat.collectives_without_data()
     join = dist.init_process_group
 
     @functools.wraps(join)
