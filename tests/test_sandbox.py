@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from ladder.rungs import ROOT
 from tests.helpers import run
 from vramcast.sandbox import landlock
 
@@ -141,7 +142,7 @@ def test_what_python_does_not_tell_is_refused_by_the_kernel(refused, name):
 def test_without_landlock_the_events_alone_refuse(tmp_path):
     """On a kernel that does not know the system call. Pipes are made then, as the page says."""
     (tmp_path / "sitecustomize.py").write_text(OLD_KERNEL)
-    path = f"{tmp_path}:{landlock.__file__.rpartition('/prediction')[0]}"
+    path = f"{tmp_path}:{ROOT}"
     codes = {name: TOLD[name][0] for name in ("sqlite", "thread")}
     codes["fifo"] = f"os.mkfifo('x')\n{STEP}"
     process = predict(tmp_path, codes, PYTHONPATH=path)

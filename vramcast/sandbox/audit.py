@@ -2,7 +2,7 @@
 
 Python's audit hooks (PEP 578) see such an attempt before it happens, and tell what it is and where.
 They do not see what C code does by itself; the kernel refuses that where it can
-(`prediction/landlock.py`). Neither protects against malice.
+(`landlock.py`). Neither protects against malice.
 """
 
 import ctypes
