@@ -48,7 +48,7 @@ ENDED = {
 def test_composite_operators_are_those_that_cuda_dispatches():
     found = {}
     for how in ("cuda", "ours"):
-        process = run("-m", "tests.probe_composites", how)
+        process = run("-m", "tests.probes.composites", how)
         assert process.returncode == 0, process.stderr
         found[how] = json.loads(process.stdout)
     assert len(found["cuda"]) > 60

@@ -157,7 +157,7 @@ def test_ctrl_c_while_modules_are_imported_shows_no_traceback(tmp_path, command,
 
 
 def test_what_a_process_sends_and_how_it_ended():
-    process = run("-m", "tests.probe_processes")
+    process = run("-m", "tests.probes.processes")
     assert process.returncode == 0, process.stderr
     assert process.stderr == ""
     assert process.stdout.splitlines() == [

@@ -221,7 +221,7 @@ def test_two_nodes_train_together(tmp_path):
                 [
                     sys.executable, "-m", "torch.distributed.run", "--nnodes=2",
                     f"--node-rank={node}", "--nproc-per-node=1", "--master-addr=127.0.0.1",
-                    f"--master-port={port}", "-m", "tests.probe_ranks", str(SHARDED), str(folder),
+                    f"--master-port={port}", "-m", "tests.probes.ranks", str(SHARDED), str(folder),
                     "{}",
                 ],
                 cwd=ROOT,

@@ -11,7 +11,7 @@ WEIGHTS = 4 * 2 * 256 * 1024  # bytes of the probe's two float32 matrices
 
 @pytest.mark.parametrize(("precision", "dtype"), [("full", "float32"), ("mixed", "float16")])
 def test_a_small_model_trains(precision, dtype):
-    process = run("-m", "tests.probe_gpu", precision)
+    process = run("-m", "tests.probes.gpu", precision)
     assert process.returncode == 0, process.stderr
     found = json.loads(process.stdout)
     assert found["sums"]["parameters"] == WEIGHTS
@@ -25,7 +25,7 @@ def test_a_small_model_trains(precision, dtype):
 
 def test_remembered_results_are_those_of_the_first_call():
     """The first calls go through FakeTensorMode's rules, the later ones do not."""
-    process = run("-m", "tests.probe_remembered")
+    process = run("-m", "tests.probes.remembered")
     assert process.returncode == 0, process.stderr
     found = json.loads(process.stdout)
     assert found["remembered"] > 100

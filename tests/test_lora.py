@@ -19,7 +19,7 @@ LOW_RANK = runpy.run_path(str(ROOT / f"{FOLDER}15_lora.py"))["LowRank"]
 @pytest.mark.parametrize("name", ["15_lora", "15-2_lora-peft", "16_qlora"])
 def test_what_is_frozen_is_the_same_after_training(tmp_path, name):
     out = tmp_path / "seen.pt"
-    process = warm.run("-m", "tests.probe", f"{FOLDER}{name}.py", 114, "own", out,
+    process = warm.run("-m", "tests.probes.training", f"{FOLDER}{name}.py", 114, "own", out,
                        DATA_DIR=str(tmp_path), RESULTS_DIR=str(tmp_path))  # fmt: skip
     assert process.returncode == 0, process.stderr
     first, last = torch.load(out)["frozen"]

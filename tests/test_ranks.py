@@ -46,7 +46,7 @@ def probe(tmp_path_factory):
         key = (script, ranks, json.dumps(options))
         if key not in known:
             out = tmp_path_factory.mktemp("ranks")
-            command = ("-m", "tests.probe_ranks", script, out, json.dumps(options))
+            command = ("-m", "tests.probes.ranks", script, out, json.dumps(options))
             folders = {"DATA_DIR": str(out), "RESULTS_DIR": str(out)}
             places = [folders | place for place in (torchruns(ranks) if ranks > 1 else [{}])]
             for process in warm.run_all([command] * ranks, places):

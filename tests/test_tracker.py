@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.probe_memtracker import SCRIPT
+from tests.probes.memtracker import SCRIPT
 from tests.warm import run
 
 WEIGHTS = 4 * (2 * 64 + 64 * 256 + 256 + 256 * 64 + 64)  # bytes of the probe's parameters
@@ -14,7 +14,7 @@ WEIGHTS = 4 * (2 * 64 + 64 * 256 + 256 + 256 * 64 + 64)  # bytes of the probe's 
 def booked() -> dict[str, dict]:
     found = {}
     for how in ("shapes", "real", "memtracker"):
-        process = run("-m", "tests.probe_tracker", how)
+        process = run("-m", "tests.probes.tracker", how)
         assert process.returncode == 0, process.stderr
         found[how] = json.loads(process.stdout)
     return found
@@ -45,7 +45,7 @@ def test_whole_models_have_memtrackers_peak(tmp_path, size, batch, precision):
     The memory-efficient kernel (attention.cu) lays its result out as [batch, token, head, width],
     which has to be copied for the next product; the CPU's kernel and flash attention do without.
     """
-    process = run("-m", "tests.probe_memtracker", size, str(batch), precision)
+    process = run("-m", "tests.probes.memtracker", size, str(batch), precision)
     assert process.returncode == 0, process.stderr
     expected = int(process.stdout) + 2 * 8_519_680
     if precision == "full":

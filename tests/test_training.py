@@ -22,7 +22,7 @@ def probe(tmp_path_factory):
         if key not in known:
             out = folder / f"{len(known)}.pt"
             process = run(
-                "-m", "tests.probe", script, str(images), precision, str(out),
+                "-m", "tests.probes.training", script, str(images), precision, str(out),
                 DATA_DIR=str(folder), RESULTS_DIR=str(folder),
             )  # fmt: skip
             assert process.returncode == 0, process.stdout + process.stderr

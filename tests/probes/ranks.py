@@ -1,6 +1,6 @@
 """Run an unmodified script on stand-ins, and save what its training looked like in each process.
 
-`python -m tests.probe_ranks SCRIPT OUT OPTIONS`, alone or under torchrun. OPTIONS, as JSON:
+`python -m tests.probes.ranks SCRIPT OUT OPTIONS`, alone or under torchrun. OPTIONS, as JSON:
 `images` of the training set are kept (60), or `reviews` (all); `precision` replaces the script's;
 `batch` is the batch size of a script for one process, which then sees what the ranks of another
 see together; `scale` is where loss scaling begins; `sgd` is the rate of plain SGD in Adam's place,

@@ -1,7 +1,7 @@
 """Run an unmodified script on stand-ins and few images, and save what its optimizer was given.
 
-`python -m tests.probe SCRIPT IMAGES PRECISION OUT.pt`: IMAGES of the training set are kept;
-PRECISION replaces Fabric's, or is "own". Saved is a dictionary of lists with one entry per
+`python -m tests.probes.training SCRIPT IMAGES PRECISION OUT.pt`: IMAGES of the training set are
+kept; PRECISION replaces Fabric's, or is "own". Saved is a dictionary of lists with one entry per
 optimizer step: `gradients` and `parameters` (flat float32) where all gradients are there, `rates`,
 `dtypes`; `batches` (images per forward pass in training) and `losses`; and `final` (flat
 parameters); `frozen` holds, as they were first and last, the parameters that are not trained and

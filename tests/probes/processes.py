@@ -1,4 +1,4 @@
-"""What `processes.run` makes of processes that send and end: python -m tests.probe_processes"""
+"""What `processes.run` makes of processes that send and end: python -m tests.probes.processes"""
 
 import os
 import signal

@@ -1,0 +1,12 @@
+"""Programs that tests run in processes of their own: python -m tests.probes.NAME. They print or
+save what they saw.
+
+composites    of which others composite operators consist, on CUDA and here
+gpu           a small training on the GPU without data
+memtracker    the peak that PyTorch's MemTracker sees of a ViT
+processes     processes that send, break, sleep and are ended
+ranks         one of our scripts, in one or several processes
+remembered    operators that are called again and again
+tracker       a small training with shapes, with numbers, and by MemTracker
+training      one of our scripts on few images
+"""
