@@ -161,7 +161,7 @@ def test_reading_and_scratch_files_are_allowed(tmp_path):
 @kernel
 def test_no_thread_is_left_out(tmp_path):
     process = predict(tmp_path, {"threads": THREADS})
-    assert process.stderr.endswith("it stopped by itself: True True\n")
+    assert process.stdout.endswith("it stopped by itself: True True\n")
 
 
 KERNEL = """
