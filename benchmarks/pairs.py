@@ -22,6 +22,7 @@ import torch.distributed as dist
 
 from benchmarks.plain_training import before, plain
 from benchmarks.small_training import train
+from ladder import fingerprints
 from ladder.rungs import ROOT
 from rehearsal import hardware
 from vramcast.processes.supervisor import write_json
@@ -141,6 +142,7 @@ if __name__ == "__main__":
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
     with tempfile.TemporaryDirectory() as folder:
         cells = all_verdicts(Path(folder))
-    write_json({"techniques": TECHNIQUES, "pairs": cells}, path)
+    made_from = {"fingerprint": fingerprints.of_all("combining")}
+    write_json(made_from | {"techniques": TECHNIQUES, "pairs": cells}, path)
     for cell in cells:
         print(f"{' × '.join(cell['pair']):45s} {cell['verdict']}")

@@ -1,17 +1,19 @@
-"""What saves memory elsewhere and not on this ladder: python -m benchmarks.without_effect
+"""What saves memory elsewhere and not on this ladder: python -m benchmarks.without_effect [FILE]
 
-Two questions, whose answers are kept in results/without_effect.json. What does a chunked
-cross-entropy save, for ten classes and for a language model's vocabulary (predicted)? And what does
-a linear layer keep for its backward pass, with products in bfloat16, float8 and int8 (measured, on
-the CPU)?
+Two questions, whose answers are kept in results/without_effect.json, or in that file. What does a
+chunked cross-entropy save, for ten classes and for a language model's vocabulary (predicted)? And
+what does a linear layer keep for its backward pass, with products in bfloat16, float8 and int8
+(measured, on the CPU)?
 """
 
+import sys
 import tempfile
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from ladder import fingerprints
 from ladder.rungs import ROOT
 from vramcast.options import Options
 from vramcast.processes.supervisor import end_forkserver, start_forkserver, write_json
@@ -106,8 +108,12 @@ def products() -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    results = {"losses": losses(), "products": products()}
-    write_json(results, RESULTS)
+    results = {
+        "fingerprint": fingerprints.of_all("without_effect"),
+        "losses": losses(),
+        "products": products(),
+    }
+    write_json(results, Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS)
     for title, row in results["losses"].items():
         print(title + ":", ", ".join(f"{name} {size:.4f} GB" for name, size in row.items()))
     print("kept by a linear layer:", results["products"])

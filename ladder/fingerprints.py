@@ -1,7 +1,8 @@
-"""What a row of results was made from, as a fingerprint: as long as it is the same, so is the row.
+"""What results were made from, as a fingerprint: as long as it is the same, so are they.
 
-It stands in each row of predicted.json, predicted_2023.json and rehearsed.json. The tests make anew
-only the rows whose fingerprint has changed (all of them: make test-all).
+It stands in each row of predicted.json, predicted_2023.json, rehearsed.json and seeds.json, and
+once in combining.json and without_effect.json. The tests make anew only what has another one (all
+of it: make test-all).
 """
 
 import functools
@@ -10,12 +11,18 @@ from pathlib import Path
 
 from ladder.rungs import ROOT, SCRIPTS
 
-# By the results file: the packages that make its rows. All else that they depend on is the script,
-# what the scripts share, and the versions of all packages.
+# By the results file: the packages and modules that make it. All else that it depends on is the
+# script, what the scripts share, and the versions of all packages.
+PREDICTIONS = ("vramcast", "ladder/predict.py")
+REHEARSALS = ("rehearsal", "vramcast/processes")
+SMALL = ("pairs", "plain_training", "small_network", "small_training")
 MADE_BY = {
-    "predicted": ("vramcast",),
-    "predicted_2023": ("vramcast",),
-    "rehearsed": ("rehearsal", "vramcast/processes"),
+    "predicted": PREDICTIONS,
+    "predicted_2023": PREDICTIONS,
+    "rehearsed": REHEARSALS,
+    "seeds": (*REHEARSALS, "benchmarks/seeds.py"),
+    "combining": ("rehearsal", *(f"benchmarks/{name}.py" for name in SMALL)),
+    "without_effect": ("vramcast", "benchmarks/without_effect.py"),
 }
 LOCK = "requirements.lock"
 
@@ -27,13 +34,19 @@ def of(script: Path, kind: str) -> str:
     return own.hexdigest()[:16]
 
 
+def of_all(kind: str) -> str:
+    """The fingerprint of a results file that is no list of scripts."""
+    return _shared(kind).hex()[:16]
+
+
 @functools.cache
 def _shared(kind: str) -> bytes:
-    """A digest of all that the rows of this kind depend on, but for the scripts."""
+    """A digest of all that the results of this kind depend on, but for the scripts."""
     ladder = {path for pattern in SCRIPTS for path in ROOT.glob(pattern)}
     files = {path for path in ROOT.glob("*.py") if path not in ladder} | {ROOT / LOCK}
-    for package in MADE_BY[kind]:
-        files |= {path for path in (ROOT / package).rglob("*") if _counts(path)}
+    for name in MADE_BY[kind]:
+        place = ROOT / name
+        files |= {place} if place.is_file() else set(filter(_counts, place.rglob("*")))
     digest = hashlib.sha256(kind.encode())
     for path in sorted(files):
         digest.update(f"{path.relative_to(ROOT)}\0".encode())

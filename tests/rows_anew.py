@@ -1,28 +1,25 @@
-"""Rows of results/ made anew: those whose fingerprint has changed (see ladder/fingerprints.py).
+"""Results made anew: what has another fingerprint than is recorded (see ladder/fingerprints.py).
 
 With ALL=1 in the environment (make test-all, and CI), that is all of them.
 """
 
+import json
 import os
 from pathlib import Path
 
 from ladder import fingerprints
 from ladder.rows import by_script
-from ladder.rungs import ROOT, read_ladder
+from ladder.rungs import ROOT
 from tests.helpers import ASLEEP, run
 
 
-def rows_anew(kind: str, folder: Path, *command: str) -> dict[str, dict]:
-    """The rows of a results file, by script, as the present code makes them.
+def rows_anew(kind: str, scripts: list[str], folder: Path, *command: str) -> dict[str, dict]:
+    """The rows of these scripts in a results file, as the present code makes them.
 
-    Only what has changed since a row was recorded is run, by this command. AssertionError if it
-    fails.
+    Only those that have changed since they were recorded are made anew, by this command.
+    AssertionError if it fails.
     """
     recorded = by_script(ROOT / "results" / f"{kind}.json")
-    known = by_script(ROOT / "results" / "published.json")
-    scripts = [rung.script for rung in read_ladder()]
-    if kind == "predicted_2023":
-        scripts = [script for script in scripts if script in known]
     changed = [script for script in scripts if has_changed(script, kind, recorded.get(script))]
     made = {}
     if changed:
@@ -31,6 +28,7 @@ def rows_anew(kind: str, folder: Path, *command: str) -> dict[str, dict]:
         assert process.returncode == 0, process.stdout + process.stderr
         assert all(script.rpartition("/")[2] in process.stdout for script in changed)
         made = by_script(results)
+        assert set(made) == set(changed)
     return {script: made.get(script) or recorded[script] for script in scripts}
 
 
@@ -39,3 +37,14 @@ def has_changed(script: str, kind: str, row: dict | None) -> bool:
     if row is None or os.environ.get("ALL"):
         return True
     return row.get("fingerprint") != fingerprints.of(ROOT / script, kind)
+
+
+def file_anew(kind: str, folder: Path, *command: str) -> dict:
+    """The same of a results file that is no list of scripts; the command takes its path."""
+    recorded = json.loads((ROOT / "results" / f"{kind}.json").read_text())
+    if not os.environ.get("ALL") and recorded.get("fingerprint") == fingerprints.of_all(kind):
+        return recorded
+    results = folder / f"{kind}.json"
+    process = run(*command, str(results), timeout=ASLEEP)
+    assert process.returncode == 0, process.stdout + process.stderr
+    return json.loads(results.read_text())

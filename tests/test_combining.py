@@ -7,7 +7,7 @@ import pytest
 from benchmarks import pairs, without_effect
 from ladder.pages.combining import NOTES
 from ladder.rungs import ROOT
-from tests.warm import run
+from tests.rows_anew import file_anew
 
 TRIED = json.loads(pairs.RESULTS.read_text())
 CELLS = {tuple(cell["pair"]): cell for cell in TRIED["pairs"]}
@@ -15,11 +15,9 @@ CELLS = {tuple(cell["pair"]): cell for cell in TRIED["pairs"]}
 
 @pytest.fixture(scope="module")
 def again(tmp_path_factory) -> dict[tuple, dict]:
-    """All pairs, tried anew in processes of their own."""
-    path = tmp_path_factory.mktemp("combining") / "pairs.json"
-    process = run("-m", "benchmarks.pairs", str(path))
-    assert process.returncode == 0, process.stderr
-    return {tuple(cell["pair"]): cell for cell in json.loads(path.read_text())["pairs"]}
+    """All pairs, tried anew if anything has changed that they are made from."""
+    found = file_anew("combining", tmp_path_factory.mktemp("pairs"), "-m", "benchmarks.pairs")
+    return {tuple(cell["pair"]): cell for cell in found["pairs"]}
 
 
 @pytest.mark.parametrize("pair", pairs.PAIRS, ids=" × ".join)
@@ -51,9 +49,10 @@ def test_each_cell_that_does_not_simply_work_has_a_note():
     assert places == sorted(places)
 
 
-def test_what_saves_nothing_here():
+def test_what_saves_nothing_here(tmp_path):
     recorded = json.loads(without_effect.RESULTS.read_text())
-    losses, products = without_effect.losses(), without_effect.products()
+    found = file_anew("without_effect", tmp_path, "-m", "benchmarks.without_effect")
+    losses, products = found["losses"], found["products"]
     assert products == recorded["products"]
     assert len(set(products.values())) == 1  # float8 and int8 keep what bfloat16 keeps
     for title, row in losses.items():

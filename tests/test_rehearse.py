@@ -1,7 +1,6 @@
 """rehearse.py: what the ladder reaches on the CPU, and what happens when something goes wrong."""
 
 import contextlib
-import functools
 import json
 import math
 import os
@@ -106,40 +105,24 @@ def test_every_other_rung_learns_as_well(rehearsed, script):
 
 
 @pytest.fixture(scope="module")
-def over_three_seeds(rehearsed, tmp_path_factory):
-    """A script's mean accuracy, over its own seed and two others, which are rehearsed once."""
-    folder = tmp_path_factory.mktemp("seeds")
-    for link in ("local_utilities.py", "cifar10.py", "messages.py"):
-        (folder / link).symlink_to(ROOT / link)
-
-    @functools.cache
-    def mean(name: str) -> float:
-        text = (ROOT / name).read_text()
-        scripts = [folder / f"{Path(name).stem}-{number}.py" for number in (1, 2)]
-        for number, script in enumerate(scripts, 1):
-            script.write_text(text.replace("manual_seed(123)", f"manual_seed({number})"))
-            assert script.read_text() != text
-        results = folder / f"{Path(name).stem}.json"
-        process = warm.run("rehearse.py", "--results", str(results), *map(str, scripts))
-        assert process.returncode == 0, process.stdout
-        others = [row["accuracy"] for row in json.loads(results.read_text())]
-        return (rehearsed[name]["accuracy"] + sum(others)) / 3
-
-    return mean
+def over_three_seeds(rehearsed, seeds) -> dict[str, float]:
+    """Mean accuracies over the script's own seed and two others, by the script's name."""
+    return {
+        Path(script).stem: sum([rehearsed[script]["accuracy"], *row["accuracies"]]) / 3
+        for script, row in seeds.items()
+    }
 
 
 def test_large_batches_learn_as_well_over_several_seeds(over_three_seeds):
     """13 takes a quarter of 11's steps at its rate: its accuracy varies with the head's numbers."""
-    usual = over_three_seeds("11-16-under-1gb/11_act-checkp.py")
-    large = over_three_seeds("11-16-under-1gb/13_batch-64.py")
+    usual, large = over_three_seeds["11_act-checkp"], over_three_seeds["13_batch-64"]
     assert abs(large - usual) <= 0.05
 
 
 def test_lora_learns_as_well_as_training_all_weights(over_three_seeds):
     """Also with the frozen weights in 4 bits: within two points of 11."""
     whole, lora, qlora = (
-        over_three_seeds(f"11-16-under-1gb/{name}.py")
-        for name in ("11_act-checkp", "15_lora", "16_qlora")
+        over_three_seeds[name] for name in ("11_act-checkp", "15_lora", "16_qlora")
     )
     assert abs(lora - whole) <= 0.02
     assert abs(qlora - whole) <= 0.02
