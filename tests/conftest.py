@@ -5,6 +5,8 @@ once are one group, which one of them runs; all other tests go to whichever is i
 """
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 # before PyTorch is imported: see `rehearsal/hardware.py` on threads of a busy machine
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -15,6 +17,7 @@ import benchmarks.seeds
 from ladder.rows import by_script
 from ladder.rungs import ROOT, read_ladder
 from tests.rows_anew import rows_anew
+from tests.scripts import HEAD
 
 SCRIPTS = [rung.script for rung in read_ladder()]
 PUBLISHED = ROOT / "results" / "published.json"
@@ -72,3 +75,14 @@ def then(tmp_path_factory) -> dict[str, dict]:
     folder = tmp_path_factory.mktemp("predicted_2023")
     command = ("-m", "ladder.predict", "--as-of", "2023")
     return rows_anew("predicted_2023", published, folder, *command)
+
+
+@pytest.fixture
+def script(tmp_path) -> Callable[[str], Path]:
+    """A function that writes a script and returns its path."""
+
+    def write(text: str) -> Path:
+        (tmp_path / "train.py").write_text(HEAD + text)
+        return tmp_path / "train.py"
+
+    return write

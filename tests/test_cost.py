@@ -150,7 +150,7 @@ def test_a_sharded_step_moves_what_a_ring_moves(cost, ranks):
 
 @pytest.fixture
 def rows() -> dict[str, dict]:
-    """What is recorded of the rungs; test_predict_memory.py holds it against new predictions."""
+    """What is recorded of the rungs; test_predict_ladder.py holds it against new predictions."""
     return by_script(ROOT / "results" / "predicted.json")
 
 

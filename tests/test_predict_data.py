@@ -1,0 +1,151 @@
+"""Data that is here or not, and the batches that are made of it."""
+
+import pytest
+
+from tests.warm import predict, predicted
+
+BATCHES = """
+from torch.utils.data import DataLoader, Dataset
+class Texts(Dataset):
+    def __len__(self):
+        return 64
+    def __getitem__(self, place):
+        return torch.zeros({length}, 1024)
+def pad(batch):
+    return nn.utils.rnn.pad_sequence(batch, batch_first=True)
+layer = nn.Linear(1024, 1024).cuda()
+optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+for batch in DataLoader(Texts(), batch_size=4, collate_fn=pad):
+    F.gelu(layer(batch.cuda())).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
+def test_of_batches_that_differ_the_largest_counts(script):
+    growing = script(BATCHES.format(length="100 + place"))
+    row = predicted(growing)
+    (note,) = row["notes"]
+    assert "the largest of the first 16 counts" in note
+    assert row["reserved_gb"] == predicted(script(BATCHES.format(length="163")))["reserved_gb"]
+    first = predicted(script(BATCHES.format(length="100 + place")), "--batches", "2")
+    assert first["allocated_gb"] < row["allocated_gb"]
+
+
+def test_batches_may_be_taken_long_before_they_are_used(script):
+    """As transformers' Trainer takes those of an accumulation."""
+    row = predicted(
+        script("""
+from torch.utils.data import DataLoader, TensorDataset
+model = nn.Linear(1024, 1024).cuda()
+optimizer = torch.optim.Adam(model.parameters())
+batches = iter(DataLoader(TensorDataset(torch.zeros(4096, 1024)), batch_size=4))
+while some := [batch for _, batch in zip(range(32), batches)]:
+    for (batch,) in some:
+        model(batch.cuda()).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+""")
+    )
+    assert row["breakdown_gb"]["optimizer"] == pytest.approx(2 * 4 * 1025 * 1024 / 1e9, rel=0.01)
+
+
+def test_the_batch_size_may_be_an_option_of_the_scripts(script):
+    text = """
+import argparse
+from torch.utils.data import DataLoader, TensorDataset
+parser = argparse.ArgumentParser()
+parser.add_argument("--samples", type=int, default=8)
+samples = parser.parse_args().samples
+model = nn.Sequential(*[nn.Linear(1024, 1024) for _ in range(8)]).cuda()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for (batch,) in DataLoader(TensorDataset(torch.zeros(90000, 1024)), batch_size=samples // 2 * 2):
+    model(batch.cuda()).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+    file = script(text)
+    row = predicted(file, "--batch-option", "--samples", "--batch-size", "2048")
+    assert row["reserved_gb"] == predicted(file, "--", "--samples", "2048")["reserved_gb"]
+    assert row["notes"] == []
+    odd = predicted(file, "--batch-option", "--samples", "--batch-size", "2047")
+    assert "--samples 2047 makes batches of 2046" in odd["notes"]
+    process = predict(file, "--batch-option", "--samples")
+    assert process.returncode == 2
+    assert "name one" in process.stderr
+
+
+def test_questions_and_options_that_are_none_are_told(script):
+    process = predict(script("name = input('which? ')\n"))
+    assert process.returncode == 2
+    assert "line 4: it asks for input" in process.stderr
+    file = script(BATCHES.format(length="9"))
+    process = predict(file, "--batch-option", "--samples", "--batch-size", "8")
+    assert process.returncode == 2
+    assert "--samples 8 leaves its batches at 4" in process.stderr
+    process = predict(file, "--example", "tokens:0")
+    assert process.returncode == 2
+    assert process.stderr.count("\n") == 1
+
+
+def test_texts_that_are_here_are_read_and_the_tokenizer_is_told(script, tmp_path):
+    (tmp_path / "texts.txt").write_text("one two three\n" * 64)
+    row = predicted(
+        script("""
+from transformers import AutoTokenizer
+texts = open("texts.txt").read().splitlines()
+tokenizer = AutoTokenizer.from_pretrained("bert-base-uncased")
+words = tokenizer(texts, return_tensors="pt")["input_ids"].cuda()
+assert words.shape == (64, 5)  # and two special ones
+model = nn.Embedding(30522, 64).cuda()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(3):
+    model(words).sum().backward()
+    optimizer.step()
+""")
+    )
+    assert any("a tokenizer that is not here" in note for note in row["notes"])
+
+
+FOLDER = """
+from torchvision import datasets, models, transforms
+crop = transforms.Compose([transforms.RandomResizedCrop({side}), transforms.ToTensor()])
+images = datasets.ImageFolder("{folder}", crop)
+loader = torch.utils.data.DataLoader(images, batch_size=4, shuffle=True, num_workers=4)
+model = models.resnet18(num_classes=len(images.classes)).cuda()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for images, labels in loader:
+    loss = F.cross_entropy(model(images.cuda()), labels.cuda())
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_an_example_stands_in_for_a_folder_of_images(script):
+    file = script(FOLDER.format(side=64, folder="/no/such/train"))
+    process = predict(file)
+    assert process.returncode == 2
+    assert "line 7: there is no ImageFolder in /no/such/train. " in process.stderr
+    assert "--example images:3x224x224 --classes 1000" in process.stderr
+    row = predicted(file, "--example", "images:3x80x100", "--classes", "7")
+    head = 512 * 7 + 7
+    weights = 11_176_512 + head + 2 * 4800 + 20  # and batch norm's averages and counts
+    assert row["breakdown_gb"]["parameters"] == pytest.approx(weights * 4 / 1e9, rel=0.001)
+    assert any("in the place of ImageFolder in /no/such/train" in note for note in row["notes"])
+    for wrong in ("images:3x0x4", "images:2x4x4", "pictures", "images:3x4"):
+        process = predict(file, "--example", wrong)
+        assert process.returncode == 2
+        assert "is no example" in process.stderr
+
+
+def test_a_folder_of_images_that_is_here_is_read(script, tmp_path):
+    from PIL import Image
+
+    for name in ("cat", "dog", "owl"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (40, 30)).save(tmp_path / "images" / name / f"{number}.png")
+    row = predicted(script(FOLDER.format(side=32, folder=tmp_path / "images")))
+    assert row["breakdown_gb"]["parameters"] < 0.0449  # three classes
+    assert row["notes"] == ["cuDNN's workspaces for its convolutions are not counted"]

@@ -1,0 +1,75 @@
+"""A script's own options and folder; advice; predictions from a program."""
+
+import re
+
+import pytest
+
+from ladder.rungs import ROOT, read_ladder
+from tests.scripts import DEEP, LOOP
+from tests.warm import predict, predicted
+from vramcast import NotPredicted
+from vramcast import predict as from_python
+from vramcast.command.advice import TECHNIQUES
+
+OPTIONS = """
+import argparse
+import json
+import re
+import helper
+parser = argparse.ArgumentParser()
+parser.add_argument("--width", type=int, required=True)
+width = parser.parse_args().width + json.load(open("config.json"))["more"] + helper.NONE
+model = nn.Linear(width, width, bias=False).cuda()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(4):
+    model(torch.ones(8, width, device="cuda")).sum().backward()
+    optimizer.step()
+"""
+
+
+def test_what_stands_after_the_dashes_is_the_scripts(script, tmp_path):
+    """Also its siblings, and the configuration beside it."""
+    file = script(OPTIONS)
+    (tmp_path / "helper.py").write_text("NONE = 0\n")
+    (tmp_path / "config.json").write_text('{"more": 96}')
+    row = predicted(file, "--gpu", "24", "--", "--width", "4000")
+    assert row["breakdown_gb"]["parameters"] == pytest.approx(4096**2 * 4 / 1e9)
+    for arguments, told in ((["--wdth", "3"], "required: --width"), ([], "required: --width")):
+        process = predict(file, "--", *arguments)
+        assert process.returncode == 2
+        assert told in process.stderr
+
+
+def test_options_of_two_scripts_are_refused(script):
+    process = predict(script(LOOP), "03_bfloat16.py", "--", "--x")
+    assert process.returncode == 2
+    assert "one script's" in process.stderr
+
+
+def test_what_helps_is_named_with_its_page(script):
+    """All weights and averages, or all activations."""
+    file = script(DEEP + LOOP.replace("SGD(", "Adam("))
+    process = predict(file, "--gpu", "0.4 GB")
+    assert process.returncode == 1
+    assert "optimizer are 3" in process.stdout
+    assert "8-bit averages" in process.stdout
+    assert "later script" not in process.stdout  # it is none of the ladder
+    pages = re.findall(r"docs/ladder/\S+\.md", process.stdout)
+    assert len(pages) >= 3
+    assert all((ROOT / page).exists() for page in pages)
+    assert {page for _, techniques in TECHNIQUES.values() for _, page in techniques} <= {
+        rung.script.rpartition("/")[2].removesuffix(".py") for rung in read_ladder()
+    }
+
+
+def test_the_interface_for_notebooks(script):
+    file = script(OPTIONS.replace("import helper\n", "").replace(" + helper.NONE", ""))
+    (file.parent / "config.json").write_text('{"more": 0}')
+    prediction = from_python(file, gpu=24, arguments=["--width", 512])
+    assert prediction.breakdown_gb["parameters"] == pytest.approx(512**2 * 4 / 1e9)
+    assert prediction.fits
+    assert str(prediction).startswith(f"{file} fits 24 GB: it needs")
+    with pytest.raises(NotPredicted, match="required: --width"):
+        from_python(file)
+    with pytest.raises(NotPredicted, match="there is no script"):
+        from_python("nowhere.py")
