@@ -23,31 +23,6 @@ def test_ladder_holds_every_script_in_order():
     assert others == list(BUDGETS), "each rung stands in BUDGETS of ladder/rungs.py, in order"
 
 
-def test_the_parents_are_those_of_the_map():
-    parents = {rung.script.rpartition("/")[2]: rung.parent for rung in LADDER}
-    assert parents["04-2_free-gradients.py"] == "04_lower-batchsize.py"
-    assert parents["05_gradient-accum.py"] == "04-2_free-gradients.py"
-    folder = "08-10-vit-h14/"
-    assert parents["08_baseline.py"] == "02_mixed-precision.py"
-    assert parents["08a_fsdp-defaults.py"] == f"{folder}08_baseline.py"
-    assert parents["08b_fsdp-custom.py"] == f"{folder}08a_fsdp-defaults.py"
-    assert parents["08c_fsdp-size-wrap.py"] == f"{folder}08b_fsdp-custom.py"
-    assert parents["09_fsdp-act-checkp.py"] == f"{folder}08b_fsdp-custom.py"
-    folder = "11-16-under-1gb/"
-    assert parents["11_act-checkp.py"] == "07_init-module.py"
-    variants = ("11-2_selective-checkp", "11-3_float16-mixed", "14-4_optimizer-offload")
-    for name in (*variants, "15_lora", "15-2_lora-peft"):
-        assert parents[f"{name}.py"] == f"{folder}11_act-checkp.py"
-    assert parents["16_qlora.py"] == f"{folder}15_lora.py"
-    assert parents["16-3_vit-h14.py"] == f"{folder}16_qlora.py"
-    assert parents["12_optimizer-in-backward.py"] == f"{folder}11_act-checkp.py"
-    for name in ("13_batch-64.py", "14_adamw-8bit.py", "14-3_activation-offload.py"):
-        assert parents[name] == f"{folder}12_optimizer-in-backward.py"
-    assert parents["14-2_adamw-4bit.py"] == f"{folder}14_adamw-8bit.py"
-    folder = "08-10-vit-h14/"
-    assert parents["10_fsdp-with-cpu-offload.py"] == f"{folder}09_fsdp-act-checkp.py"
-
-
 @each_script
 def test_difference_is_within_budget(rung):
     if rung.parent is None:
@@ -108,9 +83,8 @@ def test_skeleton_is_the_same(rung):
 
 
 @each_script
-def test_docstring_is_a_lesson(rung):
+def test_the_docstrings_command_runs_this_script(rung):
     assert rung.run == f"python {rung.script}"
-    assert 2 <= len(re.findall(r"[.?!](?:\s|$)", rung.lesson)) <= 5
 
 
 def copy_ladder(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""README, generated pages and style."""
+"""README, generated pages, and what is recorded."""
 
 import json
 import math

@@ -44,4 +44,4 @@ def test_a_timeline_says_what_holds_the_peak(tmp_path):
     held = [line for line in printed if "activations held then" in line]
     assert held[0].endswith(f": 3 × 0.0021 GB, addmm, * (Linear), line {within}")
     assert len(held) <= 3
-    assert figure.stat().st_size < 200_000
+    assert "<svg" in figure.read_text()
