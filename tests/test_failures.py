@@ -7,13 +7,15 @@ import socket
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
 
 from ladder.rungs import ROOT
 from tests import warm
-from tests.helpers import ASLEEP, HANG, alive, run, wait_until
+from tests.helpers import ASLEEP, alive, run, wait_until
+from tests.warm import torchrun
 
 SHARDED = ROOT / "08-10-vit-h14" / "08a_fsdp-defaults.py"
 TRAINING = "        for images, labels in progress:\n"
@@ -56,6 +58,18 @@ def broken(tmp_path, where: str, what: str) -> str:
     return str(script)
 
 
+def rehearsed(script: object, folder: Path, **environment: str) -> warm.Ended:
+    """A rehearsal of a script; when it is over, all its processes have ended."""
+    folders = {"DATA_DIR": str(folder), "RESULTS_DIR": str(folder)}
+    process = warm.run("-m", "rehearsal.run", script, folder, **folders, **environment)
+    try:
+        wait_until(lambda: not members(process.pid))
+    finally:
+        if members(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+    return process
+
+
 CASES = {
     "the first rank raises": "if fabric.global_rank == 0: raise ValueError('too hot')",
     "the second rank raises": "if fabric.global_rank == 1: raise ValueError('too hot')",
@@ -75,14 +89,9 @@ CASES = {
 def test_when_a_rank_dies_all_end(tmp_path, case):
     """Long before one that sleeps wakes up, or gloo gives up after half an hour."""
     line = f"            print('now', flush=True)\n            {CASES[case]}\n"
-    script, log = broken(tmp_path, TRAINING, line), tmp_path / "output.txt"
-    folder = {"DATA_DIR": str(tmp_path), "RESULTS_DIR": str(tmp_path)}
-    command = ["-m", "rehearsal.run", script, str(tmp_path)]
-    with log.open("w") as file, started(*command, output=file, **folder) as process:
-        process.wait(timeout=HANG)
-        wait_until(lambda: not members(process.pid))
+    process = rehearsed(broken(tmp_path, TRAINING, line), tmp_path)
     assert process.returncode != 0
-    output = log.read_text()
+    output = process.stdout + process.stderr
     assert "now\n" in output
     if "killed" in case:
         assert "terminated with code -9" in output
@@ -92,15 +101,16 @@ def test_when_a_rank_dies_all_end(tmp_path, case):
 
 def test_too_few_gpus_are_told_once_and_nothing_starts(tmp_path):
     """Started as `python SCRIPT` and by torchrun, on a machine without GPUs."""
-    process = run(str(SHARDED), RESULTS_DIR=str(tmp_path))
+    told = "needs 2 CUDA GPUs, and PyTorch finds none here"
+    process = warm.run(SHARDED, RESULTS_DIR=str(tmp_path))
     assert process.returncode == 1
-    assert process.stderr.count("needs 2 CUDA GPUs, and PyTorch finds none here") == 1
+    assert process.stderr.count(told) == 1
     assert "python rehearse.py 08-10-vit-h14/08a_fsdp-defaults.py" in process.stderr
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    process = run(*launcher, str(SHARDED), RESULTS_DIR=str(tmp_path))
+    processes = torchrun(2, SHARDED, RESULTS_DIR=str(tmp_path))
+    assert [process.returncode for process in processes] == [1, 1]
+    assert sum(process.stderr.count(told) for process in processes) == 1
+    (process,) = torchrun(1, SHARDED, RESULTS_DIR=str(tmp_path))
     assert process.returncode == 1
-    assert process.stderr.count("needs 2 CUDA GPUs, and PyTorch finds none here") == 1
-    process = run(*launcher[:-1], "--nproc-per-node=1", str(SHARDED), RESULTS_DIR=str(tmp_path))
     assert "needs at least 2 processes, and torchrun started 1" in process.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -116,14 +126,9 @@ def busy_port():
 
 def test_a_port_in_use_is_told_and_nothing_is_left(tmp_path, busy_port):
     """PyTorch tells it, in one of the processes; the other ends with that one."""
-    with started(
-        "-m", "rehearsal.run", str(SHARDED), str(tmp_path),
-        MASTER_PORT=str(busy_port), DATA_DIR=str(tmp_path), RESULTS_DIR=str(tmp_path),
-    ) as process:  # fmt: skip
-        output, _ = process.communicate(timeout=HANG)
-        wait_until(lambda: not members(process.pid))
+    process = rehearsed(SHARDED, tmp_path, MASTER_PORT=str(busy_port))
     assert process.returncode == 1
-    assert re.search(f"port: {busy_port}.*address already in use", output)
+    assert re.search(f"port: {busy_port}.*address already in use", process.stdout + process.stderr)
 
 
 @pytest.mark.parametrize(
@@ -183,12 +188,11 @@ def test_when_the_first_process_is_killed_the_others_end(tmp_path):
     """By themselves: there is nobody left to end them."""
     program = tmp_path / "program.py"
     program.write_text(
-        "import os, subprocess, sys, time, several_gpus\n"
+        "import os, time, several_gpus\n"
         "several_gpus.end_with_first_process()\n"
-        "if 'LOCAL_RANK' not in os.environ:\n"
-        "    second = os.environ | {'LOCAL_RANK': '1'}\n"
-        "    subprocess.Popen([sys.executable, __file__], env=second)\n"
-        "else:\n"
+        "if os.fork() == 0:\n"
+        "    os.environ['LOCAL_RANK'] = '1'\n"
+        "    several_gpus.end_with_first_process()\n"
         "    print('now', flush=True)\n"
         f"time.sleep({ASLEEP})\n"
     )
@@ -201,8 +205,9 @@ def test_when_the_first_process_is_killed_the_others_end(tmp_path):
 
 
 def test_a_script_for_one_gpu_refuses_torchruns_many(tmp_path):
+    """With torchrun itself, which ends as its processes do."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    process = run(*launcher, "02_mixed-precision.py", RESULTS_DIR=str(tmp_path))
+    process = warm.run(*launcher, "02_mixed-precision.py", RESULTS_DIR=str(tmp_path))
     assert process.returncode == 1
     assert "is for one GPU, and torchrun started 2 processes" in process.stderr
 
@@ -213,30 +218,19 @@ def test_two_nodes_train_together(tmp_path):
         free.bind(("", 0))
         port = free.getsockname()[1]
     results = [tmp_path / "node-0", tmp_path / "node-1"]
-    processes = []
-    for node, folder in enumerate(results):
+    commands = [
+        (
+            "-m", "torch.distributed.run", "--nnodes=2", f"--node-rank={node}",
+            "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}",
+            "-m", "tests.probes.ranks", SHARDED, folder, "{}",
+        )
+        for node, folder in enumerate(results)
+    ]  # fmt: skip
+    for folder in results:
         folder.mkdir()
-        processes.append(
-            subprocess.Popen(
-                [
-                    sys.executable, "-m", "torch.distributed.run", "--nnodes=2",
-                    f"--node-rank={node}", "--nproc-per-node=1", "--master-addr=127.0.0.1",
-                    f"--master-port={port}", "-m", "tests.probes.ranks", str(SHARDED), str(folder),
-                    "{}",
-                ],
-                cwd=ROOT,
-                env=os.environ
-                | {"PYTHONPATH": str(ROOT), "DATA_DIR": str(folder), "RESULTS_DIR": str(folder)},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        )  # fmt: skip
-    try:
-        outputs = [process.communicate(timeout=HANG)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
+    folders = [{"DATA_DIR": str(folder), "RESULTS_DIR": str(folder)} for folder in results]
+    processes = warm.run_all(commands, folders)
+    outputs = [process.stdout + process.stderr for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     first, second = (torch.load(folder / f"rank-{node}.pt") for node, folder in enumerate(results))
     assert first["parameters"] + second["parameters"] == first["whole"]

@@ -1,7 +1,6 @@
 """What the scripts for several GPUs do, seen by running them unmodified in two processes."""
 
 import json
-import socket
 
 import pytest
 import torch
@@ -27,16 +26,6 @@ NO_OVERFLOW = {"scale": 256.0}  # so that no float16 step is skipped, by neither
 each_sharded = pytest.mark.parametrize("script", SHARDED)
 
 
-def torchruns(ranks: int) -> list[dict[str, str]]:
-    """What torchrun tells each of its processes."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "none"}
-    shared |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "GROUP_RANK": "0"}
-    shared["GROUP_WORLD_SIZE"] = "1"
-    return [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
-
-
 @pytest.fixture(scope="module")
 def probe(tmp_path_factory):
     """What a script's processes saw; each combination of arguments runs once."""
@@ -48,8 +37,11 @@ def probe(tmp_path_factory):
             out = tmp_path_factory.mktemp("ranks")
             command = ("-m", "tests.probes.ranks", script, out, json.dumps(options))
             folders = {"DATA_DIR": str(out), "RESULTS_DIR": str(out)}
-            places = [folders | place for place in (torchruns(ranks) if ranks > 1 else [{}])]
-            for process in warm.run_all([command] * ranks, places):
+            if ranks > 1:
+                processes = warm.torchrun(ranks, *command, **folders)
+            else:
+                processes = [warm.run(*command, **folders)]
+            for process in processes:
                 assert process.returncode == 0, process.stdout + process.stderr
             known[key] = [torch.load(out / f"rank-{rank}.pt") for rank in range(ranks)]
         return known[key]

@@ -1,12 +1,11 @@
 """What a predicted script may not do, by Python's events and, on Linux, by the kernel."""
 
 import socket
-import subprocess
 
 import pytest
 
 from ladder.rungs import ROOT
-from tests.helpers import run
+from tests import helpers, warm
 from vramcast.sandbox import landlock
 
 kernel = pytest.mark.skipif(not landlock.version(), reason="this kernel has no Landlock")
@@ -106,12 +105,12 @@ sys.exit(f"{len(bound) > 2} {all(bound)}")
 OLD_KERNEL = "from vramcast.sandbox import landlock\nlandlock.CREATE_RULESET = 9999\n"
 
 
-def predict(folder, codes: dict[str, str], **environment) -> subprocess.CompletedProcess:
+def predict(folder, codes: dict[str, str], run=warm.run, **environment):
     """Predict scripts, whose working directory is the folder, in one run of the command."""
     scripts = [folder / f"{name}.py" for name in codes]
     for script, code in zip(scripts, codes.values()):
         script.write_text(f"import os, torch; os.chdir({str(folder)!r})\n{code}\n")
-    process = run("-m", "ladder.predict", *map(str, scripts), timeout=900, **environment)
+    process = run("-m", "ladder.predict", *map(str, scripts), **environment)
     assert "Traceback" not in process.stdout + process.stderr
     return process
 
@@ -145,7 +144,7 @@ def test_without_landlock_the_events_alone_refuse(tmp_path):
     path = f"{tmp_path}:{ROOT}"
     codes = {name: TOLD[name][0] for name in ("sqlite", "thread")}
     codes["fifo"] = f"os.mkfifo('x')\n{STEP}"
-    process = predict(tmp_path, codes, PYTHONPATH=path)
+    process = predict(tmp_path, codes, helpers.run, PYTHONPATH=path)
     assert process.returncode == 2
     for name in ("sqlite", "thread"):
         assert f"/{name}.py: {TOLD[name][1]}" in process.stdout + process.stderr
@@ -160,7 +159,7 @@ def test_reading_and_scratch_files_are_allowed(tmp_path):
 
 @kernel
 def test_no_thread_is_left_out(tmp_path):
-    process = predict(tmp_path, {"threads": THREADS})
+    process = predict(tmp_path, {"threads": THREADS}, helpers.run)
     assert process.stdout.endswith("it stopped by itself: True True\n")
 
 
@@ -207,7 +206,7 @@ assert os.waitpid(child, 0)[1] == 0
 def test_the_kernels_rules(tmp_path):
     """Each right by itself, in a process without the events."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        process = run("-c", KERNEL, str(tmp_path), str(server.getsockname()[1]))
+        process = helpers.run("-c", KERNEL, str(tmp_path), str(server.getsockname()[1]))
     assert process.returncode == 0, process.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["inside", "old"]
     assert (tmp_path / "old").read_text() == "old"

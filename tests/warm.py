@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import runpy
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,18 +23,25 @@ IMPORTED = (
     "torchvision",
     "lightning",
     "torchmetrics",
+    "torch.utils.cpp_extension",
     "vramcast.run.script",
     "rehearsal.run",
 )
 
 
-def run(*command: object, timeout: float = HANG, **environment: str) -> subprocess.CompletedProcess:
+class Ended(subprocess.CompletedProcess):
+    """How a command ended, which was the first process of the session `pid`."""
+
+    pid: int
+
+
+def run(*command: object, timeout: float = HANG, **environment: str) -> Ended:
     """`helpers.run`, from there: `-m MODULE …` or `FILE …`; TimeoutExpired."""
     (result,) = run_all([command], [environment], timeout)
     return result
 
 
-def predict(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
+def predict(*arguments: object, **environment: str) -> Ended:
     """Run vramcast."""
     return run("-m", "vramcast", *arguments, **environment)
 
@@ -47,7 +55,7 @@ def predicted(*arguments: object, **environment: str) -> dict:
 
 def run_all(
     commands: list[tuple], environments: list[dict[str, str]], timeout: float = HANG
-) -> list[subprocess.CompletedProcess]:
+) -> list[Ended]:
     """Several of them at a time."""
     SERVER.set_forkserver_preload(list(IMPORTED))
     with tempfile.TemporaryDirectory() as folder:
@@ -65,12 +73,28 @@ def run_all(
                     other.kill()
                 raise subprocess.TimeoutExpired(words, timeout)
             texts = [outputs.with_suffix(name).read_text() for name in (".out", ".err")]
-            results.append(subprocess.CompletedProcess(words, process.exitcode, *texts))
+            results.append(Ended(words, process.exitcode, *texts))
+            results[-1].pid = process.pid
     return results
 
 
+def torchrun(ranks: int, *command: object, **environment: str) -> list[Ended]:
+    """What torchrun starts on one node, with what it tells each process, but without its launcher.
+
+    Unlike torchrun, it lets the others go on when one fails.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "none"}
+    shared |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "GROUP_RANK": "0"}
+    shared |= {"GROUP_WORLD_SIZE": "1"} | environment
+    places = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
+    return run_all([command] * ranks, places)
+
+
 def _become(command: list[str], environment: dict[str, str], outputs: Path) -> None:
-    """In the forked process: be `python command`."""
+    """In the forked process: be `python command`, in a session of its own."""
+    os.setsid()
     for stream, name in ((1, ".out"), (2, ".err")):
         os.dup2(os.open(outputs.with_suffix(name), os.O_CREAT | os.O_WRONLY), stream)
     os.environ |= {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)} | environment
