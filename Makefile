@@ -19,8 +19,8 @@
 BASE_PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PYTHON := .venv/bin/python
 READY := .venv/installed
-QUICK := tests/test_allocator.py tests/test_gpu.py tests/test_ladder.py tests/test_packaging.py \
-	tests/test_repository.py tests/test_stand_ins.py
+QUICK := tests/test_allocator.py tests/test_fingerprints.py tests/test_gpu.py \
+	tests/test_ladder.py tests/test_packaging.py tests/test_repository.py tests/test_stand_ins.py
 
 .PHONY: ladder check test test-all lint site results versions lock
 

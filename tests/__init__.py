@@ -1,7 +1,23 @@
-"""The tests. Fixtures that several files use are in conftest.py.
+"""The tests: `make check` runs the quick ones, `make test` all. Which module tests what:
 
-helpers        processes, and how long they are waited for
-warm           commands in processes forked from one that has imported PyTorch
-rows_anew      rows of results/ made anew, if what they are made from has changed
-probes/        programs that tests run
+The scripts
+    ladder, training, ranks, lora           what they are, and what they compute
+    report, downloads, batches, failures    what they share, and what goes wrong
+    rehearse, stand_ins, pretrain           the rehearsal
+The tool
+    predict_ladder, predict_training, predict_models, predict_ranks    its figures
+    predict_command, predict_options, predict_data, predict_ends       what it is asked, and answers
+    timeline, snapshot, cost                a look into one step
+    tracker, gpu, composites, allocator, allocator_settings, order, pinned    its parts
+    messages, sandbox, endings, pool        processes: what they may do, and how they end
+    rooms, versions                         what may import what
+What is made of both
+    ladder_commands, combining, on_gpu      commands and experiments
+    repository, website, packaging          pages, the site, what pip and GitHub read
+    fingerprints                            what has to be made anew
+
+What they use: conftest (fixtures, and which tests run in one process), helpers (processes, and how
+long they are waited for), warm (commands in processes forked from one that has imported PyTorch),
+rows_anew (results made anew if they have changed), scripts (parts of small scripts), and probes/,
+programs that tests run.
 """

@@ -19,6 +19,8 @@ PACKAGES = [
     "ladder/pages",
     "rehearsal",
     "rehearsal/pretraining",
+    "tests",
+    "tests/probes",
     "website",
     "vramcast",
     *(f"vramcast/{room}" for room in ROOMS),
@@ -69,5 +71,6 @@ def test_each_module_is_listed_in_its_package(package):
     """With what is in it, in a line of the package's docstring."""
     text = ast.get_docstring(ast.parse((ROOT / package / "__init__.py").read_text()))
     modules = {path.stem for path in (ROOT / package).glob("*.py")} - {"__init__", "__main__"}
+    modules = {name.removeprefix("test_") for name in modules}
     missing = {name for name in modules if not re.search(rf"\b{name}\b", text)}
     assert missing == set()
