@@ -12,7 +12,7 @@ from torchvision.transforms import InterpolationMode, v2
 import local_utilities
 from local_utilities import ImageBatches, cifar10_loaders
 from rehearsal.data import Digits
-from tests.helpers import run
+from tests.warm import run
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from rehearsal import progress
 from rehearsal.needs import Needs, needs
 from rehearsal.outcome import learned
 from rehearse import RESULTS, summary
-from tests import helpers, warm
+from tests import warm
 from tests.helpers import ASLEEP, HANG, alive, wait_until
 
 SCRIPTS = [rung.script for rung in read_ladder()]
@@ -281,7 +281,7 @@ print(observer.accuracy, dict(observer.targets))
 
 def test_what_an_accuracy_was_computed_from_is_seen():
     """Of two batches since the last reset: four of six right, all of them of class 2."""
-    process = helpers.run("-c", ACCURACY)
+    process = warm.run("-c", ACCURACY)
     assert process.stdout == "0.6666666865348816 {'2': 6}\n", process.stderr
 
 
@@ -302,7 +302,7 @@ for images, labels in torch.utils.data.DataLoader(data, 64, num_workers=2):
 def test_a_loader_may_have_workers(tmp_path):
     script, results = tmp_path / "workers.py", tmp_path / "rows.json"
     script.write_text(WORKERS)
-    process = helpers.run("rehearse.py", str(script), "--results", str(results))
+    process = warm.run("rehearse.py", str(script), "--results", str(results))
     assert process.returncode == 0, process.stdout
     [row] = json.loads(results.read_text())
     assert row["loss_last"] < row["loss_first"]

@@ -6,7 +6,6 @@ import os
 import pty
 import resource
 import runpy
-import subprocess
 import sys
 import termios
 from types import SimpleNamespace
@@ -20,12 +19,13 @@ import messages
 import several_gpus
 from ladder.rungs import ROOT, read_ladder
 from local_utilities import Progress, Report
-from tests.helpers import HANG, run
+from tests import warm
+from tests.helpers import HANG
 from tests.test_downloads import NO_FOLDERS, OTHER_FOLDER, ROOM
 
 
 def test_without_a_gpu_a_script_stops(tmp_path):
-    process = run(
+    process = warm.run(
         "03_bfloat16.py", DATA_DIR=str(tmp_path / "data"), RESULTS_DIR=str(tmp_path / "results")
     )
     assert process.returncode == 1
@@ -316,26 +316,20 @@ def test_progress_prints_a_line_each_half_minute(old_gpu, clock, capsys):
 
 def test_progress_shows_a_bar_on_a_terminal():
     program = (
-        "import time, torch; torch.cuda.synchronize = lambda: None\n"
+        "import os, sys, time, torch; torch.cuda.synchronize = lambda: None\n"
+        "os.dup2(os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY), 2)\n"
         "from local_utilities import Progress\n"
         "progress = Progress([(None, torch.zeros(4))] * 3, 'Epoch 1/1')\n"
         "for _ in progress: progress.show(torch.tensor(1.25)); time.sleep(0.6)\n"
     )
     terminal, inside = pty.openpty()
     termios.tcsetwinsize(inside, (24, 80))
-    process = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=inside,
-        text=True,
-        timeout=HANG,
-    )
+    process = warm.run("-c", program, os.ttyname(inside))
     os.set_blocking(terminal, False)
     bar = os.read(terminal, 100_000).decode()
     os.close(inside)
     os.close(terminal)
-    assert process.returncode == 0
+    assert process.returncode == 0, bar
     assert "Epoch 1/1" in bar
     assert "/3" in bar
     assert "loss 1.25" in bar

@@ -8,7 +8,6 @@ from ladder.rungs import ROOT
 from rehearsal import arithmetic
 from rehearsal.data import Digits
 from rehearsal.weights import CHECKPOINT, small_vit
-from tests import helpers
 from tests.warm import run
 
 PAGE = (ROOT / "docs" / "rehearsal.md").read_text()
@@ -116,5 +115,5 @@ def test_products_of_16_bits_add_up_in_float32_however_they_are_written():
         "          torch.bmm(a[None], b[None])):\n"
         "    print(r.dtype, set(r.flatten().tolist()))\n"
     )
-    process = helpers.run("-c", program)
+    process = run("-c", program)
     assert process.stdout.splitlines() == ["torch.bfloat16 {3.0}"] * 6, process.stderr

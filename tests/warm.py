@@ -36,7 +36,7 @@ class Ended(subprocess.CompletedProcess):
 
 
 def run(*command: object, timeout: float = HANG, **environment: str) -> Ended:
-    """`helpers.run`, from there: `-m MODULE …` or `FILE …`; TimeoutExpired."""
+    """`helpers.run`, from there: `-m MODULE …`, `-c CODE …` or `FILE …`; TimeoutExpired."""
     (result,) = run_all([command], [environment], timeout)
     return result
 
@@ -99,12 +99,16 @@ def _become(command: list[str], environment: dict[str, str], outputs: Path) -> N
         os.dup2(os.open(outputs.with_suffix(name), os.O_CREAT | os.O_WRONLY), stream)
     os.environ |= {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)} | environment
     os.chdir(ROOT)
+    multiprocessing.set_start_method(None, force=True)  # as in a new process
     # a command forks its scripts from a process that has imported PyTorch: it is one
     processes.PROCESSES = multiprocessing.get_context("fork")
     processes.start_forkserver = lambda *preload: None
     if command[0] == "-m":
         sys.argv, sys.path[0] = command[1:], str(ROOT)
         runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+    elif command[0] == "-c":
+        sys.argv, sys.path[0] = ["-c", *command[2:]], str(ROOT)
+        exec(command[1], {"__name__": "__main__"})
     else:
         path = ROOT / command[0]
         sys.argv, sys.path[0] = command, str(path.parent)
