@@ -63,7 +63,7 @@ if how == "memtracker":
 tracker = Tracker()
 tracker.install()
 if how == "shapes":
-    with gpu.install(tracker, gpus.Model("A100", 40 * 10**9, (8, 0), 0), 1):
+    with gpu.install(tracker, gpus.find("A100-40"), 1):
         train("cuda")
 else:
     with Book():
