@@ -23,7 +23,6 @@ IMPORTED = (
     "torchvision",
     "lightning",
     "torchmetrics",
-    "torch.utils.cpp_extension",
     "vramcast.run.script",
     "rehearsal.run",
 )
