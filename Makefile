@@ -8,7 +8,7 @@
 # make results   take over what this machine found (results/local/) into results/, and make figures,
 #                the README's tables and the pages in docs/ anew from it and from the scripts;
 #                with RUNG=script.py, what it found of this script alone
-# make versions    predicts some scripts in older and newer versions of PyTorch, each in an environment
+# make versions  predict some scripts in older and newer versions of PyTorch, each in an environment
 #                of its own for as long as that takes; several GB each
 # make lock      requirements.lock anew, after a change of requirements in pyproject.toml; what is in
 #                it stays where it still fits (delete the file first to have the newest of all else)
