@@ -19,3 +19,14 @@ rank = int(os.environ["LOCAL_RANK"])
 assert (dist.get_rank(), dist.get_world_size()) == (int(os.environ["RANK"]), 4)
 torch.cuda.set_device(rank)
 """
+# a whole script, of few steps
+TRAINING = """
+import torch
+
+model = torch.nn.Linear(64, 64).cuda()
+optimizer = torch.optim.SGD(model.parameters())
+for _ in range(9):
+    model(torch.ones(8, 64).cuda()).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""

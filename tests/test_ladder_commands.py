@@ -12,18 +12,8 @@ import pytest
 from ladder.fits import suggested
 from ladder.rungs import ROOT, read_ladder
 from tests.helpers import HANG
+from tests.scripts import TRAINING
 from tests.warm import predict, predicted, run
-
-TRAINING = """
-import torch
-
-model = torch.nn.Linear(64, 64).cuda()
-optimizer = torch.optim.SGD(model.parameters())
-for _ in range(9):
-    model(torch.ones(8, 64).cuda()).sum().backward()
-    optimizer.step()
-    optimizer.zero_grad()
-"""
 
 
 def fits(*arguments: object) -> subprocess.CompletedProcess:

@@ -8,20 +8,11 @@ import os
 import pytest
 
 from tests.helpers import run
+from tests.scripts import TRAINING
 from tests.warm import predict
 from vramcast.processes import messages
 from vramcast.run import schema
 
-TRAINING = """
-import torch
-
-model = torch.nn.Linear(64, 64).cuda()
-optimizer = torch.optim.SGD(model.parameters())
-for _ in range(9):
-    model(torch.ones(8, 64).cuda()).sum().backward()
-    optimizer.step()
-    optimizer.zero_grad()
-"""
 # Looks for the pipes that its process has, and writes a pickle into each that can be written.
 # `Connection.recv` would read the length and unpickle the rest.
 ATTACK = """
