@@ -18,7 +18,6 @@ if __name__ == "__main__":
 
 import argparse
 import importlib.util
-import json
 import math
 import os
 import sys
@@ -33,9 +32,11 @@ from ladder.scripts import UnknownScript, display_name, find_scripts
 from rehearsal.needs import needs
 from rehearsal.outcome import together, why_failed
 from rehearsal.progress import Progress
+from vramcast.processes import messages
 from vramcast.processes.pool import Pool, available_memory, cores
 from vramcast.processes.supervisor import (
     Ended,
+    as_command,
     end_as_after_ctrl_c,
     end_forkserver,
     run,
@@ -90,7 +91,8 @@ def rehearse(script: Path, show: bool) -> tuple[dict, dict[str, str], str]:
     with scratch_folder("rehearsal-") as folder:
         output = folder / "output.txt"
         status = run(run_script, folder, script, None if show else output)
-        ranks = [json.loads(file.read_text()) for file in sorted(folder.glob("rank-*.json"))]
+        found = [messages.read_file(file) for file in sorted(folder.glob("rank-*.json"))]
+        ranks = [rank for rank in found if type(rank) is dict]
         text = output.read_text(errors="replace") if output.exists() else ""
     row = {key: None for key, *_ in COLUMNS} | {"learned": None}
     row |= together(ranks) if ranks else {}
@@ -263,10 +265,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        status = main()
-        sys.stdout.flush()
-    except BrokenPipeError:  # what it prints is not read any more, as by `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        status = 1
-    sys.exit(status)
+    as_command(main)

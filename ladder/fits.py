@@ -31,6 +31,7 @@ from vramcast.gpus import Model
 from vramcast.options import Options, margin
 from vramcast.processes.supervisor import (
     Ended,
+    as_command,
     end_as_after_ctrl_c,
     end_forkserver,
     start_forkserver,
@@ -146,6 +147,8 @@ def main() -> int:
         return first_later(script, gpu)
     except (ValueError, UnknownScript, LadderError) as error:
         parser.error(str(error))
+    except BrokenPipeError:
+        raise
     except (Ended, OSError) as failure:
         print(f"Stopped: {failure}", file=sys.stderr)
         return 2
@@ -157,4 +160,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_command(main)

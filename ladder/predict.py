@@ -24,6 +24,7 @@ from vramcast.options import Options
 from vramcast.processes.pool import Pool, available_memory, cores
 from vramcast.processes.supervisor import (
     Ended,
+    as_command,
     end_as_after_ctrl_c,
     end_forkserver,
     start_forkserver,
@@ -169,6 +170,8 @@ def main() -> int:
         end_as_after_ctrl_c()
         start_forkserver("vramcast.run.script", *preloaded(*scripts))
         return predict_all(scripts, options, results)
+    except BrokenPipeError:
+        raise
     except (Ended, OSError) as failure:
         print(f"Stopped: {failure}", file=sys.stderr)
         return 2
@@ -181,4 +184,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_command(main)

@@ -7,9 +7,10 @@ def main() -> None:
     """Be the command: end with its exit status."""
     if sys.platform == "win32":  # which has no fork
         sys.exit("vramcast runs on Linux and macOS. On Windows, use it within WSL.")
-    from vramcast.command.main import run
+    from vramcast.command.main import main as answer
+    from vramcast.processes.supervisor import as_command
 
-    run()
+    as_command(answer)
 
 
 if __name__ == "__main__":

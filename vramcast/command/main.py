@@ -11,8 +11,6 @@ status: 0; 1 if it does not or may not fit; 2 if nothing can be said.
 
 import argparse
 import json
-import os
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -144,15 +142,3 @@ def main() -> int:
         return 130
     finally:
         end_forkserver()
-
-
-def run() -> None:
-    """Be the command, in a process of its own: end with the exit status."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing to tell or to tidy up yet
-    try:
-        status = main()
-        sys.stdout.flush()
-    except BrokenPipeError:  # what it prints is not read any more, as by `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        status = 1
-    sys.exit(status)

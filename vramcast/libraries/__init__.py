@@ -21,9 +21,13 @@ context                what all of them are given
 
 import importlib
 import pkgutil
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # since it imports PyTorch
+    from vramcast.libraries.context import Context
 
 
-def install(context: "context.Context") -> None:  # noqa: F821  imports PyTorch
+def install(context: "Context") -> None:
     """Let every library that the script may import do so in a prediction."""
     for found in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{found.name}")

@@ -14,11 +14,13 @@ import os
 import re
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import NoReturn
 
 from vramcast.processes import keeper, messages
 
@@ -229,3 +231,19 @@ def end_as_after_ctrl_c() -> None:
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if sign != signal.SIGHUP or signal.getsignal(sign) != signal.SIG_IGN:
             signal.signal(sign, signal.default_int_handler)
+
+
+def as_command(main: Callable[[], int]) -> NoReturn:
+    """Be a command in a process of its own: end it with the exit status that `main` returns.
+
+    Until `main` has something to tell or to tidy up, Ctrl-C simply ends it. Nor is it an error that
+    what it prints is not read any more, as by `head`.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        status = 1
+    sys.exit(status)
