@@ -84,6 +84,63 @@ def test_nothing_is_lost_and_nothing_overlaps(expandable, prompt):
     assert allocator.reserved == 0
 
 
+def expandable_with_a_hole() -> CachingAllocator:
+    """100 MiB free in front, 40 MiB in use behind, after `empty_cache`."""
+    allocator = CachingAllocator(expandable=True)
+    allocator.allocate("front", 100 * MIB)
+    allocator.allocate("back", 30 * MIB)
+    allocator.free("front")
+    assert allocator.reserved == 140 * MIB
+    allocator.empty_cache()
+    return allocator
+
+
+def test_unused_pages_in_front_go_back_to_the_driver():
+    allocator = expandable_with_a_hole()
+    assert allocator.reserved == 40 * MIB
+    assert allocator.max_reserved == 140 * MIB
+    allocator.free("back")
+    allocator.empty_cache()
+    assert allocator.reserved == 0
+
+
+def test_a_page_that_is_partly_used_stays():
+    allocator = CachingAllocator(expandable=True)
+    allocator.allocate("front", 30 * MIB)
+    allocator.allocate("middle", 2 * MIB)
+    allocator.allocate("back", 70 * MIB)
+    allocator.free("front")
+    allocator.free("back")
+    allocator.empty_cache()
+    assert allocator.reserved == 20 * MIB  # the second of six pages, with the middle in it
+
+
+@pytest.mark.parametrize(
+    ("size", "reserved", "place"),
+    [
+        (60, 100, 0),
+        (100, 140, 0),
+        (101, 140, 130),
+    ],  # 10 MiB at 130 are free, and 91 need five pages
+)
+def test_memory_comes_back_at_the_lowest_addresses_that_suffice(size, reserved, place):
+    allocator = expandable_with_a_hole()
+    allocator.allocate("new", size * MIB)
+    assert allocator.reserved == reserved * MIB
+    assert allocator.blocks["new"].address == place * MIB
+
+
+def test_a_full_gpu_finds_room_in_front():
+    allocator = CachingAllocator(expandable=True, capacity=140 * MIB)
+    allocator.allocate("front", 100 * MIB)
+    allocator.allocate("back", 40 * MIB)
+    allocator.free("front")
+    allocator.allocate("other stream", 90 * MIB, stream=1)
+    assert allocator.reserved == 140 * MIB
+    with pytest.raises(OutOfMemory):
+        allocator.allocate("more", 20 * MIB)
+
+
 SIZES = strategies.integers(0, 40 * 2**20)
 MOVES = strategies.lists(
     strategies.one_of(

@@ -61,14 +61,16 @@ def replay(trace: list[dict]) -> tuple[dict, dict, set, int]:
             segments[address] = size
         elif action == "segment_free":
             assert segments.pop(address) == size
-        elif action == "segment_map":  # at the end of what there is
-            base = next((a for a, length in segments.items() if a + length == address), address)
-            segments[base] = segments.get(base, 0) + size
+        elif action == "segment_map":
+            before = next((a for a, length in segments.items() if a + length == address), None)
+            size += segments.pop(address + size, 0)  # what follows
+            assert address not in segments
+            segments[address if before is None else before] = size + segments.get(before, 0)
         elif action == "segment_unmap":
-            base = next(a for a, length in segments.items() if a + length == address + size)
-            segments[base] -= size
-            if not segments[base]:
-                del segments[base]
+            base = next(a for a, n in segments.items() if a <= address < address + size <= a + n)
+            end = base + segments.pop(base)
+            segments |= {base: address - base} if address > base else {}
+            segments |= {address + size: end - address - size} if end > address + size else {}
         elif action == "alloc":
             assert address not in blocks
             assert any(a <= address < a + length for a, length in segments.items())

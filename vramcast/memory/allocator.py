@@ -10,9 +10,7 @@ from collections import defaultdict
 from dataclasses import replace
 
 from vramcast.memory.blocks import (
-    LARGE_SEGMENT,
     MIN_BLOCK,
-    SMALL_SEGMENT,
     SMALL_SIZE,
     Block,
     Segment,
@@ -21,6 +19,8 @@ from vramcast.memory.blocks import (
 )
 from vramcast.memory.order import Order
 from vramcast.memory.settings import Settings
+
+ADDRESSES = 2**47  # of an expandable segment
 
 
 class OutOfMemory(Exception):
@@ -31,7 +31,7 @@ class CachingAllocator:
     """Takes and frees blocks under keys that the caller chooses. All sizes are in bytes.
 
     `capacity`: how much the driver has. `settings`: as in PYTORCH_ALLOC_CONF; they may change at
-    any time. In an expandable segment, only pages at its end can be given back.
+    any time.
 
     `prompt`: whether the GPU finishes all work as soon as it gets it. If not, a block that another
     stream used (`record_stream`) stays taken as long as CUDA's order of events allows: until the
@@ -47,13 +47,15 @@ class CachingAllocator:
         self.settings = replace(Settings(), expandable=expandable)
         self.allocated = self.reserved = 0
         self.max_allocated = self.max_reserved = 0
+        self.exchanges = 0  # how often memory came from the driver, or went back
         self.blocks: dict[object, Block] = {}
         self.segments: set[Segment] = set()
         self._free: dict[tuple[bool, int], list[tuple[int, int, Block]]] = defaultdict(list)
-        self._growing: dict[tuple[bool, int], Segment] = {}
+        # addresses of expandable segments without memory, by pool and address
+        self._holes: dict[tuple[bool, int], list[tuple[int, Block]]] = defaultdict(list)
         # freed, and maybe still in use by other streams, up to a point of each
         self._waiting: list[tuple[Block, dict[int, int]]] = []
-        self._addresses = itertools.count(0, 2**48)  # each segment has a range of its own
+        self._addresses = itertools.count(0, 2 * ADDRESSES)  # each segment has a range of its own
 
     def allocate(self, key: object, size: int, stream: int = 0) -> None:
         """Take a block for `size` bytes; an empty tensor takes none.
@@ -119,28 +121,31 @@ class CachingAllocator:
         """Give all that is unused back to the driver."""
         self.synchronize()
         for entries in list(self._free.values()):
-            for entry in list(entries):
-                block = entry[2]
-                if block.before is None and block.after is None:
-                    entries.remove(entry)
+            for _, _, block in list(entries):
+                if block.segment.expandable:
+                    self._unmap(block)
+                elif block.before is None and block.after is None:
+                    self._take_out(block)
                     self._release(block.segment)
-                elif self._can_grow(block):
-                    self._shrink(block)
 
     def _best_fit(self, pool: tuple[bool, int], size: int) -> Block | None:
         """The smallest free block that is large enough; of equal ones that at the lowest address.
 
-        The last block of a segment that can grow counts as the largest of all. If segments are not
-        allowed to grow any more, their blocks are passed over. A block of `max_split` or more is
-        only for a request of that size, which may not be much smaller than the block.
+        A block of an expandable segment counts with the addresses without memory that follow it. If
+        segments are not allowed to grow any more, their blocks are passed over. A block of
+        `max_split` or more is only for a request of that size, which may not be much smaller than
+        the block.
         """
         entries, settings = self._free[pool], self.settings
         place = bisect.bisect_left(entries, (size,))
         if not settings.expandable:
             while place < len(entries) and entries[place][2].segment.expandable:
                 place += 1
-        elif place < len(entries) and self._can_grow(entries[place][2]):
-            place = min(place + 1, len(entries) - 1)
+        else:
+            while place + 1 < len(entries) and entries[place][2].segment.expandable:
+                if _growable(entries[place + 1][2]) >= _growable(entries[place][2]):
+                    break
+                place += 1
         if place == len(entries):
             return None
         found = entries[place][0]
@@ -150,10 +155,6 @@ class CachingAllocator:
             return None
         return entries.pop(place)[2]
 
-    @staticmethod
-    def _can_grow(block: Block) -> bool:
-        return block.segment.expandable and block.after is None
-
     def _new_block(self, pool: tuple[bool, int], size: int) -> Block:
         if self.settings.expandable:
             return self._grow(pool, size)
@@ -161,39 +162,87 @@ class CachingAllocator:
         if self.reserved + amount > self.capacity:
             self._release_unsplit(pool, size)
         self._reserve(amount)
-        segment = Segment(pool, amount, expandable=False)
-        segment.last = Block(segment, next(self._addresses), amount)
+        segment = Segment(pool, next(self._addresses), amount, expandable=False)
+        segment.first = Block(segment, segment.address, amount)
         self.segments.add(segment)
-        return segment.last
+        return segment.first
 
     def _grow(self, pool: tuple[bool, int], size: int) -> Block:
-        """Map pages to the end of the pool's expandable segment until `size` bytes fit there."""
-        segment = self._growing.get(pool)
-        last = segment.last if segment else None
-        there = last.size if last and last.free else 0
-        page = SMALL_SEGMENT if pool[0] else LARGE_SEGMENT
-        amount = -(-(size - there) // page) * page
-        self._reserve(amount)  # may give the segment back
-        segment = self._growing.get(pool)
-        if segment is None:
-            segment = self._growing[pool] = Segment(pool, 0, expandable=True)
-            self.segments.add(segment)
-            segment.last = Block(segment, next(self._addresses), 0)
-            last = segment.last
-        else:
-            last = segment.last
-            if last.free:
-                if last.size < there:  # its pages went back to the driver meanwhile
-                    amount += there - last.size
-                    self.reserved += there - last.size
-                self._take_out(last)
-            else:
-                new = Block(segment, last.address + last.size, 0)
-                new.before, last.after = last, new
-                last = segment.last = new
-        last.size += amount
+        """Map pages of an expandable segment, so that it has a free block of `size` bytes."""
+        block = self._place(pool, size)
+        if self.reserved + _missing(block, size) > self.capacity:
+            self.empty_cache()  # which may take the place away, too
+            block = self._place(pool, size)
+        if self.reserved + _missing(block, size) > self.capacity:
+            raise OutOfMemory
+        if not block.mapped:
+            self._map(block, min(size, block.size))
+        while block.size < size:
+            block = self._map(block.after, min(size - block.size, block.after.size))
+        self._take_out(block)
+        return block
+
+    def _place(self, pool: tuple[bool, int], size: int) -> Block:
+        """Where `size` bytes can be mapped, at the lowest address: a free block, or a hole.
+
+        In a row follow holes and free blocks that have enough addresses together
+        (`find_expandable_block`). The addresses of a segment do not end here; in PyTorch, they do
+        at nine eighths of the GPU's memory, after which there is another segment.
+        """
+        for _, hole in self._holes[pool]:
+            first = hole.before if hole.before is not None and hole.before.free else hole
+            found, block = 0, first
+            while found < size and block is not None and block.free:
+                found, block = found + block.size, block.after
+            if found >= size:
+                return first
+        segment = Segment(pool, next(self._addresses), 0, expandable=True)
+        segment.first = Block(segment, segment.address, ADDRESSES)
+        segment.first.mapped = False
+        self.segments.add(segment)
+        self._holes[pool].append((segment.address, segment.first))
+        return segment.first
+
+    def _map(self, hole: Block, size: int) -> Block:
+        """Put memory behind the first `size` bytes of a hole, or some more; the free block then."""
+        segment = hole.segment
+        amount = _up(size, segment.page)
+        self._holes[segment.pool].remove((hole.address, hole))
+        if amount < hole.size:
+            rest = self._cut(hole, amount)
+            rest.mapped = False
+            bisect.insort(self._holes[segment.pool], (rest.address, rest))
+        hole.mapped = True
         segment.size += amount
-        return last
+        self._took(amount)
+        self._return(hole)
+        return hole
+
+    def _unmap(self, block: Block) -> None:
+        """Give the whole pages of a free block back to the driver; a hole stays in their place."""
+        segment = block.segment
+        begin = segment.address + _up(block.address - segment.address, segment.page)
+        amount = (block.address + block.size - begin) // segment.page * segment.page
+        if amount <= 0:
+            return
+        self._take_out(block)
+        hole = block
+        if begin > block.address:
+            hole = self._cut(block, begin - block.address)
+            self._put_in(block)
+        if amount < hole.size:
+            self._put_in(self._cut(hole, amount))
+        hole.mapped = False
+        segment.size -= amount
+        self._gave(amount)
+        for other in (hole.before, hole.after):
+            if other is not None and not other.mapped:
+                self._holes[segment.pool].remove((other.address, other))
+                _join(hole, other)
+        if segment.size:
+            bisect.insort(self._holes[segment.pool], (hole.address, hole))
+        else:
+            self.segments.remove(segment)
 
     def _reserve(self, amount: int) -> None:
         """Take memory from the driver; if it has too little, give back what is unused first."""
@@ -201,8 +250,16 @@ class CachingAllocator:
             self.empty_cache()
         if self.reserved + amount > self.capacity:
             raise OutOfMemory
+        self._took(amount)
+
+    def _took(self, amount: int) -> None:
+        self.exchanges += 1
         self.reserved += amount
         self.max_reserved = max(self.max_reserved, self.reserved)
+
+    def _gave(self, amount: int) -> None:
+        self.exchanges += 1
+        self.reserved -= amount
 
     def _release_unsplit(self, pool: tuple[bool, int], size: int) -> None:
         """Give back some of the free blocks that are too large to be split, no more than needed.
@@ -228,34 +285,25 @@ class CachingAllocator:
             self.empty_cache()
 
     def _split(self, block: Block, size: int) -> None:
+        self._put_in(self._cut(block, size))
+
+    @staticmethod
+    def _cut(block: Block, size: int) -> Block:
+        """Shorten a block to `size` bytes; the rest, a block of its own."""
         rest = Block(block.segment, block.address + size, block.size - size)
         rest.before, rest.after = block, block.after
         if block.after is not None:
             block.after.before = rest
-        else:
-            block.segment.last = rest
         block.after, block.size = rest, size
-        self._put_in(rest)
+        return rest
 
     def _return(self, block: Block) -> None:
         """Put a block into its pool, merged with its free neighbours."""
         block.free, block.streams = True, set()
-        if block.before is not None and block.before.free:
-            before = block.before
-            self._take_out(before)
-            block.address, block.size = before.address, before.size + block.size
-            block.before = before.before
-            if block.before is not None:
-                block.before.after = block
-        if block.after is not None and block.after.free:
-            after = block.after
-            self._take_out(after)
-            block.size += after.size
-            block.after = after.after
-            if block.after is not None:
-                block.after.before = block
-            else:
-                block.segment.last = block
+        for other in (block.before, block.after):
+            if other is not None and other.free and other.mapped:
+                self._take_out(other)
+                _join(block, other)
         self._put_in(block)
 
     def _put_in(self, block: Block) -> None:
@@ -266,22 +314,40 @@ class CachingAllocator:
         del entries[bisect.bisect_left(entries, (block.size, block.address))]
 
     def _release(self, segment: Segment) -> None:
-        self.reserved -= segment.size
+        self._gave(segment.size)
         self.segments.remove(segment)
-        if segment.expandable:
-            del self._growing[segment.pool]
 
-    def _shrink(self, block: Block) -> None:
-        """Unmap the free pages at the end of an expandable segment."""
-        page = SMALL_SEGMENT if block.segment.pool[0] else LARGE_SEGMENT
-        amount = block.size // page * page
-        if not amount:
-            return
-        self._take_out(block)
-        block.size -= amount
-        block.segment.size -= amount
-        self.reserved -= amount
-        if block.size:
-            self._put_in(block)
+
+def _join(block: Block, other: Block) -> None:
+    """Let a block take a neighbour's place, too."""
+    if other is block.before:
+        block.address, block.before = other.address, other.before
+        if block.before is not None:
+            block.before.after = block
         else:
-            block.before.after, block.segment.last = None, block.before
+            block.segment.first = block
+    else:
+        block.after = other.after
+        if block.after is not None:
+            block.after.before = block
+    block.size += other.size
+
+
+def _up(size: int, page: int) -> int:
+    return -(-size // page) * page
+
+
+def _growable(block: Block) -> int:
+    """A free block's size with the addresses that follow it and have no memory."""
+    hole = block.after is not None and not block.after.mapped
+    return block.size + (block.after.size if hole else 0)
+
+
+def _missing(block: Block, size: int) -> int:
+    """How many bytes have to be mapped, from this block on, for `size` bytes in a row."""
+    amount = 0
+    while size > 0:
+        mapped = block.size if block.mapped else min(_up(size, block.segment.page), block.size)
+        amount += 0 if block.mapped else mapped
+        size, block = size - mapped, block.after
+    return amount

@@ -4,6 +4,8 @@ The rules are those of PyTorch's c10/cuda/CUDACachingAllocator.cpp and c10/core/
 (torch 2.14); the comments name the constants as there.
 """
 
+from collections.abc import Iterator
+
 MIN_BLOCK = 512  # bytes; kMinBlockSize: every size is rounded up to a multiple
 SMALL_SIZE = 2**20  # kSmallSize: the largest that goes to the pool of small blocks
 SMALL_SEGMENT = 2 * 2**20  # kSmallBuffer: what that pool asks the driver for
@@ -13,26 +15,42 @@ ROUND_LARGE = 2 * 2**20  # kRoundLarge: such an own size is rounded up to a mult
 
 
 class Block:
-    """A piece of a segment, in use or free."""
+    """A piece of a segment: in use, free, or (in an expandable one) without memory behind it."""
 
-    __slots__ = ("address", "after", "before", "free", "segment", "size", "streams")
+    __slots__ = ("address", "after", "before", "free", "mapped", "segment", "size", "streams")
 
     def __init__(self, segment: "Segment", address: int, size: int) -> None:
         self.segment, self.address, self.size = segment, address, size
-        self.free = True
+        self.free = self.mapped = True
         self.before: Block | None = None  # its neighbours in the segment
         self.after: Block | None = None
         self.streams: set[int] = set()  # other streams that use it
 
 
 class Segment:
-    """Memory from the driver. It belongs to one pool of one stream, and so do all of its blocks."""
+    """Memory from the driver. It belongs to one pool of one stream, and so do all of its blocks.
 
-    __slots__ = ("expandable", "last", "pool", "size")
+    An expandable segment is a range of addresses. Its memory comes and goes by pages (20 MiB; 2 MiB
+    for small blocks), and `size` is what it has of it.
+    """
 
-    def __init__(self, pool: tuple[bool, int], size: int, expandable: bool) -> None:
-        self.pool, self.size, self.expandable = pool, size, expandable
-        self.last: Block | None = None
+    __slots__ = ("address", "expandable", "first", "pool", "size")
+
+    def __init__(self, pool: tuple[bool, int], address: int, size: int, expandable: bool) -> None:
+        self.pool, self.address, self.size, self.expandable = pool, address, size, expandable
+        self.first: Block | None = None
+
+    @property
+    def page(self) -> int:
+        """Bytes of a page, if it is expandable."""
+        return SMALL_SEGMENT if self.pool[0] else LARGE_SEGMENT
+
+    def blocks(self) -> Iterator[Block]:
+        """Its blocks by their addresses."""
+        block = self.first
+        while block is not None:
+            yield block
+            block = block.after
 
 
 def rounded(size: int, divisions: int = 0) -> int:

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 
 from vramcast.kinds import KINDS
 from vramcast.memory.allocator import CachingAllocator, OutOfMemory
-from vramcast.memory.blocks import rounded
 from vramcast.memory.pinned import PinnedPool
 from vramcast.memory.storages import Storage
 from vramcast.memory.tracker import Tracker
@@ -62,9 +61,9 @@ def changes(events: Iterable[tuple], device: str) -> Iterator[int]:
 
 def size_on(storage: Storage, device: str) -> int:
     """The bytes that a storage takes on a device; on the GPU, those of its block."""
-    if storage.device != device or storage.size == 0:
+    if storage.device != device:
         return 0
-    return rounded(storage.size) if device == "cuda" else storage.size
+    return storage.block if device == "cuda" else storage.size
 
 
 def peak(
@@ -102,7 +101,7 @@ def training_peak(events: list[tuple], device: str) -> int:
 
 
 def breakdown(tracker: Tracker, alive: Iterable[Storage]) -> dict[str, int]:
-    """Bytes on the GPU by kind."""
+    """Bytes on the GPU by kind, each block whole: with what is lost to rounding in it."""
     sums = dict.fromkeys(KINDS, 0)
     for storage in alive:
         sums[tracker.kind(storage)] += size_on(storage, "cuda")

@@ -8,16 +8,22 @@ from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 
+from vramcast.memory.blocks import rounded
+
 
 class Storage:
     """One allocation: its bytes, and what is known about it."""
 
-    __slots__ = ("alive", "device", "kind", "module", "op", "phase", "pinned", "saved", "size")
+    __slots__ = (
+        "alive", "block", "device", "kind", "module", "op", "phase", "pinned", "saved", "size",
+    )  # fmt: skip
 
     def __init__(self, size: int, device: str, phase: str, module: str, op: str) -> None:
         self.size, self.device = size, device
         self.phase, self.module, self.op = phase, module, op
         self.alive = True
+        # bytes of its block on the GPU; the allocator (watched.py) knows if it is larger than that
+        self.block = rounded(size) if size else 0
         self.kind: str | None = None  # one of KINDS, once there is evidence
         self.pinned = False  # on the host, for copies to and from the GPU
         self.saved = False  # outlived the call of the module that made it

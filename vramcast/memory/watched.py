@@ -47,7 +47,6 @@ class Watched:
         self.phase = "setup"
         self.notes: list[str] = []
         self._send, self._sent = send, time.monotonic()
-        self._allocated = self._most = 0
         self._last = self._before = (0, 0)  # the peaks at the last step, and at the last pass
         self._passes = 0
         self._quiet = self._unsettled = 0  # steps without a new peak; steps until there were QUIET
@@ -59,11 +58,9 @@ class Watched:
         """
         peaks.feed(self.allocator, what, storage, other)
         if what == "allocate":
-            self._allocated += peaks.size_on(storage, "cuda")
-            self._most = max(self._most, self._allocated)
             self.phase = storage.phase
-        elif what == "free":
-            self._allocated -= peaks.size_on(storage, "cuda")
+            if storage in self.allocator.blocks:
+                storage.block = self.allocator.blocks[storage].size
         elif what == "mark" and other == "created":
             self.created = self.allocator.max_reserved
         elif what == "mark" and other == "step":
@@ -109,8 +106,8 @@ class Watched:
             raise Steady
 
     def peak(self) -> tuple[int, int]:
-        """The peaks so far: bytes allocated (in blocks), and bytes reserved."""
-        return self._most, self.allocator.max_reserved
+        """The peaks so far: bytes allocated, and bytes reserved."""
+        return self.allocator.max_allocated, self.allocator.max_reserved
 
     def at_rest(self) -> bool:
         """Whether the peak has not risen for some optimizer steps."""

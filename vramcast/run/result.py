@@ -11,7 +11,8 @@ from vramcast.options import Options
 
 def of(tracker: Tracker, watched: Watched, loaders: Loaders, options: Options) -> dict:
     """Peaks, and what they consist of; in GB of 1e9 bytes where a key says so."""
-    allocated, alive, last = peaks.peak(tracker.events, "cuda")
+    _, alive, last = peaks.peak(tracker.events, "cuda")
+    allocated = watched.allocator.max_allocated  # the sum of these blocks
     host, _, _ = peaks.peak(tracker.events, "cpu")
     sums = peaks.breakdown(tracker, alive)
     result = {

@@ -19,6 +19,8 @@ GROWING = 2**40  # addresses for a segment that can grow
 ALIGNED = 2 * 2**20
 START = 2**30
 
+Run = tuple[int, int]  # an address, and the one behind its last
+
 
 class History:
     """Watches an allocator that follows a tracker's log, and writes down its history.
@@ -33,8 +35,8 @@ class History:
         self.lines, self.kind = lines, kind
         self.trace: list[dict] = []
         self._next = START
-        self._reserved = 0  # as of the last event
-        self._sizes: dict[Segment, int] = {}
+        self._exchanges = 0  # as of the last event
+        self._runs: dict[Segment, list[Run]] = {}
         self._moved: dict[Segment, int] = {}  # from the allocator's addresses to the viewer's
         self._taken: dict[Storage, tuple[Block, int]] = {}  # with the address
         self._waiting: dict[Storage, tuple[Block, int]] = {}  # freed, and used by another stream
@@ -52,8 +54,7 @@ class History:
             if block.free or block is new:
                 del self._waiting[old]
                 self._note("free_completed", old, block, address)
-        grown = new is not None and self._sizes.get(new.segment) != new.segment.size
-        if grown or self._reserved != self.allocator.reserved:
+        if self._exchanges != self.allocator.exchanges:
             self._segments()
         if new is not None:
             address = new.address + self._moved[new.segment]
@@ -61,26 +62,19 @@ class History:
             self._note("alloc", storage, new, address)
 
     def _segments(self) -> None:
-        """Write down which segments were taken and given back, and which grew or shrank."""
-        now = {segment: segment.size for segment in self.allocator.segments}
-        for segment, size in list(self._sizes.items()):
-            left = now.get(segment, 0)
-            if left < size:
-                action = "segment_unmap" if segment.expandable else "segment_free"
-                self._note_segment(action, segment, left, size - left)
-        for segment, size in now.items():
-            before = self._sizes.get(segment, 0)
+        """Write down which memory the driver gave and got back."""
+        now = {segment: runs(segment) for segment in self.allocator.segments}
+        for segment, before in self._runs.items():
+            action = "segment_unmap" if segment.expandable else "segment_free"
+            self._note_segment(action, segment, without(before, now.get(segment, [])))
+        for segment, after in now.items():
             if segment not in self._moved:
-                self._moved[segment] = self._next - blocks_of(segment)[0].address
-                room = GROWING if segment.expandable else -(-size // ALIGNED) * ALIGNED
+                self._moved[segment] = self._next - segment.address
+                room = GROWING if segment.expandable else -(-segment.size // ALIGNED) * ALIGNED
                 self._next += room
-            if size > before:
-                action = "segment_map" if segment.expandable else "segment_alloc"
-                self._note_segment(action, segment, before, size - before)
-        self._sizes, self._reserved = now, self.allocator.reserved
-
-    def _base(self, segment: Segment) -> int:
-        return blocks_of(segment)[0].address + self._moved[segment]
+            action = "segment_map" if segment.expandable else "segment_alloc"
+            self._note_segment(action, segment, without(after, self._runs.get(segment, [])))
+        self._runs, self._exchanges = now, self.allocator.exchanges
 
     def _note(self, action: str, storage: Storage, block: Block, address: int) -> None:
         self.trace.append(
@@ -91,14 +85,15 @@ class History:
             }
         )  # fmt: skip
 
-    def _note_segment(self, action: str, segment: Segment, offset: int, size: int) -> None:
+    def _note_segment(self, action: str, segment: Segment, parts: list[Run]) -> None:
         # the viewer fails where there are categories and none of them is "unknown"
-        self.trace.append(
-            {
-                "action": action, "addr": self._base(segment) + offset, "size": size,
-                "stream": segment.pool[1], "frames": [], "category": "unknown",
-            }
-        )  # fmt: skip
+        for begin, end in parts:
+            self.trace.append(
+                {
+                    "action": action, "addr": begin + self._moved[segment], "size": end - begin,
+                    "stream": segment.pool[1], "frames": [], "category": "unknown",
+                }
+            )  # fmt: skip
 
     def frames(self, storage: Storage) -> list[dict]:
         """The origin of an allocation: operator and module, then the script's own lines."""
@@ -121,15 +116,25 @@ class History:
         }
         for storage, (block, _) in self._waiting.items():
             owners[block] = storage, "active_pending_free"
-        segments = [self._segment(segment, owners) for segment in self._sizes]
+        segments = [
+            self._segment(segment, run, owners)
+            for segment, found in self._runs.items()
+            for run in found
+        ]
         return {
             "segments": sorted(segments, key=lambda segment: segment["address"]),
             "device_traces": [self.trace],
         }
 
-    def _segment(self, segment: Segment, owners: dict[Block, tuple[Storage, str]]) -> dict:
-        blocks, address = [], self._base(segment)
-        for block in blocks_of(segment):
+    def _segment(
+        self, segment: Segment, run: Run, owners: dict[Block, tuple[Storage, str]]
+    ) -> dict:
+        """Addresses with memory behind them; of an expandable segment, each run is one."""
+        begin, end = run
+        blocks = []
+        for block in segment.blocks():
+            if not begin <= block.address < end:
+                continue
             storage, state = owners.get(block, (None, "inactive"))
             blocks.append(
                 {
@@ -142,7 +147,7 @@ class History:
         active = [block for block in blocks if block["state"] != "inactive"]
         held = [block for block in active if block["state"] == "active_allocated"]
         return {
-            "device": 0, "address": address, "total_size": segment.size,
+            "device": 0, "address": begin + self._moved[segment], "total_size": end - begin,
             "allocated_size": sum(block["size"] for block in held),
             "active_size": sum(block["size"] for block in active),
             "requested_size": sum(block["requested_size"] for block in active),
@@ -152,12 +157,28 @@ class History:
         }  # fmt: skip
 
 
-def blocks_of(segment: Segment) -> list[Block]:
-    """A segment's blocks by their addresses."""
-    found = [segment.last]
-    while found[-1].before is not None:
-        found.append(found[-1].before)
-    return found[::-1]
+def runs(segment: Segment) -> list[Run]:
+    """The ranges of a segment's addresses that have memory behind them, by their addresses."""
+    found: list[Run] = []
+    for block in segment.blocks():
+        if block.mapped:
+            begin = found.pop()[0] if found and found[-1][1] == block.address else block.address
+            found.append((begin, block.address + block.size))
+    return found
+
+
+def without(some: list[Run], others: list[Run]) -> list[Run]:
+    """The parts of some ranges that are in none of the others; both are sorted."""
+    found = []
+    for begin, end in some:
+        for other, its_end in others:
+            if begin < other < end:
+                found.append((begin, other))
+            if other < end:
+                begin = max(begin, its_end)
+        if begin < end:
+            found.append((begin, end))
+    return found
 
 
 def take(events: Iterable[tuple], lines: Lines, kind: Callable[[Storage], str], **options) -> bytes:
