@@ -196,6 +196,11 @@ def find_accelerator() -> None:
     setattr(place, name, lambda *args: torch.device("cuda"))
 
 
+def accelerator_memory() -> object:
+    """The module of torch.accelerator's memory functions."""
+    return private("torch.accelerator:memory", "torch:accelerator")
+
+
 # ------------------------------------------------------------------------- cuBLAS's workspace
 
 

@@ -3,7 +3,10 @@
 mode         runs operators on shapes alone
 cache        remembers the results of operators, to be fast
 devices      where tensors are: "cuda" or the host
-cuda         `torch.cuda`: properties, memory, streams, events
+cuda         `torch.cuda`: which GPU, and how many
+streams      its streams and events
+statistics   what a script is told about memory
+graphs       CUDA graphs and memory pools
 autocast     its casts
 optimizers   how steps are taken
 compiler     `torch.compile`

@@ -10,8 +10,8 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.utils._pytree import tree_leaves
 
 from vramcast import compat
-from vramcast.device.cuda import Event, Stream
 from vramcast.device.mode import Gpu
+from vramcast.device.streams import Event, Stream
 from vramcast.memory.tracker import Tracker
 from vramcast.operators import registry
 from vramcast.operators.registry import FLOAT, multiple

@@ -19,6 +19,7 @@ from vramcast.device.devices import CUDA, LABEL
 from vramcast.device.readings import number
 from vramcast.gpus import Model
 from vramcast.memory import settings as allocator_settings
+from vramcast.memory.allocator import CachingAllocator
 from vramcast.memory.tracker import Tracker
 from vramcast.operators import registry, unknown_sizes
 from vramcast.ranks import collectives
@@ -166,13 +167,20 @@ def _waits(copy: torch.Tensor, args: tuple, kwargs: dict) -> bool:
     return not asynchronous and copy.device.type != source.device.type
 
 
-def install(tracker: Tracker, model: Model, gpus: int, notes: list[str] | None = None) -> Gpu:
+def install(
+    tracker: Tracker,
+    model: Model,
+    gpus: int,
+    notes: list[str] | None = None,
+    allocator: CachingAllocator | None = None,
+) -> Gpu:
     """Let scripts find this many GPUs of a model. Returns the mode, not yet entered.
 
-    `notes` is for what is not known of operators that the script uses.
+    `notes` is for what is not known of operators that the script uses. `allocator`: what the script
+    is told of its memory.
     """
     notes = [] if notes is None else notes
-    cuda.install(tracker, model, gpus)
+    cuda.install(tracker, allocator or CachingAllocator(), model, gpus, notes)
     allocator_settings.install(tracker, notes)
     devices.install(Gpu, tracker)
     readings.install()

@@ -47,6 +47,7 @@ class CachingAllocator:
         self.settings = replace(Settings(), expandable=expandable)
         self.allocated = self.reserved = 0
         self.max_allocated = self.max_reserved = 0
+        self._peaks = [0, 0]  # allocated and reserved, since `reset_peaks`
         self.exchanges = 0  # how often memory came from the driver, or went back
         self.blocks: dict[object, Block] = {}
         self.segments: set[Segment] = set()
@@ -76,6 +77,7 @@ class CachingAllocator:
         self.blocks[key] = block
         self.allocated += block.size
         self.max_allocated = max(self.max_allocated, self.allocated)
+        self._peaks[0] = max(self._peaks[0], self.allocated)
 
     def free(self, key: object) -> None:
         """Give a block back to its pool, once the other streams that use it are done with it."""
@@ -117,10 +119,29 @@ class CachingAllocator:
             else:
                 self._waiting.append((block, points))
 
+    def reset_peaks(self) -> None:
+        """Let `statistics` tell peaks from now on; `max_allocated` and `max_reserved` stay."""
+        self._peaks = [self.allocated, self.reserved]
+
+    def statistics(self) -> dict[str, int]:
+        """Bytes, by their names in `torch.cuda.memory_stats`."""
+        waiting = sum(block.size for block, _ in self._waiting)
+        return {
+            "allocated_bytes.all.current": self.allocated,
+            "allocated_bytes.all.peak": self._peaks[0],
+            "reserved_bytes.all.current": self.reserved,
+            "reserved_bytes.all.peak": self._peaks[1],
+            "active_bytes.all.current": self.allocated + waiting,
+            "num_alloc_retries": 0,
+            "num_ooms": 0,
+        }
+
     def empty_cache(self) -> None:
-        """Give all that is unused back to the driver."""
+        """Give all that is unused back to the driver, but for private pools (streams below 0)."""
         self.synchronize()
-        for entries in list(self._free.values()):
+        for (_, stream), entries in list(self._free.items()):
+            if stream < 0:
+                continue
             for _, _, block in list(entries):
                 if block.segment.expandable:
                     self._unmap(block)
@@ -256,6 +277,7 @@ class CachingAllocator:
         self.exchanges += 1
         self.reserved += amount
         self.max_reserved = max(self.max_reserved, self.reserved)
+        self._peaks[1] = max(self._peaks[1], self.reserved)
 
     def _gave(self, amount: int) -> None:
         self.exchanges += 1

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from vramcast import libraries
-from vramcast.device import as_of_2023, compiler, cuda, mode
+from vramcast.device import as_of_2023, compiler, mode
 from vramcast.libraries.context import Context
 from vramcast.memory.tracker import Tracker
 from vramcast.memory.watched import Watched
@@ -37,8 +37,7 @@ def prepare(
     """
     _start_as_usual(script, options.arguments)
     tracker.install()
-    gpu = mode.install(tracker, options.gpu, options.gpus, watched.notes)
-    cuda.install_statistics(watched.allocator)
+    gpu = mode.install(tracker, options.gpu, options.gpus, watched.notes, watched.allocator)
     if options.as_of == 2023:
         as_of_2023.install(gpu)
     one_of_many.install(tracker, options.gpus)

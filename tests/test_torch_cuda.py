@@ -1,0 +1,179 @@
+"""`torch.cuda` and `torch.accelerator` as a script finds them: what they take and what they tell.
+
+The scripts here check themselves: a failed `assert` is no prediction.
+"""
+
+import pytest
+
+from tests.warm import predicted
+from vramcast import gpus
+
+TRAIN = """
+import torch
+
+model = torch.nn.Sequential(*(torch.nn.Linear(1000, 1000) for _ in range(8))).cuda()
+optimizer = torch.optim.AdamW(model.parameters())
+for _ in range(4):
+    model(torch.randn(300, 1000, device="cuda")).square().mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
+@pytest.fixture
+def answer(tmp_path):
+    """The prediction of a script with this text after TRAIN's."""
+
+    def predict(text: str, *options: str) -> dict:
+        script = tmp_path / "script.py"
+        script.write_text(TRAIN + text)
+        return predicted(script, *options)
+
+    return predict
+
+
+def test_a_script_reads_the_figures_of_the_answer(answer):
+    """To the byte, by every name that PyTorch has for them."""
+    row = answer("")
+    assert sum(row["breakdown_gb"].values()) == pytest.approx(row["allocated_gb"], abs=1e-12)
+    peaks = {kind: round(row[f"{kind}_gb"] * 1e9) for kind in ("allocated", "reserved")}
+    answer(f"""
+for kind, peak in {peaks}.items():
+    for place in (torch.cuda, torch.cuda.memory, torch.accelerator):
+        assert getattr(place, f"max_memory_{{kind}}")() == peak, (place, kind, peak)
+        assert place.memory_stats()[f"{{kind}}_bytes.all.peak"] == peak
+""")
+
+
+def test_a_block_counts_with_a_rest_that_is_too_small_to_be_split(answer):
+    """12 MiB in place of 11.5, as in CUDACachingAllocator.cpp (`should_split`)."""
+    answer("""
+torch.cuda.empty_cache()
+before = torch.cuda.memory_allocated()
+held = torch.empty(11 * 2**20 + 2**19, dtype=torch.uint8, device="cuda")
+assert torch.cuda.memory_allocated() - before == 12 * 2**20
+""")
+
+
+def test_peaks_can_be_reset_and_the_answer_keeps_them(answer):
+    row = answer("""
+most = torch.cuda.max_memory_allocated()
+torch.cuda.reset_peak_memory_stats()
+assert torch.cuda.max_memory_allocated() == torch.cuda.memory_allocated() < most
+held = torch.ones(10**7, device="cuda")
+del held
+assert torch.cuda.memory_allocated() + 40e6 <= torch.cuda.max_memory_allocated() < most
+""")
+    assert row["allocated_gb"] == answer("")["allocated_gb"]
+
+
+def test_free_memory_is_what_the_driver_has_left(answer):
+    answer(f"""
+free, total = torch.cuda.mem_get_info()
+assert total - free == torch.cuda.memory_reserved() + {gpus.DEFAULT.context}
+torch.cuda.empty_cache()
+assert torch.cuda.mem_get_info()[0] > free
+assert torch.accelerator.get_memory_info() == torch.cuda.mem_get_info()
+assert "Allocated memory" in torch.cuda.memory_summary()
+""")
+
+
+KEYWORDS = """
+device = torch.device("cuda")
+for name in (
+    "current_stream default_stream synchronize memory_stats memory_allocated max_memory_reserved "
+    "mem_get_info reset_peak_memory_stats get_device_properties get_device_name get_rng_state "
+    "get_device_capability memory_summary device"
+).split():
+    function = getattr(torch.cuda, name)
+    function(device=device), function(device=0), function("cuda:0")
+torch.cuda.is_bf16_supported(including_emulation=False)
+torch.cuda.set_per_process_memory_fraction(0.5, device=0)
+torch.cuda.memory._record_memory_history(max_entries=100)
+torch.cuda.memory._dump_snapshot(filename="history.pickle")
+start, end = torch.cuda.Event(enable_timing=True), torch.Event("cuda", enable_timing=True)
+side = torch.cuda.Stream(device=device, priority=-1)
+other = torch.Stream(device="cuda", priority=0)
+start.record(stream=side)
+end.record(other)
+start.elapsed_time(end_event=end)
+side.wait_event(event=end)
+side.wait_stream(stream=torch.cuda.current_stream(device=device))
+assert torch.cuda.current_stream() == torch.cuda.default_stream() != side
+with torch.cuda.stream(stream=side):
+    assert torch.cuda.current_stream() == side
+with side, torch.cuda.StreamContext(other):
+    assert torch.accelerator.current_stream() == other
+for place in (torch.cuda, torch.accelerator):
+    place.set_stream(side)
+    assert torch.cuda.current_stream() == side
+    place.set_stream(torch.cuda.default_stream())
+with torch.cuda.stream(None):
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+with torch.accelerator.device_index(0):
+    torch.accelerator.synchronize(0)
+"""
+
+
+def test_every_keyword_that_pytorch_takes(answer):
+    (note,) = answer(KEYWORDS)["notes"]
+    assert note.startswith("the script limits itself to 50% of the GPU's memory")
+
+
+@pytest.mark.parametrize("name", ["torch.Stream('cuda')", "torch.cuda.Stream()"])
+def test_the_streams_of_both_names_have_pools_of_their_own(answer, name):
+    """What one of them frees is not for the other."""
+    more = "held = torch.empty(10**9, device='cuda'); del held\n"
+    alone = answer(more + more)["reserved_gb"]
+    apart = answer(f"{more}\nwith {name}:\n    {more}")["reserved_gb"]
+    assert apart == pytest.approx(alone + 4, abs=0.1)
+
+
+def test_an_older_gpu_emulates_bfloat16(answer):
+    """As PyTorch answers (torch/cuda/__init__.py), and computes in it."""
+    row = answer(
+        """
+assert torch.cuda.is_bf16_supported()
+assert not torch.cuda.is_bf16_supported(including_emulation=False)
+with torch.autocast("cuda", torch.bfloat16):
+    assert model(torch.randn(2, 1000, device="cuda")).dtype == torch.bfloat16
+""",
+        "--gpu",
+        "T4",
+    )
+    assert row["fits"]
+
+
+POOLS = {
+    "a graph": """
+graph = torch.cuda.CUDAGraph()
+with torch.cuda.graph(graph):
+    y = torch.ones(10**9, device="cuda") + 1
+graph.replay()
+""",
+    "a graph by hand": """
+graph = torch.cuda.CUDAGraph()
+graph.capture_begin()
+y = torch.ones(10**9, device="cuda") + 1
+graph.capture_end()
+""",
+    "a pool": """
+pool = torch.cuda.MemPool()
+with torch.cuda.use_mem_pool(pool):
+    y = torch.ones(10**9, device="cuda") + 1
+""",
+}
+
+
+@pytest.mark.parametrize("kind", POOLS)
+def test_what_belongs_to_a_graph_or_a_pool_is_for_nothing_else(answer, kind):
+    """4 GB of result, and 4 GB of a temporary, which stay when all unused memory is given back."""
+    text = """
+held = torch.empty(10**9, device="cuda")
+torch.cuda.synchronize()
+torch.cuda.empty_cache()
+assert torch.cuda.memory_reserved() > 12e9
+"""
+    assert answer(POOLS[kind] + text)["reserved_gb"] == pytest.approx(12.2, abs=0.1)
+    plain = "y = torch.ones(10**9, device='cuda') + 1\n"
+    assert answer(plain + text.replace("12e9", "8e9"))["reserved_gb"] == pytest.approx(8.2, abs=0.1)

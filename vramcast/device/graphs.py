@@ -1,0 +1,95 @@
+"""CUDA graphs and memory pools of a script's own: memory that is kept for one purpose.
+
+What is captured for a graph takes its memory from a pool of its own, which nothing else may use as
+long as the graph lives: each replay works in it (torch/csrc/cuda/Graph.cpp, and "private pools" in
+c10/cuda/CUDACachingAllocator.cpp). In the simulated allocator, a private pool is that of a stream
+with a negative number. Such pools are kept until the end, also those that a script gives up.
+"""
+
+import contextlib
+import itertools
+
+import torch
+
+from vramcast.device.streams import Stream
+from vramcast.memory.tracker import Tracker
+
+_numbers = itertools.count(-1, -1)
+
+
+class Pool:
+    """In the place of `torch.cuda.MemPool`."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        self.number = next(_numbers)
+
+    @property
+    def id(self) -> tuple[int, int]:
+        return 0, -self.number
+
+    def use_count(self) -> int:
+        return 1
+
+    def snapshot(self, include_traces: bool = True) -> list:
+        return []
+
+
+class Graph:
+    """In the place of `torch.cuda.CUDAGraph`. A replay allocates nothing."""
+
+    def __init__(self, keep_graph: bool = False) -> None:
+        self.place: Stream | None = None
+
+    def capture_begin(self, pool=None, capture_error_mode: str = "global", **kwargs) -> None:
+        self.place = Stream.numbered(_number(pool))
+        self.place.__enter__()
+
+    def capture_end(self) -> None:
+        self.place.__exit__()
+
+    def pool(self) -> tuple[int, int]:
+        return 0, -self.place.number
+
+    def replay(self) -> None:
+        pass
+
+    reset = instantiate = enable_debug_mode = replay
+
+
+def _number(pool: object) -> int:
+    """The number of a pool, of its handle, or of a new one."""
+    if isinstance(pool, (Pool, Graph)):
+        return pool.number if isinstance(pool, Pool) else pool.place.number
+    return -pool[1] if pool else next(_numbers)
+
+
+def install(tracker: Tracker, notes: list[str]) -> None:
+    """Let a script find them."""
+
+    @contextlib.contextmanager
+    def graph(cuda_graph, pool=None, stream=None, **kwargs):
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        cuda_graph.capture_begin(pool)
+        try:
+            yield
+        finally:
+            cuda_graph.capture_end()
+
+    @contextlib.contextmanager
+    def use_mem_pool(pool, device=None):
+        with Stream.numbered(pool.number):
+            yield
+
+    def make_graphed_callables(callables, sample_args, *args, **kwargs):
+        notes.append("torch.cuda.make_graphed_callables: predicted as if nothing were captured")
+        return callables
+
+    replacements = {
+        "CUDAGraph": Graph, "MemPool": Pool, "graph": graph, "use_mem_pool": use_mem_pool,
+        "make_graphed_callables": make_graphed_callables, "graph_pool_handle": lambda: Pool().id,
+    }  # fmt: skip
+    for place in (torch.cuda, torch.cuda.memory, torch.cuda.graphs):
+        for name, value in replacements.items():
+            if hasattr(place, name):
+                setattr(place, name, value)
