@@ -123,6 +123,50 @@ def test_a_script_may_choose_the_kernel():
         assert attention.choose(call, H100, usual) == SDPBackend.EFFICIENT_ATTENTION
 
 
+def by_tokens(batch: int, heads: int, tokens: int, size: int, dtype=HALF) -> torch.Tensor:
+    """A tensor as `nn.MultiheadAttention` and others make it: in memory, tokens before heads."""
+    return torch.empty(batch, tokens, heads, size, dtype=dtype).transpose(1, 2)
+
+
+def test_flash_attention_takes_what_its_backward_pass_allocates():
+    """mha_bwd in flash_api.cpp, worked by hand: 300 tokens become 384, 160 numbers become 192."""
+    query, key = by_tokens(2, 8, 300, 64), by_tokens(2, 2, 300, 64)
+    rows = 2 * 8 * 384
+    alike = [rows * 4, rows * 64 * 4]
+    args = query, query, query, query, query
+    assert attention.flash_backward(108, args) == alike
+    expanded = 2 * 300 * 8 * 64 * 2  # of keys, and of values
+    grouped = query, query, key, key, query
+    assert attention.flash_backward(108, grouped) == [*alike, expanded, expanded]
+    wide = by_tokens(2, 8, 300, 160)
+    assert attention.flash_backward(108, (wide,) * 5) == [rows * 4, rows * 192 * 4]
+    other = query.contiguous()
+    assert attention.flash_backward(108, (other, *args[1:])) == [2 * 8 * 300 * 64 * 2, *alike]
+
+
+def test_deterministic_flash_attention_sums_in_parts():
+    """108 multiprocessors have 16 heads to work on: 7 parts."""
+    args = (by_tokens(2, 8, 300, 64),) * 5
+    once = attention.flash_backward(108, args)
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert attention.flash_backward(108, args) == [once[0], 7 * once[1]]
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        assert attention.flash_backward(108, args) == once
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(FLOAT, 80), (HALF, 80), (HALF, 136)])
+def test_efficient_attention_takes_accumulators(dtype, size):
+    query = by_tokens(2, 8, 300, size, dtype)
+    rows = 2 * 8 * 300
+    wide = [rows * size * 4] if size > 128 else []
+    assert attention.efficient_forward((query,) * 4) == wide
+    columns = 128 if size == 80 else 192
+    assert attention.efficient_backward((query,) * 6) == [rows * 4, 2 * 8 * 320 * columns * 4]
+
+
 # ------------------------------------------------------------------------------------------- layers
 
 

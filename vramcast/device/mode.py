@@ -185,7 +185,7 @@ def install(
     devices.install(Gpu, tracker)
     readings.install()
     autocast.install()
-    operators.install(model.capability, notes)
+    operators.install(model, notes)
     optimizers.install()
     torch.backends.mha.set_fastpath_enabled(False)  # it bypasses the operators that are booked
     return Gpu(tracker, model.workspace, notes)

@@ -8,16 +8,17 @@ composites      dropout, softmax and batch norm, which consist of other operator
 unknown_sizes   results whose size depends on numbers: the largest possible one
 """
 
+from vramcast.gpus import Model
 from vramcast.operators import attention, composites, products, recurrent, unknown_sizes
 
 __all__ = ["install", "products", "unknown_sizes"]
 
 
-def install(capability: tuple[int, int], notes: list[str]) -> None:
-    """Let operators do what they do on a GPU of this compute capability.
+def install(model: Model, notes: list[str]) -> None:
+    """Let operators do what they do on a GPU of this model.
 
     What is not known of them is added to `notes`, once.
     """
     composites.install()
-    recurrent.install(capability, notes)
-    attention.install(capability)
+    recurrent.install(model.capability, notes)
+    attention.install(model.capability, model.multiprocessors)

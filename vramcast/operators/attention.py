@@ -6,6 +6,8 @@ only a random seed for dropout. The plain one consists of other operators, and i
 mask of one byte per number (composites.py).
 """
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend
@@ -129,15 +131,63 @@ def _aligned(mask: torch.Tensor) -> torch.Tensor:
 # ---------------------------------------------------------------- what the kernels take and compute
 
 
-def flash_backward(args: tuple) -> list[int]:
+def _copies(*tensors: torch.Tensor) -> list[int]:
+    """Bytes of copies of tensors [batch, heads, tokens, size] that are not laid out by tokens.
+
+    `grad_out.contiguous()` and `out.contiguous()`, with heads and tokens swapped, in
+    `_flash_attention_backward` and `_efficient_attention_backward` of
+    aten/src/ATen/native/transformers/cuda/attention_backward.cu.
+    """
+    return [t.numel() * t.element_size() for t in tensors if not t.transpose(1, 2).is_contiguous()]
+
+
+def flash_backward(multiprocessors: int, args: tuple) -> list[int]:
     """FlashAttention 2: the query's gradient in float32, and a number for each of its rows.
 
-    `dq_accum` and `softmax_d` of mha_bwd in aten/src/ATen/native/transformers/cuda/flash_attn/
-    flash_api.cpp. The query, args[1], is of [batch, heads, tokens, size].
+    `dq_accum`, `softmax_d`, `dk_expanded` and `dv_expanded` of mha_bwd in aten/src/ATen/native/
+    transformers/cuda/flash_attn/flash_api.cpp. Where several queries' heads share one of keys, the
+    keys' gradients are first those of each query's head. Deterministic, the query's gradient is
+    summed in so many parts that all multiprocessors have work. args: the output's gradient, query,
+    key, value and output, of [batch, heads, tokens, size].
     """
-    batch, heads, tokens, size = args[1].shape
+    gradient, query, key, _, output = args[:5]
+    batch, heads, tokens, size = query.shape
     rows = batch * heads * multiple(tokens, 128)
-    return [rows * FLOAT, rows * multiple(size, 32) * FLOAT]
+    deterministic = (
+        torch.are_deterministic_algorithms_enabled()
+        and not torch.is_deterministic_algorithms_warn_only_enabled()
+    )
+    parts = -(-multiprocessors // (batch * heads)) if deterministic else 1
+    taken = [rows * FLOAT, parts * rows * multiple(size, 32 if size <= 128 else 64) * FLOAT]
+    if key.shape[1] != heads:
+        taken += 2 * [batch * key.shape[2] * heads * size * query.element_size()]
+    return _copies(gradient, output) + taken
+
+
+def efficient_forward(args: tuple) -> list[int]:
+    """The memory-efficient kernel: 16 bits' wide results are summed in float32 in memory.
+
+    `output_accum` in attention.cu, where a value has more than the 128 numbers of a block
+    (`kNeedsOutputAccumulatorBuffer` of mem_eff_attention/kernel_forward.h).
+    """
+    query, _, value = args[:3]
+    rows = query.shape[0] * query.shape[1] * query.shape[2]
+    wide = query.dtype in HALF and value.shape[3] > 128
+    return [rows * value.shape[3] * FLOAT] if wide else []
+
+
+def efficient_backward(args: tuple) -> list[int]:
+    """The memory-efficient kernel: the query's gradient in float32, and a number for each row.
+
+    `delta` in attention_backward.cu and `workspace_elements_gq` in mem_eff_attention/
+    kernel_backward.h, in tiles of 64 by 64 numbers. Tiles of 128 rows, which some GPUs and sizes
+    get, and the keys' gradients of wide heads (some MB) are not counted.
+    """
+    gradient, query = args[:2]
+    batch, heads, tokens, size = query.shape
+    rows = batch * heads
+    workspace = rows * multiple(tokens, 64) * multiple(size, 64) * FLOAT
+    return [*_copies(gradient), rows * tokens * FLOAT, workspace]
 
 
 def causal_share(queries: int, keys: int) -> float:
@@ -159,14 +209,19 @@ FUSED = [
     for direction in ("", "_backward")
 ]
 register(*FUSED, share=_share)
-register(aten._scaled_dot_product_flash_attention_backward.default, buffers=flash_backward)
+register(aten._scaled_dot_product_efficient_attention.default, buffers=efficient_forward)
+register(aten._scaled_dot_product_efficient_attention_backward.default, buffers=efficient_backward)
 
 
 # ---------------------------------------------------------------------------------------- choice
 
 
-def install(capability: tuple[int, int]) -> None:
-    """Choose the kernel as PyTorch does on a GPU of this compute capability."""
+def install(capability: tuple[int, int], multiprocessors: int) -> None:
+    """Choose the kernel as PyTorch does on a GPU of this compute capability and size."""
+    register(
+        aten._scaled_dot_product_flash_attention_backward.default,
+        buffers=functools.partial(flash_backward, multiprocessors),
+    )
     usual = list(compat.sdp_order())
 
     def attention(
