@@ -26,9 +26,9 @@ from ladder.rungs import (
     stem,
 )
 from ladder.scripts import UnknownScript, display_name, find_scripts
-from vramcast import gpus
+from vramcast import evidence, gpus
 from vramcast.gpus import Model
-from vramcast.options import Options, margin
+from vramcast.options import Options
 from vramcast.processes.supervisor import (
     Ended,
     as_command,
@@ -61,22 +61,19 @@ def suggested(ladder: list[Rung], model: str) -> list[Rung]:
     return sorted(rungs, key=lambda rung: rung.variant)  # stable: else in the ladder's order
 
 
-def verdict(script: str, needed: float, room: float, bfloat16: bool, margin: float) -> str:
-    """Whether a script runs in `room` GB, of which it needs `needed` (predicted).
-
-    `bfloat16`: whether the GPU computes in it; `margin`: see `ladder.margin`.
-    """
-    if needs_bfloat16(script) and not bfloat16:
+def verdict(row: dict, gpu: Model) -> str:
+    """Whether a script runs on a GPU, by its row: "room_gb" is the least memory that it needs."""
+    if needs_bfloat16(row["script"]) and not gpu.bfloat16:
         return "needs bfloat16"
-    if needed <= room / (1 + margin):
+    exact, sure = evidence.limits(gpu, row["like"], row["groups"])
+    if row["room_gb"] * 1e9 <= sure:
         return "fits"
-    return "may not fit" if needed <= room else "does not fit"
+    return "may not fit" if row["room_gb"] * 1e9 <= exact else "does not fit"
 
 
 def show(gpu: Model) -> int:
     """Print for each model the first script that fits, then each script's verdict; exit status."""
     ladder, rows = read_ladder(), by_script(RESULTS / "predicted.json")
-    room = (gpu.memory - gpu.context) / 1e9
     first: dict[str, str] = {}  # by the model, and on how many GPUs
     lines = []
     for model in FAMILIES:
@@ -85,13 +82,14 @@ def show(gpu: Model) -> int:
             row = rows.get(rung.script, {})
             if "room_gb" not in row:
                 continue
-            told = verdict(rung.script, row["room_gb"], room, gpu.bfloat16, margin())
+            told = verdict(row, gpu)
             several = several_gpus(rung.script)
             if told == "fits":
                 first.setdefault(f"{model}{SEVERAL * several}", rung.script)
             kind = " (variant)" * rung.variant + ", on each of four" * several
             lines.append(f"  {row['room_gb']:6.2f} GB  {told:14s}  {stem(rung.script)}{kind}")
-    print(f"The first that fits {gpu.name} ({room:.2f} GB beside CUDA's context):")
+    room = (gpu.memory - gpu.context - evidence.KERNELS) / 1e9
+    print(f"The first that fits {gpu.name} ({room:.2f} GB beside CUDA's context and kernels):")
     for what in (f"{model}{some}" for model in FAMILIES for some in ("", SEVERAL)):
         if what in first:
             print(f"  {what}: python {first[what]}")
@@ -115,7 +113,7 @@ def first_later(script: Path, gpu: Model) -> int:
     later = [rung.script for rung in rungs if gpu.bfloat16 or not needs_bfloat16(rung.script)]
     if passed := len(rungs) - len(later):
         print(f"passed over: {passed} scripts in bfloat16, in which a {gpu.name} does not compute")
-    options = Options(gpu, gpus=predict.GPUS, capacity=True, margin=margin())
+    options = Options(gpu, gpus=predict.GPUS, capacity=True)
     for other in later:
         try:
             row = predict.one(ROOT / other, options)

@@ -36,7 +36,8 @@ MEMORY = 1.5e9  # bytes that a prediction's process takes at most, about
 GPUS = 4  # that a script finds, as for the published figures
 KEPT = (
     "script", "reserved_gb", "allocated_gb", "host_gb", "breakdown_gb", "peak_phase", "peak_module",
-    "batch_size", "host_training_gb", "created_gb", "reserved_least_gb", "room_gb", "cost",
+    "batch_size", "host_training_gb", "created_gb", "reserved_least_gb", "room_gb", "like",
+    "groups", "cost",
 )  # fmt: skip
 TODAY = (
     "Predicted peaks in GB. reserved, allocated: of GPU memory; host: of tensors in the host's.\n"

@@ -71,7 +71,7 @@ def good() -> dict:
         "reserved_gb": 1.5, "allocated_gb": 1, "host_gb": 0.0, "host_training_gb": 0.0,
         "breakdown_gb": dict.fromkeys(schema.KINDS, 0.1), "peak_phase": "", "peak_module": "",
         "created_gb": 0.0, "batch_size": None, "samples": 10, "notes": ["a"], "cost": None,
-        "seconds": 1.0,
+        "seconds": 1.0, "like": "plain", "groups": 0,
     }  # fmt: skip
 
 

@@ -14,7 +14,9 @@ import pytest
 from ladder.rungs import ROOT
 from tests.helpers import HANG
 from tests.warm import predict, predicted
-from vramcast import gpus
+from vramcast import evidence, gpus
+from vramcast.command import batches
+from vramcast.options import Options
 
 TRAINING = """
 import torch
@@ -140,6 +142,7 @@ def test_a_gpu_that_is_too_small_is_told_what_would_help():
     assert "does not fit, by" in process.stdout
     assert "activations are 80% of the allocated peak" in process.stdout
     assert "the largest batch that fits: " in process.stdout
+    assert "batches of 16: 5.3" in process.stdout  # the search shows its tries
 
 
 @pytest.mark.parametrize(
@@ -170,16 +173,59 @@ def test_another_batch_size_is_that_of_the_script_written_with_it():
     assert own == predicted("04_lower-batchsize.py")["reserved_gb"]
 
 
+def searched(own: int, base: float, each: float, gpu: str, exact: bool = False) -> list[int]:
+    """The sizes that a search tries if GB are `base` and `each` for a sample, of 5000."""
+    options = Options(gpus.find(gpu))
+    _, limit = evidence.limits(options.gpu, "plain", 0)
+    search, size = batches.Search(options, 5000), own
+    for many, step in ((batches.TRIES, 8), (batches.TRIES + batches.MORE, 1)):
+        while size and len(search.tried) < many:
+            needs = base + each * size
+            search.tried[size] = {
+                "fits": needs * 1e9 <= limit, "reserved_gb": needs, "allocated_gb": needs,
+                "like": "plain", "groups": 0, "notes": [],
+            }  # fmt: skip
+            size = search.next(step)
+        if not exact:
+            break
+        size = search.next(1)
+    return list(search.tried)
+
+
+@pytest.mark.parametrize("own", [1, 20, 32, 64, 1000, 4096])
+@pytest.mark.parametrize(("base", "each"), [(1, 0.02), (0.2, 0.3), (4, 0.004), (0.1, 2.9)])
+@pytest.mark.parametrize("gpu", ["8", "24", "80"])
+def test_a_search_tries_round_sizes_and_few(own, base, each, gpu):
+    tried = searched(own, base, each, gpu)
+    _, limit = evidence.limits(gpus.find(gpu), "plain", 0)
+    right = min(int((limit / 1e9 - base) / each), 5000)
+    step = 8 if right >= 8 else 1
+    assert len(tried) <= 8
+    for size in tried[:4]:
+        assert size < 8 or size % 8 == 0 or size.bit_count() == 1 or size in (own, 5000)
+    best = max((size for size in tried if size <= right), default=0)
+    assert right // step * step <= best <= right
+    exact = searched(own, base, each, gpu, exact=True)
+    assert max((size for size in exact if size <= right), default=0) == right
+
+
+def test_a_search_ends_where_batches_make_no_difference():
+    assert max(searched(4, 2, 0, "24")) <= 4 * batches.FOLD**2
+
+
 def test_the_largest_batch_that_fits(script):
-    """One more fits at best if the prediction is right; one more than may fit does not."""
+    """A multiple of 8, and with --exact the very number."""
     file = script(BATCHES.format(micro="number", size="number"))
-    row = predicted(file, "--fits", "0.37 GB")
+    row = predicted(file, "--fits", "0.95 GB")
     assert row["fits"]
-    assert 128 < row["batch_size"] <= row["batch_size_may_fit"] < 1000
-    for key in ("batch_size", "batch_size_may_fit"):
-        more = predict("--json", file, "--gpu", "0.37 GB", "--batch-size", row[key] + 1)
-        assert more.returncode == 1
-        assert json.loads(more.stdout)["fits" if key == "batch_size" else "may_fit"] is False
+    assert row["batch_size"] % 8 == 0
+    assert 128 < row["batch_size"] < 1000
+    process = predict(file, "--fits", "0.95 GB", "--exact")
+    number = int(re.search(r"with batches of (\d+)", process.stdout)[1])
+    assert row["batch_size"] <= number < row["batch_size"] + 8
+    for size, fits in ((number, True), (number + 1, False)):
+        more = predict("--json", file, "--gpu", "0.95 GB", "--batch-size", size)
+        assert json.loads(more.stdout)["fits"] is fits
 
 
 def test_a_scripts_own_number_is_what_another_batch_size_changes(script):
@@ -221,7 +267,7 @@ def test_the_search_ends_with_the_data_set(script):
 
 def test_not_even_one_fits(script):
     file = script(BATCHES.format(micro="number", size="number"))
-    process = predict("--json", file, "--fits", "0.35 GB")
+    process = predict("--json", file, "--fits", "0.85 GB")
     assert process.returncode == 1
     assert "not even a batch of 1 fits" in json.loads(process.stdout)["error"]
 

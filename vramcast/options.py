@@ -1,8 +1,6 @@
 """The options of a prediction."""
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 from vramcast import gpus
 
@@ -24,16 +22,7 @@ class Options:
     number: tuple[int, int] | None = None  # the source's number to replace: its line and column
     as_of: int | None = None  # 2023: by the rules of PyTorch of that year
     capacity: bool = False  # whether the script fits the GPU is asked
-    margin: float = 0.0  # by which share more may be needed than is predicted
     room: bool = False  # so is the least memory in which it does
     timeline: bool = False  # one step's course is asked for
     snapshot: bool = False  # the whole history is
     time_limit: float | None = None  # seconds
-
-
-def margin() -> float:
-    """The largest share by which a measurement exceeded its prediction: within it, "may not fit".
-
-    margin.json is made from the evidence by the repository's `make results` (ladder/margin.py).
-    """
-    return json.loads((Path(__file__).parent / "margin.json").read_text())["margin"]

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field, fields
 
-from vramcast import gpus
+from vramcast import evidence, gpus
 from vramcast.gpus import Model
-from vramcast.options import Options, margin
+from vramcast.options import Options
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Prediction:
 
     script: str
     reserved_gb: float  # peak of `torch.cuda.max_memory_reserved()`; the most, if it is a range
-    allocated_gb: float  # peak of what tensors take
+    allocated_gb: float  # peak of `torch.cuda.max_memory_allocated()`
     breakdown_gb: dict[str, float]  # of the allocated peak, by kind (see kinds.py)
     notes: list[str]  # what was assumed, is not known, or not counted
     host_gb: float  # of tensors in the host's memory, at most
@@ -25,6 +25,8 @@ class Prediction:
     peak_phase: str  # of the training, in which the allocated peak is
     peak_module: str  # and the module
     seconds: float  # that the prediction took
+    like: str  # one of evidence.LIKE: which measurements tell how far it may be off
+    groups: int  # process groups that communicated
     reserved_least_gb: float | None = None  # where streams share memory, and the GPU keeps up
     fits: bool | None = None  # the GPU that was asked about, with a margin for the error
     may_fit: bool | None = None  # the same, if the prediction is exact
@@ -34,17 +36,15 @@ class Prediction:
     batch_size_may_fit: int | None = None  # the largest that fits if the prediction is exact
     cost: dict | None = None  # of one training step: see cost/counter.py
     gpu: Model = field(default=gpus.DEFAULT, repr=False)
-    margin: float = field(default=0.0, repr=False)
 
     @classmethod
     def of(cls, row: dict, options: Options) -> "Prediction":
         """From a row as `vramcast --json` prints it (or `run.process.predict` returns it)."""
-        known = {one.name for one in fields(cls)} - {"batch_size", "gpu", "margin"}
+        known = {one.name for one in fields(cls)} - {"batch_size", "gpu"}
         return cls(
             **{key: value for key, value in row.items() if key in known},
             batch_size=options.batch_size,
             gpu=options.gpu,
-            margin=margin(),
         )
 
     def __str__(self) -> str:
@@ -93,7 +93,7 @@ def details(row: Prediction) -> list[str]:
     if is_range(row):
         lines.append(f"reserved: at least {row.reserved_least_gb:.2f} GB, if the GPU keeps up")
     if row.fits is not None:
-        lines.append(describe_fit(row))
+        lines += [describe_fit(row), describe_rest(row)]
     host = f"host: {row.host_gb:.2f} GB of tensors"
     if row.host_gb - row.host_training_gb >= 0.005:
         host += f", {row.host_training_gb:.2f} GB while it trains"
@@ -128,18 +128,26 @@ def describe_cost(cost: dict, model: Model) -> str:
 def describe_fit(row: Prediction) -> str:
     """Whether it fits, and by how much."""
     model = row.gpu
-    context, memory = model.context / 1e9, model.memory / 1e9
+    exact, sure = (limit / 1e9 for limit in evidence.limits(model, row.like, row.groups))
     inside = row.reserved_within_gb if row.may_fit else row.reserved_gb
-    rest = memory - context - inside
-    told = f"{verdict(row)}, {rest:.2f} GB to spare"
+    told = f"{verdict(row)}, {exact - inside:.2f} GB to spare"
     if not row.may_fit:
-        told = f"{verdict(row)}, by {-rest:.2f} GB"
+        told = f"{verdict(row)}, by {inside - exact:.2f} GB"
     elif inside < row.reserved_gb:
         told += " after unused memory was given back"
     if row.may_fit and not row.fits:
-        told += f", where predictions were up to {100 * row.margin:.1f} % low"
-    size = f", {memory:.2f} GB" if model.name in gpus.KNOWN else ""
+        told += f" if the prediction is exact; only up to {sure:.2f} GB are sure to fit"
+    size = f", {model.memory / 1e9:.2f} GB" if model.name in gpus.KNOWN else ""
+    return f"{model.name}{size}: {told}"
+
+
+def describe_rest(row: Prediction) -> str:
+    """What the prediction leaves out, and how much that may be."""
+    parts = ", ".join(
+        f"{size / 1e9:.2f} for {what}"
+        for what, size in evidence.left_out(row.gpu, row.groups).items()
+    )
     return (
-        f"{model.name}{size}: {told} (about {context:.2f} GB are CUDA's context; "
-        f"{2 * model.workspace / 1e9:.2f} GB of what is reserved are cuBLAS's workspaces)"
+        f"left out, in GB: about {parts}; scripts like this one were measured up to "
+        f"{100 * evidence.margin(row.like):.1f} % higher"
     )

@@ -4,11 +4,10 @@ import json
 from html import escape
 
 from ladder.fits import learns
-from ladder.margin import margin
 from ladder.pages.tables import Figures, how_far, technique
 from ladder.rows import memory_of
 from ladder.rungs import FAMILIES, Rung, code, family, needs_bfloat16, of_family, several_gpus, stem
-from vramcast import gpus
+from vramcast import evidence, gpus
 from vramcast.kinds import COLORS, KINDS
 
 
@@ -36,17 +35,19 @@ def front_page(ladder: list[Rung], figures: Figures) -> str:
 def data(ladder: list[Rung], figures: Figures) -> dict:
     """The data for explorer.js: memory in GB, and each script's code as lines."""
     return {
-        "margin": margin(),
         "gpus": [
             {
                 "name": model.name,
                 "gb": round(model.memory / 1e9, 1),
-                "room": (model.memory - model.context) / 1e9,
+                "memory": model.memory / 1e9,
+                "context": model.context / 1e9,
                 "bfloat16": model.bfloat16,
             }
             for model in gpus.KNOWN.values()
         ],
         "context": gpus.DEFAULT.context / 1e9,
+        "kernels": evidence.KERNELS / 1e9,
+        "group": evidence.GROUP / 1e9,
         "scripts": [
             {
                 "script": rung.script,
@@ -56,6 +57,8 @@ def data(ladder: list[Rung], figures: Figures) -> dict:
                 "learns": learns(figures.rehearsed.get(rung.script)),
                 "bfloat16": needs_bfloat16(rung.script),
                 "ranks": several_gpus(rung.script),
+                "groups": figures.predicted[rung.script]["groups"],
+                "margin": evidence.margin(figures.predicted[rung.script]["like"]),
                 "room": figures.predicted[rung.script].get("room_gb"),
                 "reserved": figures.predicted[rung.script]["reserved_gb"],
                 "code": code(rung.script),

@@ -11,7 +11,7 @@ from pathlib import Path
 from vramcast import gpus
 from vramcast.command import files
 from vramcast.libraries import example_data as examples
-from vramcast.options import Options, margin
+from vramcast.options import Options
 from vramcast.run.source import several_gpus
 
 NEEDED = ("torch", "rich")
@@ -109,6 +109,10 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     parser.add_argument("script", help="a Python file")
     parser.add_argument("--gpu", metavar="GPU", help="GB, or one of " + ", ".join(gpus.KNOWN))
     parser.add_argument("--fits", metavar="GPU", help="find the largest batch size that fits")
+    parser.add_argument(
+        "--exact", action="store_true",
+        help="with --fits: to the very number, not a power of two or a multiple of 8",
+    )  # fmt: skip
     parser.add_argument("--batch-size", type=int, metavar="N", help="in place of the script's")
     parser.add_argument(
         "--batch-option", metavar="--NAME", help="the script's own option that takes it"
@@ -170,6 +174,8 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         parser.error(str(error))
     except OSError as error:
         parser.error(f"the script cannot be read: {error}")
+    if asked.exact and not fits:
+        parser.error("--exact says how --fits searches: name both")
     if asked.batch_option and not (fits or asked.batch_size):
         parser.error("--batch-option says where --fits or --batch-size puts a number: name one")
     options = Options(
@@ -185,7 +191,6 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         batch_option=asked.batch_option,
         as_of=asked.as_of,
         capacity=gpu or fits,
-        margin=margin() if gpu or fits else 0.0,
         timeline=asked.timeline is not None,
         snapshot=asked.snapshot is not None,
         time_limit=asked.time_limit,

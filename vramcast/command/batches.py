@@ -1,16 +1,19 @@
 """Predictions with another batch size than the script's own, and the largest that fits a GPU."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from vramcast import evidence
 from vramcast.options import Options
 from vramcast.run import source as own_number
 from vramcast.run.process import NoPrediction, first_batch_size, predict
 
-TRIES = 24  # predictions at most in a search
+TRIES = 8  # predictions at most in a search
+MORE = 12  # and for the exact number
 UNMOVED = "what the peak consists of does not depend on the loader's batches"
-DOUBLED = 4  # times in a row without a change, after which batches are not doubled any more
+FOLD = 16  # times as large batches as others, without a change: larger ones are not tried
 NUMBERS = 8  # numbers of a source that are tried at most
 
 
@@ -30,63 +33,107 @@ def with_batch_size(script: Path, options: Options, told=None, show: bool = Fals
     return row
 
 
-def largest_batch(script: Path, options: Options, told=None) -> Iterator[tuple[int, dict]]:
-    """Batch sizes and their predictions, one after the other, until the largest that fits is known.
+def largest_batch(
+    script: Path, options: Options, told=None, exact: bool = False
+) -> Iterator[tuple[int, dict]]:
+    """Batch sizes and their predictions, one after the other, in search of the largest that fits.
 
-    The search is first for the largest that may fit, then for the largest that surely fits. Memory
-    grows nearly linearly with the batch, which tells the next size to try. The search also ends at
-    the size of the data set, after TRIES predictions, and if batches that were DOUBLED several
-    times need no more memory.
+    What is judged is what PyTorch reserves within the GPU's memory, with all that the verdict
+    allows for. The first tries are powers of two, then multiples of 8 (below 8, any), at most TRIES
+    in all; with `exact`, every size may follow, at most MORE. The search also ends at the size of
+    the data set, and if FOLD times as large batches need no more memory.
 
     Raises NoPrediction if nothing can be said about one of them.
     """
     row = _own(script, options, told)
     own = row["batch_size"]
     options = _with_number(script, options, own)
-    tried: dict[int, dict] = {}
+    search = Search(options, row["samples"] or math.inf)
 
     def ask(size: int) -> tuple[int, dict]:
         other = replace(options, batch_size=size)
-        tried[size] = _note(predict(script, _sized(other), told), other, own)
-        return size, tried[size]
+        search.tried[size] = _note(predict(script, _sized(other), told), other, own)
+        return size, search.tried[size]
 
     if options.batch_size in (None, own):
-        tried[own] = row
+        search.tried[own] = row
         yield own, row
     else:
         yield ask(options.batch_size)
-    most = row["samples"] or float("inf")
-    high, unmoved = max(tried), 0
-    while tried[high]["may_fit"] and len(tried) < TRIES:
-        if high >= most:
-            tried[high]["notes"].append(f"that is the whole data set, {most} samples, in a batch")
-            break
-        low, high = high, min(2 * high, most)
-        yield ask(high)
-        same = tried[low]["reserved_gb"] == tried[high]["reserved_gb"]
-        unmoved = unmoved + 1 if same and _alike(tried[low], tried[high]) else 0
-        if high < most and unmoved == DOUBLED:
-            tried[high]["notes"].append(
-                f"batches of {high >> DOUBLED} need as much: {UNMOVED}. Larger ones were not tried"
-            )
-            break
-    room = (options.gpu.memory - options.gpu.context) / 1e9
-    for answer, limit in (("may_fit", room), ("fits", room / (1 + options.margin))):
-        while (size := _between(tried, answer, limit)) and len(tried) < TRIES:
+    for many, step in ((TRIES, 8), (TRIES + MORE, 1)):
+        while len(search.tried) < many and (size := search.next(step)):
             yield ask(size)
+        if not exact:
+            return
 
 
-def _between(tried: dict[int, dict], answer: str, limit: float) -> int | None:
-    """The next size to try, between the largest with this answer and the smallest without."""
-    low = max((size for size, row in tried.items() if row[answer]), default=0)
-    high = min((size for size, row in tried.items() if not row[answer]), default=low)
-    if high - low <= 1:
-        return None
-    if low and len(tried) % 3:  # in between, halve: the line is not quite straight
-        one, other = tried[low]["allocated_gb"], tried[high]["allocated_gb"]
-        guess = low + int((high - low) * (limit - one) / max(other - one, 1e-9))
-        return min(max(guess, low + 1), high - 1)
-    return (low + high) // 2
+class Search:
+    """What was tried in a search, and what to try next."""
+
+    def __init__(self, options: Options, most: float) -> None:
+        """`most`: samples of the data set."""
+        self.options, self.most = options, most
+        self.tried: dict[int, dict] = {}  # predictions by batch size
+
+    def next(self, step: int) -> int | None:
+        """The next batch size, a power of two or a multiple of `step`; None at the end."""
+        low = max((size for size, row in self.tried.items() if row["fits"]), default=0)
+        high = min((size for size, row in self.tried.items() if not row["fits"]), default=None)
+        if high is None:
+            if low >= self.most:
+                self._note(f"that is the whole data set, {self.most} samples, in a batch")
+                return None
+            if self._unmoved(low):
+                return None
+            return self._above(low)
+        if low == 0:
+            return self._below(high)
+        step = step if low >= step else 1
+        sizes = range(low // step * step + step, high, step)
+        if not sizes:
+            return None
+        guess = self._guess(low, high)  # in between, halve: the line is not quite straight
+        middle = (low + high) // 2
+        wanted = guess if len(self.tried) % 2 else middle
+        return sizes[min(max((wanted - sizes[0]) // step, 0), len(sizes) - 1)]
+
+    def _above(self, low: int) -> int:
+        """A power of two above all that fit: the last that seems to fit, else the next one."""
+        following = 1 << low.bit_length()
+        smaller = [size for size in self.tried if size < low]
+        guess = self._guess(max(smaller), low) if smaller else following
+        power = 1 << max(guess, 1).bit_length() - 1
+        return min(max(following, min(power, low * FOLD)), self.most)
+
+    def _below(self, high: int) -> int | None:
+        """A power of two below all that do not fit; None if 1 does not."""
+        if high == 1:
+            return None
+        larger = [size for size in self.tried if size > high]
+        guess = self._guess(high, min(larger)) if larger else high // 2
+        power = 1 << max(guess, 1).bit_length() - 1
+        return min(power, 1 << (high - 1).bit_length() - 1)
+
+    def _guess(self, one: int, other: int) -> int:
+        """The size at which memory reaches its limit, if it grows with the batch as between two."""
+        a, b = self.tried[one], self.tried[other]
+        _, limit = evidence.limits(self.options.gpu, a["like"], a["groups"])
+        slope = (b["reserved_gb"] - a["reserved_gb"]) / (other - one)
+        if slope <= 0:
+            return other * FOLD
+        return max(int(one + (limit / 1e9 - a["reserved_gb"]) / slope), 1)
+
+    def _unmoved(self, low: int) -> bool:
+        """Whether much smaller batches than the largest so far need as much memory."""
+        row, small = self.tried[low], min(self.tried)
+        alike = low >= FOLD * small and row["reserved_gb"] == self.tried[small]["reserved_gb"]
+        if alike and _alike(self.tried[small], row):
+            self._note(f"batches of {small} need as much: {UNMOVED}. Larger ones were not tried")
+            return True
+        return False
+
+    def _note(self, text: str) -> None:
+        self.tried[max(self.tried)]["notes"].append(text)
 
 
 def _own(script: Path, options: Options, told) -> dict:

@@ -31,7 +31,7 @@ from vramcast.run.process import NoPrediction, name_of, predict, preloaded
 KEYS = (
     "script", "reserved_gb", "allocated_gb", "host_gb", "breakdown_gb", "peak_phase", "peak_module",
     "seconds", "host_training_gb", "created_gb", "reserved_least_gb", "fits", "may_fit",
-    "reserved_within_gb", "cost", "batch_size_line",
+    "reserved_within_gb", "cost", "batch_size_line", "like", "groups",
 )  # fmt: skip
 
 running = Running()
@@ -50,14 +50,14 @@ def one(script: Path, options: Options, show: bool = False) -> dict:
 
 
 def largest(
-    script: Path, options: Options, say: Callable[[str], None]
+    script: Path, options: Options, say: Callable[[str], None], exact: bool = False
 ) -> tuple[tuple[int, dict] | None, int]:
-    """Prediction of the largest batch that surely fits, and the largest size that may fit.
+    """Prediction of the largest batch that surely fits, and the largest tried that may fit.
 
     None and 0 if there is no such batch. Raises NoPrediction if nothing can be said.
     """
     tried = {}
-    for size, row in batches.largest_batch(script, options, running.told(script)):
+    for size, row in batches.largest_batch(script, options, running.told(script), exact):
         running.done(script)
         tried[size] = row
         found = Prediction.of(row, options)
@@ -72,7 +72,7 @@ def what_helps(script: Path, options: Options, row: dict) -> None:
     print("".join(f"  {line}\n" for line in advice.lines(row)), end="")
     print("Looking for the largest batch that fits …", flush=True)
     try:
-        best, _ = largest(script, options, lambda text: None)
+        best, _ = largest(script, options, lambda text: print(text, flush=True))
     except NoPrediction as failure:
         print(f"  {failure.reason}")
     else:
@@ -89,10 +89,12 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
     """
     if asked.fits is not None:
         out = sys.stderr if asked.json else sys.stdout
-        best, may = largest(script, options, lambda text: print(text, file=out, flush=True))
+        best, may = largest(
+            script, options, lambda text: print(text, file=out, flush=True), asked.exact
+        )
         if best is None:
             text = f"not even a batch of 1 fits {options.gpu.name}"
-            text += f" for sure; batches of up to {may} may" if may else ""
+            text += f" for sure; a batch of {may} may" if may else ""
             if asked.json:
                 print(json.dumps({"script": name_of(script), "error": text}))
             print(f"{name_of(script)}: {text}", file=sys.stderr)
@@ -108,7 +110,7 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
     else:
         report.show(Prediction.of(row, options))
         if asked.fits and may > best[0]:
-            print(f"  batches of up to {may} may fit, if the prediction is exact")
+            print(f"  a batch of {may} may fit, if the prediction is exact")
         print(f"  predicted in {row['seconds']:.1f} s")
     if row.get("fits", True):
         return 0

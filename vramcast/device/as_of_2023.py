@@ -128,6 +128,7 @@ class Communicators:
         if group is None:
             return
         stream = self.streams.get(group) or self.streams.setdefault(group, Stream())
+        self.tracker.groups.add(group)
         begin, end = Event(), Event()
         begin.record()
         stream.wait_event(begin)

@@ -32,6 +32,7 @@ class Tracker(Storages):
 
     def __init__(self, sees: Callable[[str, Storage, object], None] = lambda *event: None) -> None:
         super().__init__(sees)
+        self.groups: set[str] = set()  # process groups that communicated
         self.names: dict[int, str] = {}
         self.calls: list[tuple[str, list[Storage]]] = []  # modules' forward calls that run now
         self.roots: list[weakref.ref] = []

@@ -17,6 +17,7 @@ def in_turn(tracker: Tracker, args: tuple) -> None:
     """Book a collective with these arguments, which comes after the previous one of its group."""
     group = group_of(args)
     if group is not None:
+        tracker.groups.add(group)
         tracker.follow(tracker.stream, group)
         tracker.record(group, tracker.stream)
 

@@ -2,6 +2,9 @@
 
 import math
 
+from vramcast import evidence
+from vramcast.cost.counter import Cost
+from vramcast.device import compiler
 from vramcast.libraries.context import Loaders
 from vramcast.memory import peaks
 from vramcast.memory.tracker import Tracker
@@ -9,7 +12,7 @@ from vramcast.memory.watched import Watched
 from vramcast.options import Options
 
 
-def of(tracker: Tracker, watched: Watched, loaders: Loaders, options: Options) -> dict:
+def of(tracker: Tracker, watched: Watched, loaders: Loaders, cost: Cost, options: Options) -> dict:
     """Peaks, and what they consist of; in GB of 1e9 bytes where a key says so."""
     _, alive, last = peaks.peak(tracker.events, "cuda")
     allocated = watched.allocator.max_allocated  # the sum of these blocks
@@ -24,6 +27,8 @@ def of(tracker: Tracker, watched: Watched, loaders: Loaders, options: Options) -
         "peak_phase": last.phase if last else "",
         "peak_module": last.module if last else "",
         "created_gb": watched.created / 1e9,
+        "like": _like(tracker, watched, cost),
+        "groups": len(tracker.groups),
         "batch_size": loaders.batch_size,
         "samples": loaders.samples,
         "notes": list(dict.fromkeys(watched.notes)),
@@ -31,7 +36,7 @@ def of(tracker: Tracker, watched: Watched, loaders: Loaders, options: Options) -
     if any(what == "use" for what, _, _ in tracker.events):  # several streams share memory
         result["reserved_least_gb"] = peaks.replay(tracker.events).max_reserved / 1e9
     if options.capacity:
-        result |= _fit(tracker.events, options)
+        result |= _fit(tracker.events, options, result["like"], result["groups"])
     if options.room:
         result["room_gb"] = _room(tracker.events, allocated, watched.allocator.max_reserved)
     return result
@@ -53,14 +58,23 @@ def _room(events: list[tuple], low: int, high: int) -> float:
     return high / 1000
 
 
-def _fit(events: list[tuple], options: Options) -> dict:
-    """Whether a GPU's memory suffices for the prediction, and for the margin on top of it.
+def _like(tracker: Tracker, watched: Watched, cost: Cost) -> str:
+    """Which kind of script it is, as for its error: one of evidence.LIKE."""
+    if compiler.COMPILED in watched.notes:
+        return "compiled"
+    if tracker.groups:
+        return "sharded"
+    return "convolutions" if cost.mostly_convolutions() else "plain"
+
+
+def _fit(events: list[tuple], options: Options, like: str, groups: int) -> dict:
+    """Whether a GPU's memory suffices for the prediction, and for its error and what it leaves out.
 
     PyTorch gives unused segments back before it gives up.
     """
-    room = options.gpu.memory - options.gpu.context
-    within = peaks.replay(events, capacity=room, prompt=False)
-    surely = peaks.replay(events, capacity=room / (1 + options.margin), prompt=False)
+    exact, sure = evidence.limits(options.gpu, like, groups)
+    within = peaks.replay(events, capacity=exact, prompt=False)
+    surely = peaks.replay(events, capacity=sure, prompt=False)
     return {
         "fits": surely is not None,
         "may_fit": within is not None,

@@ -7,6 +7,7 @@ takes from it what has the right form, and nothing else.
 import math
 from collections.abc import Callable
 
+from vramcast.evidence import LIKE
 from vramcast.kinds import KINDS
 
 Form = Callable[[object], bool]
@@ -79,6 +80,8 @@ ALWAYS: dict[str, Form] = {
     "peak_phase": _text,
     "peak_module": _text,
     "created_gb": _number,
+    "like": lambda value: value in LIKE,
+    "groups": _whole,
     "batch_size": _maybe(_whole),
     "samples": _maybe(_whole),
     "notes": _list(_text),

@@ -112,7 +112,7 @@ def predict(
     cost = mode.cost.result(options.gpu)
     if mode.cost.mostly_convolutions():
         watched.notes.append("cuDNN's workspaces for its convolutions are not counted")
-    found = result.of(tracker, watched, context.loaders, options)
+    found = result.of(tracker, watched, context.loaders, mode.cost, options)
     found |= timeline.inside(tracker, lines, options)
     return found | {"cost": cost, "seconds": time.perf_counter() - start}
 

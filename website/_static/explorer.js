@@ -8,29 +8,31 @@ const stem = (script) => script.replace(/^.*\//, "").replace(/\.py$/, "");
 // ------------------------------------------------------------------ does it fit (ladder/fits.py)
 
 // "fits", "may not fit" (only if the prediction is right), "does not fit"; or why it cannot run.
-function verdict(script, gpu, margin) {
+function verdict(script, gpu, data) {
   if (script.bfloat16 && !gpu.bfloat16) return "needs bfloat16";
-  if (script.room <= gpu.room / (1 + margin)) return "fits";
-  return script.room <= gpu.room ? "may not fit" : "does not fit";
+  const exact = gpu.memory - gpu.context;  // as limits() in vramcast/evidence.py
+  const sure = (exact - data.kernels - script.groups * data.group) / (1 + script.margin);
+  if (script.room <= sure) return "fits";
+  return script.room <= exact ? "may not fit" : "does not fit";
 }
 
 function chosenGpu(data) {
   const known = data.gpus.find((gpu) => gpu.name === element("gpu").value);
   if (known) return known;
   const memory = Number(element("gb").value);
-  return { name: `${memory} GB`, room: memory - data.context, bfloat16: true };
+  return { name: `${memory} GB`, memory, context: data.context, bfloat16: true };
 }
 
 function answer(data) {
   const gpu = chosenGpu(data);
   for (const script of data.scripts) {
     const row = document.querySelector(`tr[data-script="${script.script}"]`);
-    const told = verdict(script, gpu, data.margin);
+    const told = verdict(script, gpu, data);
     row.querySelector(".fit").textContent = told;
     row.dataset.fits = told === "fits" ? "yes" : told === "may not fit" ? "maybe" : "no";
   }
   // what learns nothing in the rehearsal is a lesson, not an answer; variants come last
-  const fits = (one) => one.learns && verdict(one, gpu, data.margin) === "fits";
+  const fits = (one) => one.learns && verdict(one, gpu, data) === "fits";
   const firstOf = (family, several) => {
     const some = data.scripts.filter((one) => one.family === family && one.ranks === several);
     return some.find((one) => !one.variant && fits(one)) || some.find(fits);
