@@ -148,4 +148,4 @@ def test_a_folder_of_images_that_is_here_is_read(script, tmp_path):
             Image.new("RGB", (40, 30)).save(tmp_path / "images" / name / f"{number}.png")
     row = predicted(script(FOLDER.format(side=32, folder=tmp_path / "images")))
     assert row["breakdown_gb"]["parameters"] < 0.0449  # three classes
-    assert row["notes"] == ["cuDNN's workspaces for its convolutions are not counted"]
+    assert ["cuDNN" in note for note in row["notes"]] == [True]  # and nothing in the data's place

@@ -157,6 +157,25 @@ def _choice_without_driver(choose: Callable) -> Callable:
     return choose_alike
 
 
+def cudnn_layout(
+    input: torch.Tensor, weight: torch.Tensor, **options
+) -> torch.memory_format | None:
+    """The memory layout in which cuDNN computes a convolution; None if something else computes it.
+
+    PyTorch turns a convolution in one dimension into one in two, and does not look for channels
+    that come last there (`_convolution` in aten/src/ATen/native/Convolution.cpp).
+    """
+    kinds = private("torch._C:_ConvBackend")
+    choose, layout = (
+        private(f"torch._C:{name}")
+        for name in ("_select_conv_backend", "_conv_determine_backend_memory_format")
+    )
+    kind = choose(input, weight, bias=None, bias_sizes=None, **options)
+    if kind not in (kinds.Cudnn, kinds.CudnnTranspose):
+        return None
+    return layout(input, weight, kind) if weight.dim() > 3 else torch.contiguous_format
+
+
 # ----------------------------------------------------------------------- operators and autograd
 
 OpOverload = private("torch._ops:OpOverload")

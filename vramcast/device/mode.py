@@ -5,7 +5,9 @@ attention, foreach optimizers. A number that is read from a tensor is 0 (1 if an
 its count of steps), a truth value is False.
 """
 
+import contextlib
 import functools
+from collections.abc import Iterator
 
 import torch
 
@@ -34,13 +36,13 @@ class _Traits:
     """Properties of an operator that are needed at each call; to look them up anew takes long."""
 
     __slots__ = (
-        "buffers", "collective", "convolution", "copies", "cost", "cublas", "direct", "largest",
-        "reads", "sized",
+        "book", "buffers", "collective", "convolution", "copies", "cost", "cublas", "direct",
+        "largest", "reads", "sized",
     )  # fmt: skip
 
     def __init__(self, func) -> None:
         rules = registry.of(func)
-        self.buffers, self.largest = rules.buffers, rules.largest
+        self.buffers, self.book, self.largest = rules.buffers, rules.book, rules.largest
         self.cublas, self.convolution = rules.cublas, rules.convolution
         self.reads = func is aten._local_scalar_dense.default
         self.copies = func in COPIES
@@ -89,7 +91,10 @@ class Gpu(FakeTensorMode):
         if empty and (func is not aten.slice.Tensor or args[0].numel()):  # a number was the size
             raise compat.DynamicOutputShapeException(func)
         if outside:
-            self.tracker.book(result, func, args)
+            if traits.book is None:
+                self.tracker.book(result, func, args)
+            else:
+                traits.book(self.tracker, func, args, result)
             if passing:
                 taken += self.tracker.take([self.workspace])
             self.tracker.give_back(taken)
@@ -141,6 +146,16 @@ class Gpu(FakeTensorMode):
         if found is not None:
             self.notes.append(unknown_sizes.note(func))
         return found
+
+    @contextlib.contextmanager
+    def as_cuda(self) -> Iterator[None]:
+        """A context in which C++ code sees tensors on "cuda", and nothing is booked."""
+        self.depth += 1
+        try:
+            with self, devices.AS_CUDA:
+                yield
+        finally:
+            self.depth -= 1
 
     def read(self, tensor: torch.Tensor):
         """The number that is read from a tensor. To read from the GPU waits for all its work."""

@@ -1,7 +1,10 @@
 """What is known of single operators; all rules of an operator stand in one place.
 
 registry        the rules of each operator
-products        matrix products and convolutions
+products        matrix products
+cudnn           convolutions: what PyTorch asks cuDNN, and what it takes meanwhile
+cudnn_plans     what cuDNN answers
+cudnn_devices   GPUs as cuDNN describes them
 attention       scaled dot product attention: which kernel runs, what it needs and computes
 recurrent       LSTM, GRU and RNN, which cuDNN computes in one call
 composites      dropout, softmax and batch norm, which consist of other operators on CUDA
@@ -9,7 +12,7 @@ unknown_sizes   results whose size depends on numbers: the largest possible one
 """
 
 from vramcast.gpus import Model
-from vramcast.operators import attention, composites, products, recurrent, unknown_sizes
+from vramcast.operators import attention, composites, cudnn, products, recurrent, unknown_sizes
 
 __all__ = ["install", "products", "unknown_sizes"]
 
@@ -22,3 +25,4 @@ def install(model: Model, notes: list[str]) -> None:
     composites.install()
     recurrent.install(model.capability, notes)
     attention.install(model.capability, model.multiprocessors)
+    cudnn.install(model, notes)

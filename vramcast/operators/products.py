@@ -1,7 +1,4 @@
-"""Matrix products and convolutions, which libraries compute.
-
-The buffers of cuDNN and cuBLAS are not known, but for the workspace that cuBLAS keeps.
-"""
+"""Matrix products, which cuBLAS computes; of its buffers, the workspace that it keeps is known."""
 
 import torch
 
@@ -11,4 +8,3 @@ aten = torch.ops.aten
 
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv")
 register(*(getattr(aten, name).default for name in PRODUCTS), cublas=True)
-register(aten.convolution.default, aten.convolution_backward.default, convolution=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from vramcast import compat
+from vramcast.memory.storages import Storages
 
 HALF = (torch.float16, torch.bfloat16)
 FLOAT = 4  # bytes
@@ -22,6 +23,9 @@ class Rules:
 
     # bytes that it takes while it runs and gives back at its end, by its arguments
     buffers: Callable[[tuple], list[int]] | None = None
+    # books the results itself, with what is taken and given back between them: by the log of
+    # storages, the operator, its arguments and its result
+    book: Callable[[Storages, compat.OpOverload, tuple, object], None] | None = None
     # the largest result, where its size depends on numbers; None from it if the size is known
     largest: Callable | None = None
     cublas: bool = False  # takes cuBLAS's workspace

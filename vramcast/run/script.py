@@ -110,8 +110,6 @@ def predict(
     if not watched.peak()[0]:
         watched.notes.append("nothing was put on a GPU: is there an option for it, as --cuda?")
     cost = mode.cost.result(options.gpu)
-    if mode.cost.mostly_convolutions():
-        watched.notes.append("cuDNN's workspaces for its convolutions are not counted")
     found = result.of(tracker, watched, context.loaders, mode.cost, options)
     found |= timeline.inside(tracker, lines, options)
     return found | {"cost": cost, "seconds": time.perf_counter() - start}
