@@ -136,15 +136,16 @@ def start_no_gpu() -> None:
     place, name = owner(f"{_FAKE}:init_gpu_context")
     setattr(place, name, lambda device: None)
     FakeTensorMode.avoid_device_init = property(lambda mode: True)
-    if VERSION < (2, 11):
-        wrap("torch._C:_select_conv_backend", _choice_without_driver)
+    wrap("torch._C:_select_conv_backend", _choice_without_driver)
 
 
 def _choice_without_driver(choose: Callable) -> Callable:
     """The choice of a library for a convolution, asked as if bfloat16 were float16.
 
-    2.9 asks the driver whether its GPU computes in bfloat16, which fails where there is no driver;
-    2.11 does not fail (both tried). cuDNN's layouts are the same for both types.
+    PyTorch asks the driver whether its GPU computes in bfloat16
+    (`supportsBFloat16ConvolutionWithCuDNNv8` in aten/src/ATen/cuda/detail/CUDAHooks.cpp). Where
+    there is none, that fails in 2.9, and is false since 2.11 (both tried). cuDNN's layouts are the
+    same for both types.
     """
 
     def choose_alike(input, weight, bias=None, **options):

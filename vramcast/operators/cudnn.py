@@ -95,7 +95,7 @@ class Convolutions:
         """cuDNN, from the first convolution on; None if it cannot be asked."""
         try:
             library = cudnn_plans.Library(cudnn_properties(self.model))
-        except cudnn_plans.Unanswered as reason:
+        except (cudnn_plans.Unanswered, ValueError) as reason:
             self.notes.append(f"cuDNN's workspaces for convolutions are not counted: {reason}")
             return None
         self.notes.append(f"the workspaces of convolutions are those of cuDNN {library.version}")
