@@ -85,7 +85,7 @@ def script(tmp_path):
         (["03_bfloat16.py", "--timeline", "step.xyz"], "has to end in one of"),
         ([], "the following arguments are required: script"),
         (["no/such.py"], "there is no script no/such.py"),
-        (["03_bfloat16.py", "--gpu", "3060"], "'3060' is neither"),
+        (["03_bfloat16.py", "--gpu", "3050"], "'3050' is neither"),
     ],
 )
 def test_what_is_asked_is_checked_before_any_work(arguments, message, tmp_path):
@@ -95,32 +95,6 @@ def test_what_is_asked_is_checked_before_any_work(arguments, message, tmp_path):
     assert "Traceback" not in process.stderr
     assert message in json.loads(process.stdout)["error"]
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "name", "memory"),
-    [
-        ("RTX 4090", "RTX-4090", 24_564 * 2**20),
-        ("rtx4090", "RTX-4090", 24_564 * 2**20),
-        ("NVIDIA GeForce RTX 4090", "RTX-4090", 24_564 * 2**20),
-        ("Tesla T4", "T4", 15_360 * 2**20),
-        ("24", "24 GB", 24 * 10**9),
-        ("24GB", "24GB", 24 * 10**9),
-        ("24 GB", "24 GB", 24 * 10**9),
-        ("24 GiB", "24 GiB", 24 * 2**30),
-        ("0.5", "0.5 GB", 10**9 // 2),
-        ("24576 MiB", "24576 MiB", 24 * 2**30),
-    ],
-)
-def test_gpus_as_people_write_them(text, name, memory):
-    model = gpus.find(text)
-    assert (model.name, model.memory) == (name, memory)
-
-
-@pytest.mark.parametrize("text", ["", " ", "GB", "-8", "0", "nan", "inf", "1e400", "RTX", "8 TB"])
-def test_what_is_no_gpu(text):
-    with pytest.raises(ValueError, match="is neither"):
-        gpus.find(text)
 
 
 def test_a_failure_is_an_object_too(script):
