@@ -1,32 +1,59 @@
-"""GPUs as cuDNN describes them."""
+"""A GPU as cuDNN is told of it where there is none, for its choice of kernels.
+
+cuDNN 9.8 and newer take a device's properties as JSON ("deviceless ahead-of-time compilation").
+"""
 
 from vramcast.gpus import Model
 
+# By capability: threads and blocks of a multiprocessor, and KiB of shared memory that a block can
+# ask for. From the table of technical specifications in NVIDIA's CUDA C Programming Guide; what a
+# block of 6.x can ask for is what it has anyway.
+LIMITS = {
+    (6, 0): (2048, 32, 48),
+    (6, 1): (2048, 32, 48),
+    (7, 0): (2048, 32, 96),
+    (7, 5): (1024, 16, 64),
+    (8, 0): (2048, 32, 163),
+    (8, 6): (1536, 16, 99),
+    (8, 9): (1536, 24, 99),
+    (9, 0): (2048, 32, 227),
+    (10, 0): (2048, 32, 227),
+    (12, 0): (1536, 24, 99),
+}
+
 
 def cudnn_properties(model: Model) -> dict:
-    """The properties of a GPU, by the names of cuDNN's description of a device."""
+    """The properties of a GPU by the names that cuDNN's descriptor of a device has for them.
+
+    Bytes and kHz. cuDNN 9.24, which PyTorch 2.14 brings, has no choice of its own for capabilities
+    below 7.5. Raises ValueError if nothing is known of the GPU's capability.
+    """
+    major, minor = model.capability
+    if model.capability not in LIMITS:
+        raise ValueError(f"nothing is known of compute capability {major}.{minor}")
+    threads, blocks, shared = LIMITS[model.capability]
     return {
-        "deviceName": "NVIDIA A100-SXM4-80GB",
-        "deviceVer": 800,
+        "deviceName": f"NVIDIA {model.name.replace('-', ' ')}",
+        "deviceVer": 100 * major + 10 * minor,
         "driverVer": 13000,
         "cudaDeviceId": 0,
         "pciDeviceId": 0,
         "totalGlobalMem": model.memory,
-        "multiProcessorCount": 108,
-        "l2CacheSize": 41943040,
+        "multiProcessorCount": model.multiprocessors,
+        "l2CacheSize": model.cache,
         "warpSize": 32,
-        "maxGridSize": [2147483647, 65535, 65535],
+        "maxGridSize": [2**31 - 1, 65535, 65535],
         "maxBlockSize": [1024, 1024, 64],
         "regsPerBlock": 65536,
         "maxRegistersPerSM": 65536,
-        "maxSharedMemoryPerBlock": 49152,
-        "maxSharedMemoryPerBlockOptin": 166912,
-        "reservedSharedMemoryPerBlock": 1024,
-        "maxCtasPerSM": 32,
+        "maxSharedMemoryPerBlock": 48 * 1024,
+        "maxSharedMemoryPerBlockOptin": shared * 1024,
+        "reservedSharedMemoryPerBlock": 1024 if major >= 8 else 0,
+        "maxCtasPerSM": blocks,
         "maxThreadsPerBlock": 1024,
-        "maxThreadsPerSM": 2048,
-        "smClockRateKHz": 1410000,
-        "memClockRateKHz": 1593000,
+        "maxThreadsPerSM": threads,
+        "smClockRateKHz": model.clock,
+        "memClockRateKHz": model.memory_clock,
         "isTccDriver": 0,
         "supportCoopLaunch": 1,
     }
