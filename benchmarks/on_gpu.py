@@ -79,10 +79,14 @@ def here() -> gpus.Model:
     import torch
 
     found = torch.cuda.get_device_properties(0)
-    return replace(
-        gpus.DEFAULT, name=found.name, memory=found.total_memory,
-        capability=(found.major, found.minor), multiprocessors=found.multi_processor_count,
-    )  # fmt: skip
+    try:
+        return replace(gpus.find(found.name), name=found.name, memory=found.total_memory)
+    except ValueError:  # a kind that is not known
+        return replace(
+            gpus.DEFAULT, name=found.name, memory=found.total_memory,
+            capability=(found.major, found.minor), multiprocessors=found.multi_processor_count,
+            assumed="the rates, and what cuDNN is told of it, are an A100's",
+        )  # fmt: skip
 
 
 def missing(script: str) -> list[str]:

@@ -9,7 +9,11 @@ from vramcast.operators.cudnn_devices import cudnn_properties
 
 
 @pytest.mark.parametrize("model", gpus.KNOWN.values(), ids=gpus.KNOWN)
-def test_every_known_gpu_has_properties(model):
+def test_every_gpu_has_properties_that_cudnn_chooses_for(model):
+    if model.capability < (7, 5):
+        with pytest.raises(ValueError, match="none of its own"):
+            cudnn_properties(model)
+        return
     found = cudnn_properties(model)
     assert (found["totalGlobalMem"], found["l2CacheSize"]) == (model.memory, model.cache)
     assert found["maxSharedMemoryPerBlockOptin"] >= found["maxSharedMemoryPerBlock"]

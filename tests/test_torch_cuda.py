@@ -177,3 +177,32 @@ assert torch.cuda.memory_reserved() > 12e9
     assert answer(POOLS[kind] + text)["reserved_gb"] == pytest.approx(12.2, abs=0.1)
     plain = "y = torch.ones(10**9, device='cuda') + 1\n"
     assert answer(plain + text.replace("12e9", "8e9"))["reserved_gb"] == pytest.approx(8.2, abs=0.1)
+
+
+PRODUCTS = """
+before = torch.cuda.memory_allocated()
+with torch.cuda.Stream():
+    held = x @ x
+    more = x @ x
+first = torch.cuda.memory_allocated() - before
+with torch.cuda.Stream():
+    other = x @ x
+both = torch.cuda.memory_allocated() - before
+assert (first - 2 * 512, both - 3 * 512) == (SIZE, 2 * SIZE), (first, both)
+"""
+
+
+@pytest.mark.parametrize(
+    ("config", "size"), [("", 8_519_680), (":4096:2:16:8", 1024 * (2 * 4096 + 8 * 16))]
+)
+def test_cublas_has_a_workspace_for_each_stream(tmp_path, config, size):
+    """CublasHandlePool.cpp: for each handle and stream, and as large as the variable says.
+
+    The variable counts at the first product, so a script may set it.
+    """
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import os, torch\nos.environ['CUBLAS_WORKSPACE_CONFIG'] = {config!r}\n"
+        "x = torch.ones(8, 8, device='cuda')\n" + PRODUCTS.replace("SIZE", str(size)) + TRAIN
+    )
+    assert predicted(script)["allocated_gb"] > 0

@@ -77,9 +77,9 @@ def workspace(capability: tuple[int, int], config: str | None = None) -> int:
 #
 # Rates (1e12 operations a second), multiprocessors, cache (KiB) and clocks (MHz): NVIDIA's data
 # sheets and whitepapers (GA102, Ada and Blackwell: appendix A); of several boards of a kind the
-# fastest, of NVIDIA's own. Cache and clocks are those that CUDA reports, but for the clocks of A10G,
-# RTX 3080 Ti, 4060, 4070, 4070 Ti SUPER, 4080, 5070 Ti, 5080, 6000 Ada and PRO 6000 and the cache of
-# RTX 4060, 4070, 4080, 5070 Ti and 6000 Ada, of which no such report was found.
+# fastest, of NVIDIA's own. Cache and clocks are those that CUDA reports, but for the clocks of
+# A10G, RTX 3080 Ti, 4060, 4070, 4070 Ti SUPER, 4080, 5070 Ti, 5080, 6000 Ada and PRO 6000 and the
+# cache of RTX 4060, 4070, 4080, 5070 Ti and 6000 Ada, of which no such report was found.
 # Rates are without sparsity, and for 16-bit products summed in float32, as PyTorch asks for; where
 # there is no TF32, bfloat16 or such a product in float16, float32's rate stands in its place. Links
 # (GB/s, to the host and to other GPUs): half of what the sheets give for both directions of PCIe

@@ -94,6 +94,8 @@ def details(row: Prediction) -> list[str]:
         lines.append(f"reserved: at least {row.reserved_least_gb:.2f} GB, if the GPU keeps up")
     if row.fits is not None:
         lines += [describe_fit(row), describe_rest(row)]
+        if row.gpu.assumed:
+            lines.append(f"of {row.gpu.name} nothing else is known: {row.gpu.assumed}")
     host = f"host: {row.host_gb:.2f} GB of tensors"
     if row.host_gb - row.host_training_gb >= 0.005:
         host += f", {row.host_training_gb:.2f} GB while it trains"

@@ -7,6 +7,7 @@ its count of steps), a truth value is False.
 
 import contextlib
 import functools
+import os
 from collections.abc import Iterator
 
 import torch
@@ -19,7 +20,7 @@ from vramcast.device import autocast, cuda, devices, optimizers, readings
 from vramcast.device.cache import Results
 from vramcast.device.devices import CUDA, LABEL
 from vramcast.device.readings import number
-from vramcast.gpus import Model
+from vramcast.gpus import Model, workspace
 from vramcast.memory import settings as allocator_settings
 from vramcast.memory.allocator import CachingAllocator
 from vramcast.memory.tracker import Tracker
@@ -55,14 +56,15 @@ class _Traits:
 class Gpu(FakeTensorMode):
     """The mode in which every tensor is fake; `tracker` books the storages, `cost` the work."""
 
-    def __init__(self, tracker: Tracker, workspace: int, notes: list[str]) -> None:
-        """`workspace`: the bytes that cuBLAS takes for each thread that uses it."""
+    def __init__(self, tracker: Tracker, capability: tuple[int, int], notes: list[str]) -> None:
+        """`capability`: the GPU's, by which cuBLAS's workspace is as large as it is."""
         super().__init__(allow_non_fake_inputs=True)
         self.tracker = tracker
         self.depth = 0  # operators that run inside of operators allocate nothing on a GPU
-        self.workspace, self.notes = workspace, notes
+        self.capability, self.notes = capability, notes
         self.whole_numbers_read = False
-        self.threads: set[bool] = set()  # with a workspace: the backward pass's, all others'
+        # with a workspace of cuBLAS: the backward pass's thread or all others', and the stream
+        self.workspaces: set[tuple[bool, int]] = set()
         self.results = Results(self)
         self.traits: dict[int, _Traits] = {}
         self.collective = functools.partial(collectives.in_turn, tracker)
@@ -81,9 +83,9 @@ class Gpu(FakeTensorMode):
         passing = False  # whether it takes a workspace and gives it back
         if traits.cublas and args[1].device.type == "cuda":
             passing = not compat.keeps_workspace()
-            backward = self.tracker.phase == "backward"
-            if not passing and backward not in self.threads:
-                self.threads.add(backward)
+            here = self.tracker.phase == "backward", self.tracker.stream
+            if not passing and here not in self.workspaces:
+                self.workspaces.add(here)
                 self.tracker.take([self.workspace])
         taken = self.tracker.take(traits.buffers(args)) if traits.buffers and outside else []
         result = self.result(func, types, args, kwargs, traits)
@@ -107,6 +109,11 @@ class Gpu(FakeTensorMode):
             if kwargs.get("pin_memory"):
                 self.tracker.pin(result)
         return result
+
+    @functools.cached_property
+    def workspace(self) -> int:
+        """The bytes of a workspace of cuBLAS, which PyTorch decides at the first product."""
+        return workspace(self.capability, os.environ.get("CUBLAS_WORKSPACE_CONFIG"))
 
     def result(self, func, types, args, kwargs, traits):
         """The result of an operator."""
@@ -203,4 +210,4 @@ def install(
     operators.install(model, notes)
     optimizers.install()
     torch.backends.mha.set_fastpath_enabled(False)  # it bypasses the operators that are booked
-    return Gpu(tracker, model.workspace, notes)
+    return Gpu(tracker, model.capability, notes)

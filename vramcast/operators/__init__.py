@@ -9,7 +9,6 @@ attention       scaled dot product attention: which kernel runs, what it needs a
 recurrent       LSTM, GRU and RNN, which cuDNN computes in one call
 composites      dropout, softmax and batch norm, which consist of other operators on CUDA
 unknown_sizes   results whose size depends on numbers: the largest possible one
-cudnn_devices   a GPU as cuDNN is told of it where there is none
 """
 
 from vramcast.gpus import Model

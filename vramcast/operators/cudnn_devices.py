@@ -6,12 +6,10 @@ cuDNN 9.8 and newer take a device's properties as JSON ("deviceless ahead-of-tim
 from vramcast.gpus import Model
 
 # By capability: threads and blocks of a multiprocessor, and KiB of shared memory that a block can
-# ask for. From the table of technical specifications in NVIDIA's CUDA C Programming Guide; what a
-# block of 6.x can ask for is what it has anyway.
+# ask for. From the table of technical specifications in NVIDIA's CUDA C Programming Guide. Older
+# ones are left out: cuDNN 9.24, which PyTorch 2.14 brings, has no choice of its own for them, and
+# answers as for a capability that does not exist.
 LIMITS = {
-    (6, 0): (2048, 32, 48),
-    (6, 1): (2048, 32, 48),
-    (7, 0): (2048, 32, 96),
     (7, 5): (1024, 16, 64),
     (8, 0): (2048, 32, 163),
     (8, 6): (1536, 16, 99),
@@ -25,12 +23,11 @@ LIMITS = {
 def cudnn_properties(model: Model) -> dict:
     """The properties of a GPU by the names that cuDNN's descriptor of a device has for them.
 
-    Bytes and kHz. cuDNN 9.24, which PyTorch 2.14 brings, has no choice of its own for capabilities
-    below 7.5. Raises ValueError if nothing is known of the GPU's capability.
+    Bytes and kHz. Raises ValueError if cuDNN has no choice of its own for the GPU's capability.
     """
     major, minor = model.capability
     if model.capability not in LIMITS:
-        raise ValueError(f"nothing is known of compute capability {major}.{minor}")
+        raise ValueError(f"cuDNN has none of its own for compute capability {major}.{minor}")
     threads, blocks, shared = LIMITS[model.capability]
     return {
         "deviceName": f"NVIDIA {model.name.replace('-', ' ')}",
