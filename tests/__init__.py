@@ -9,6 +9,7 @@ The tool
     predict_command, predict_options, predict_data, predict_ends       what it is asked, and answers
     timeline, snapshot, cost                a look into one step
     tracker, gpu, composites, allocator, allocator_settings, order, pinned    its parts
+    torch_cuda                              `torch.cuda`, as a script finds it
     gpus, cudnn_devices                     the kinds of GPUs that it knows
     messages, sandbox, endings, pool        processes: what they may do, and how they end
     rooms, versions                         what may import what

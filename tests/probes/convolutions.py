@@ -1,8 +1,8 @@
 """Convolutions on the GPU without data; print what cuDNN was asked and what was booked, as JSON.
 
-See test_cudnn.py. The first argument is Python code for one pass with an input and a module, such as
-`Conv2d(3, 8, 3)(input(2, 3, 8, 8)).sum().backward()`; "install" in the second puts a stand-in in the
-place of cuDNN, whose plans need the workspaces that follow (bytes).
+See test_cudnn.py. The first argument is Python code for one pass with an input and a module, such
+as `Conv2d(3, 8, 3)(input(2, 3, 8, 8)).sum().backward()`; "install" in the second puts a stand-in in
+the place of cuDNN, whose plans need the workspaces that follow (bytes).
 """
 
 import json
