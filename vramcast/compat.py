@@ -140,41 +140,46 @@ def start_no_gpu() -> None:
 
 
 def _choice_without_driver(choose: Callable) -> Callable:
-    """The choice of a library for a convolution, asked as if bfloat16 were float16.
+    """The choice of a kernel for a convolution, as a GPU's driver would have it.
 
-    PyTorch asks the driver whether its GPU computes in bfloat16
-    (`supportsBFloat16ConvolutionWithCuDNNv8` in aten/src/ATen/cuda/detail/CUDAHooks.cpp). Where
-    there is none, that fails in 2.9, and is false since 2.11 (both tried). cuDNN's layouts are the
-    same for both types.
+    Whether cuDNN computes in bfloat16 and with dilation, PyTorch asks about the GPU
+    (`supportsBFloat16ConvolutionWithCuDNNv8`, `supportsDilatedConvolutionWithCuDNN` in
+    aten/src/ATen/cuda/detail/CUDAHooks.cpp): in bfloat16 from compute capability 8 on, dilated on
+    all. Without a driver, that fails in 2.9, and is never so since 2.11 (both tried). So it is
+    asked about float16 without dilation instead, for which all else is the same. (In float16 it may
+    also take cuDNN for a convolution of each channel by itself; that is not seen here.)
     """
 
-    def choose_alike(input, weight, bias=None, **options):
+    def choose_alike(input, weight, bias=None, *, dilation, **options):
         given = [
             one.half() if one is not None and one.dtype == torch.bfloat16 else one
             for one in (input, weight, bias)
         ]
-        return choose(*given[:2], bias=given[2], **options)
+        enabled = torch._C._get_cudnn_enabled()
+        able = input.dtype != torch.bfloat16 or torch.cuda.get_device_capability() >= (8, 0)
+        torch._C._set_cudnn_enabled(enabled and able)
+        try:
+            return choose(*given[:2], bias=given[2], dilation=[1] * len(dilation), **options)
+        finally:
+            torch._C._set_cudnn_enabled(enabled)
 
     return choose_alike
 
 
-def cudnn_layout(
+def convolution_kernel(
     input: torch.Tensor, weight: torch.Tensor, **options
-) -> torch.memory_format | None:
-    """The memory layout in which cuDNN computes a convolution; None if something else computes it.
+) -> tuple[str, torch.memory_format]:
+    """Which kernel computes a convolution, as `ConvBackend` names it, and in which layout.
 
     PyTorch turns a convolution in one dimension into one in two, and does not look for channels
     that come last there (`_convolution` in aten/src/ATen/native/Convolution.cpp).
     """
-    kinds = private("torch._C:_ConvBackend")
     choose, layout = (
         private(f"torch._C:{name}")
         for name in ("_select_conv_backend", "_conv_determine_backend_memory_format")
     )
     kind = choose(input, weight, bias=None, bias_sizes=None, **options)
-    if kind not in (kinds.Cudnn, kinds.CudnnTranspose):
-        return None
-    return layout(input, weight, kind) if weight.dim() > 3 else torch.contiguous_format
+    return kind.name, layout(input, weight, kind) if weight.dim() > 3 else torch.contiguous_format
 
 
 # ----------------------------------------------------------------------- operators and autograd

@@ -1,8 +1,8 @@
 """Convolutions on the GPU without data; print what cuDNN was asked and what was booked, as JSON.
 
-See test_cudnn.py. The first argument is Python code for one pass with an input and a module, such
-as `Conv2d(3, 8, 3)(input(2, 3, 8, 8)).sum().backward()`; "install" in the second puts a stand-in in
-the place of cuDNN, whose plans need the workspaces that follow (bytes).
+See test_cudnn.py. The first argument is Python code with modules and inputs, such as
+`Conv2d(3, 8, 3)(input(2, 3, 8, 8)).sum().backward()`. Numbers after it put a stand-in in the place
+of cuDNN, whose plans need workspaces of so many bytes.
 """
 
 import json
@@ -14,38 +14,46 @@ from torch.nn import *  # noqa: F403
 from vramcast import gpus
 from vramcast.device import mode as gpu
 from vramcast.memory.tracker import Tracker
-from vramcast.operators import cudnn, cudnn_plans
+from vramcast.operators import cudnn
 
 code, *sizes = sys.argv[1:]
 asked, events, notes = [], [], []
-ask = cudnn_plans.Library.workspaces
+NAMES = {cudnn.FORWARD: "forward", cudnn.DATA: "data", cudnn.FILTER: "filter"}
 
 
-class Stand(cudnn_plans.Library):
-    """cuDNN, or what stands in for it: tells what it was asked."""
+class Listening(cudnn.Library):
+    """cuDNN, or what stands in for it; what it is asked and says is noted."""
 
     if sizes:
-        version = "9.0"
+        version = "0.0"
 
-        def __init__(self, properties):
+        def __init__(self, properties: dict) -> None:
             pass
 
     def workspaces(self, question, mode, refused):
-        names = {cudnn_plans.FORWARD: "forward", cudnn_plans.DATA: "data"}
+        said = []
         asked.append(
             {
-                "operation": names.get(question.operation, "filter"),
+                "operation": NAMES[question.operation],
                 "dtype": str(question.dtype).removeprefix("torch."),
                 "shapes": question.shapes,
+                "alignments": question.alignments,
                 "channels_last": question.channels_last,
+                "padding": question.padding,
+                "stride": question.stride,
+                "dilation": question.dilation,
                 "mode": mode,
                 "refused": sorted(refused),
+                "said": said,
             }
         )
-        yield from map(int, sizes) if sizes else ask(self, question, mode, refused)
+        ask = super().workspaces
+        for size in map(int, sizes) if sizes else ask(question, mode, refused):
+            said.append(size)
+            yield size
 
 
-cudnn_plans.Library = Stand
+cudnn.Library = Listening
 
 
 def sees(what, storage, other):
@@ -57,7 +65,7 @@ def sees(what, storage, other):
 
 
 def input(*shape, **options):
-    return torch.empty(*shape, device="cuda", requires_grad=True, **options)
+    return torch.empty(*shape, requires_grad=True, **options)
 
 
 tracker = Tracker(sees)

@@ -2,9 +2,9 @@
 
 registry        the rules of each operator
 products        matrix products
-cudnn           convolutions: what PyTorch asks cuDNN, and what it takes meanwhile
-cudnn_plans     what cuDNN answers
-cudnn_devices   GPUs as cuDNN describes them
+convolutions    which kernel computes them, and what it takes meanwhile
+cudnn           the library that computes most of them, asked for what it takes
+cudnn_devices   a GPU as cuDNN is told of it where there is none
 attention       scaled dot product attention: which kernel runs, what it needs and computes
 recurrent       LSTM, GRU and RNN, which cuDNN computes in one call
 composites      dropout, softmax and batch norm, which consist of other operators on CUDA
@@ -12,7 +12,14 @@ unknown_sizes   results whose size depends on numbers: the largest possible one
 """
 
 from vramcast.gpus import Model
-from vramcast.operators import attention, composites, cudnn, products, recurrent, unknown_sizes
+from vramcast.operators import (
+    attention,
+    composites,
+    convolutions,
+    products,
+    recurrent,
+    unknown_sizes,
+)
 
 __all__ = ["install", "products", "unknown_sizes"]
 
@@ -25,4 +32,4 @@ def install(model: Model, notes: list[str]) -> None:
     composites.install()
     recurrent.install(model.capability, notes)
     attention.install(model.capability, model.multiprocessors)
-    cudnn.install(model, notes)
+    convolutions.install(model, notes)

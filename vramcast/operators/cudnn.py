@@ -1,208 +1,210 @@
-"""Convolutions: what PyTorch asks cuDNN for each, and what it takes on the GPU meanwhile.
+"""What cuDNN answers: the workspaces of its plans for a convolution, on a GPU that is not here.
 
-As in aten/src/ATen/native/Convolution.cpp, cudnn/ConvShared.cpp and cudnn/Conv_v8.cpp (torch 2.9 to
-2.14). For a pass, PyTorch takes the first plan of cuDNN's heuristics that can be made and for whose
-workspace there is memory. With `torch.backends.cudnn.benchmark`, it first tries all plans for a
-shape, in a workspace for the largest of them, and empties its cache afterwards. Which plan it then
-finds the fastest cannot be known without the GPU: counted is the heuristics' first.
+cuDNN 9.8 and newer choose engines and make plans for a device that is described in JSON, without a
+GPU or a driver ("deviceless" in NVIDIA's documentation of CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR). The
+library that PyTorch brings is asked by its backend interface, in C. The Python package for it,
+nvidia-cudnn-frontend, needs some 580 MB with what it depends on, fixes the order in which engines
+are proposed and filtered, which PyTorch does in its own way, and is of no version that PyTorch was
+built with; what is used here is 8 functions and 40 numbers, which cuDNN has kept since 9.0.
 
-cuDNN itself is asked (cudnn_plans.py), in the version that is installed here. Others choose others.
+The numbers are those of cudnn_graph.h, which is installed with the library.
 """
 
-import functools
-import itertools
-import math
+import contextlib
+import ctypes
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
-from vramcast import compat
-from vramcast.gpus import Model
-from vramcast.memory.storages import Storages
-from vramcast.operators import cudnn_plans
-from vramcast.operators.cudnn_devices import cudnn_properties
-from vramcast.operators.cudnn_plans import DATA, FILTER, FORWARD, Question
-from vramcast.operators.registry import register
+LIBRARY = "libcudnn.so.9"  # by this name the dynamic linker finds the one that PyTorch has loaded
+OLDEST = 90800  # CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR came with 9.8
 
-aten = torch.ops.aten
-ALIGNMENT = 32  # bytes: the largest that PyTorch tells (`getAlignment` in Conv_v8.cpp)
+# cudnnBackendDescriptorType_t
+CONVOLUTION, ENGINE, CONFIG, HEURISTICS, PLAN, GRAPH, TENSOR, DEVICE = 1, 2, 3, 4, 5, 15, 17, 38
+# cudnnBackendAttributeType_t, and what holds one element
+DATA_TYPE, INT64, FLOAT, CONVOLUTION_MODE, HEURISTICS_MODE = 1, 3, 4, 7, 8
+NOTE, DESCRIPTOR, CHAR = 11, 15, 24
+ELEMENTS = {INT64: ctypes.c_int64, FLOAT: ctypes.c_float, DESCRIPTOR: ctypes.c_void_p}
+# cudnnDataType_t
+TYPES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 9}
+CROSS_CORRELATION = 1  # cudnnConvolutionMode_t
+# cudnnBackendHeurMode_t
+INSTANT, FALLBACK = 0, 2
+# cudnnBackendNumericalNote_t: at most 10 in 9.24
+TENSOR_CORE, DOWN_CONVERT_INPUTS, NONDETERMINISTIC = 0, 1, 4
+MOST_NOTES = 32
+# By operation: its descriptor, and the attributes for x, w, y, convolution, alpha and beta
+# (cudnnBackendAttributeName_t). y is the result of the forward pass.
+FORWARD = (10, (704, 703, 705, 702, 700, 701))
+DATA = (12, (710, 709, 711, 708, 706, 707))
+FILTER = (11, (716, 715, 717, 714, 712, 713))
 
 
-class Plans:
-    """The workspaces (bytes) of the plans for one question; a plan is made when it is looked at."""
+class Unanswered(Exception):
+    """cuDNN cannot be asked; the message says why."""
 
-    def __init__(self, workspaces: Iterator[int]) -> None:
-        self.known: list[int] = []
-        self.others = workspaces
-        self.tried = False  # all of them, for `torch.backends.cudnn.benchmark`
 
-    def __iter__(self) -> Iterator[int]:
-        yield from self.known
-        for size in self.others:
-            self.known.append(size)
-            yield size
+class _Refused(Exception):
+    """cuDNN refused a descriptor."""
 
 
 @dataclass(frozen=True)
-class Call:
-    """A convolution that cuDNN computes, forward or backward."""
+class Question:
+    """A convolution, as it is described to cuDNN."""
 
-    layout: torch.memory_format
-    transposed: bool
-    stride: tuple[int, ...]
+    operation: tuple  # FORWARD, DATA or FILTER
+    dtype: torch.dtype
+    shapes: tuple[tuple[int, ...], ...]  # of x, w and y
+    alignments: tuple[int, ...]  # bytes, likewise
+    channels_last: bool
     padding: tuple[int, ...]
+    stride: tuple[int, ...]
     dilation: tuple[int, ...]
 
-    def question(
-        self, operation: tuple, input: torch.Tensor, weight: torch.Tensor, output: torch.Tensor
-    ) -> Question:
-        """What cuDNN is asked about a pass; the tensors are those of the forward pass.
 
-        A transposed convolution is the backward pass of another one, from its output to its input.
+class Library:
+    """cuDNN, asked about one GPU."""
+
+    def __init__(self, properties: dict) -> None:
+        """`properties`: the GPU's, by the names of cuDNN's description of a device.
+
+        Raises Unanswered if cuDNN is not here, is too old, or does not know such a GPU.
         """
-        tensors = (output, weight, input) if self.transposed else (input, weight, output)
-        if self.transposed:
-            operation = {FORWARD: DATA, DATA: FORWARD}.get(operation, operation)
-        flat = weight.dim() == 3  # PyTorch's `view1d_as_2d`: a height of 1
-        return Question(
-            operation,
-            weight.dtype,
-            tuple((*one.shape[:2], *(1,) * flat, *one.shape[2:]) for one in tensors),
-            tuple(map(_alignment, tensors)),
-            self.layout != torch.contiguous_format,
-            (*(0,) * flat, *self.padding),
-            (*(1,) * flat, *self.stride),
-            (*(1,) * flat, *self.dilation),
-        )
-
-    def copied(self, tensor: torch.Tensor) -> list[int]:
-        """The bytes of a copy in cuDNN's layout, if PyTorch makes one."""
-        layout = self.layout if tensor.dim() > 3 else torch.contiguous_format
-        there = tensor.is_contiguous(memory_format=layout)
-        return [] if there else [tensor.numel() * tensor.element_size()]
-
-
-class Convolutions:
-    """Books convolutions on a GPU of a model."""
-
-    def __init__(self, model: Model, notes: list[str]) -> None:
-        self.model, self.notes = model, notes
-        self.answers: dict[tuple, Plans] = {}
-
-    @functools.cached_property
-    def library(self) -> cudnn_plans.Library | None:
-        """cuDNN, from the first convolution on; None if it cannot be asked."""
         try:
-            library = cudnn_plans.Library(cudnn_properties(self.model))
-        except (cudnn_plans.Unanswered, ValueError) as reason:
-            self.notes.append(f"cuDNN's workspaces for convolutions are not counted: {reason}")
-            return None
-        self.notes.append(f"the workspaces of convolutions are those of cuDNN {library.version}")
-        return library
+            self.c = ctypes.CDLL(LIBRARY)
+        except OSError:
+            raise Unanswered("cuDNN is not installed") from None
+        self.c.cudnnGetVersion.restype = ctypes.c_size_t
+        number = self.c.cudnnGetVersion()
+        self.version = f"{number // 10000}.{number // 100 % 100}.{number % 100}"
+        if number < OLDEST:
+            raise Unanswered(f"cuDNN {self.version} answers only where the GPU is")
+        self.kept, text = contextlib.ExitStack(), json.dumps(properties).encode()
+        try:
+            self.device = self._made(self.kept, DEVICE, (2702, CHAR, text))
+        except _Refused:
+            raise Unanswered(f"cuDNN {self.version} does not know this GPU") from None
 
-    def forward(self, storages: Storages, op, args: tuple, output: torch.Tensor) -> None:
-        """Book `aten.convolution`: the output, and the workspace after it."""
-        input, weight, _, *options = args
-        call = self._call(storages, input, weight, options)
-        if call is None:
-            storages.book(output, op, args)
-            return
-        copies = storages.take(call.copied(input))
-        storages.book(output, op, args)
-        copies += storages.take(call.copied(weight))
-        self._run(storages, call.question(FORWARD, input, weight, output))
-        storages.give_back(copies)
+    def workspaces(self, question: Question, mode: int, refused: frozenset[int]) -> Iterator[int]:
+        """Bytes of workspace of the plans that cuDNN can make, in the order of its heuristics.
 
-    def backward(self, storages: Storages, op, args: tuple, gradients: tuple) -> None:
-        """Book `aten.convolution_backward`: each gradient, and the workspace after it."""
-        gradient, input, weight, _, *options, wanted = args
-        call = self._call(storages, input, weight, options)
-        if call is None:
-            storages.book(gradients, op, args)
-            return
-        copies = storages.take(call.copied(input) * wanted[1] + call.copied(gradient))
-        of_input, of_weight, of_bias = gradients
-        if wanted[0]:
-            storages.book(of_input, op, args)
-            copy = storages.take(call.copied(weight))
-            self._run(storages, call.question(DATA, of_input, weight, gradient))
-            storages.give_back(copy)
-        if wanted[1]:
-            storages.book(of_weight, op, args)
-            self._run(storages, call.question(FILTER, input, of_weight, gradient))
-        storages.give_back(copies)
-        storages.book(of_bias, op, args)
+        `mode`: INSTANT or FALLBACK. Engines with one of the `refused` numerical notes are left out.
+        Nothing comes if cuDNN knows no engine for this.
+        """
+        with contextlib.ExitStack() as made:
+            try:
+                configs = self._configs(made, self._graph(made, question), mode)
+            except _Refused:
+                return
+            for config in configs:
+                if refused.isdisjoint(self._notes(made, config)):
+                    with contextlib.suppress(_Refused):
+                        plan = self._made(
+                            made, PLAN, (401, DESCRIPTOR, config), (407, DESCRIPTOR, self.device)
+                        )
+                        yield self._numbers(plan, 402, INT64, 1)[0]
 
-    def _call(
-        self, storages: Storages, input: torch.Tensor, weight: torch.Tensor, options: list
-    ) -> Call | None:
-        """The convolution if cuDNN computes it, and can be asked; else None."""
-        names = ("stride", "padding", "dilation", "transposed", "output_padding", "groups")
-        named = dict(zip(names, options, strict=True))
-        sizes = itertools.chain(input.shape, weight.shape)
-        if storages.pause or input.device.type != "cuda" or 0 in sizes or not self.library:
-            return None
-        with input.fake_mode.as_cuda():
-            layout = compat.cudnn_layout(input, weight, **named)
-        if layout is None or weight.dtype not in cudnn_plans.TYPES:
-            return None
-        spread = [
-            tuple(named[name]) * (1 if len(named[name]) > 1 else weight.dim() - 2)
-            for name in ("stride", "padding", "dilation")
+    def _graph(self, made: contextlib.ExitStack, question: Question):
+        kind, (*places, alpha, beta) = question.operation
+        tensors = [
+            self._tensor(made, name, question, shape, alignment)
+            for name, shape, alignment in zip(
+                b"xwy", question.shapes, question.alignments, strict=True
+            )
         ]
-        return Call(layout, named["transposed"], *spread)
+        double = question.dtype == torch.float64
+        convolution = self._made(
+            made, CONVOLUTION,
+            (100, DATA_TYPE, TYPES[torch.float64 if double else torch.float32]),
+            (101, CONVOLUTION_MODE, CROSS_CORRELATION),
+            (102, INT64, question.dilation),
+            (103, INT64, question.stride),
+            (104, INT64, question.padding),
+            (105, INT64, question.padding),
+            (106, INT64, len(question.padding)),
+        )  # fmt: skip
+        operation = self._made(
+            made, kind,
+            *((place, DESCRIPTOR, one)
+              for place, one in zip(places, (*tensors, convolution), strict=True)),
+            (alpha, FLOAT, 1.0),
+            (beta, FLOAT, 0.0),
+        )  # fmt: skip
+        return self._made(made, GRAPH, (801, DESCRIPTOR, operation))
 
-    def _run(self, storages: Storages, question: Question) -> None:
-        """Book the workspace of one pass (`run_single_conv` in Conv_v8.cpp)."""
-        refused = _refused(question.dtype)
-        plans = self.answers.get((question, refused))
-        if plans is None:
-            plans = Plans(self._workspaces(question, refused))
-            self.answers[question, refused] = plans
-        # cuDNN may take what the allocator keeps unused: it is given back where memory is scarce
-        free = self.model.memory - self.model.context - torch.cuda.memory_allocated()
-        if torch.backends.cudnn.benchmark and not plans.tried:
-            plans.tried = True
-            _pass(storages, max((size for size in plans if size <= free), default=0))
-            storages.empty()
-        size = next((size for size in plans if size <= free), None)
-        if size is None and not plans.known:
-            self.notes.append(f"cuDNN {self.library.version} has no plan for a convolution")
-        elif size is None:
-            size = min(plans.known)
-        _pass(storages, size or 0)
+    def _tensor(self, made, name: int, question: Question, shape: tuple, alignment: int):
+        return self._made(
+            made, TENSOR,
+            (900, INT64, alignment),
+            (901, DATA_TYPE, TYPES[question.dtype]),
+            (902, INT64, shape),
+            (903, INT64, packed(shape, question.channels_last)),
+            (906, INT64, name),
+        )  # fmt: skip
 
-    def _workspaces(self, question: Question, refused: frozenset[int]) -> Iterator[int]:
-        for mode in (cudnn_plans.INSTANT, cudnn_plans.FALLBACK):
-            yield from self.library.workspaces(question, mode, refused)
+    def _configs(self, made: contextlib.ExitStack, graph, mode: int) -> list:
+        """Engines with their settings, the first choice first."""
+        heuristics = self._made(
+            made, HEURISTICS,
+            (200, HEURISTICS_MODE, mode), (201, DESCRIPTOR, graph), (204, DESCRIPTOR, self.device),
+        )  # fmt: skip
+        count = ctypes.c_int64()
+        self._check(
+            self.c.cudnnBackendGetAttribute(
+                heuristics, 202, DESCRIPTOR, ctypes.c_int64(0), ctypes.byref(count), None
+            )
+        )
+        empty = [self._new(made, CONFIG) for _ in range(count.value)]
+        return empty[: len(self._numbers(heuristics, 202, DESCRIPTOR, len(empty), empty))]
+
+    def _notes(self, made: contextlib.ExitStack, config) -> set[int]:
+        """What cuDNN notes of the arithmetic of an engine."""
+        engine = self._new(made, ENGINE)
+        self._numbers(config, 300, DESCRIPTOR, 1, [engine])
+        return set(self._numbers(engine, 1303, NOTE, MOST_NOTES))
+
+    def _new(self, made: contextlib.ExitStack, kind: int):
+        one = ctypes.c_void_p()
+        self._check(self.c.cudnnBackendCreateDescriptor(kind, ctypes.byref(one)))
+        made.callback(self.c.cudnnBackendDestroyDescriptor, one)
+        return one
+
+    def _made(self, made: contextlib.ExitStack, kind: int, *attributes: tuple):
+        """A descriptor with these attributes (number, type, value or values), for use."""
+        one = self._new(made, kind)
+        for number, of, value in attributes:
+            values = value if isinstance(value, (tuple, bytes)) else (value,)
+            array = (
+                values if of == CHAR else (ELEMENTS.get(of, ctypes.c_int) * len(values))(*values)
+            )
+            count = ctypes.c_int64(len(values))
+            self._check(self.c.cudnnBackendSetAttribute(one, number, of, count, array))
+        self._check(self.c.cudnnBackendFinalize(one))
+        return one
+
+    def _numbers(self, one, number: int, of: int, most: int, into: tuple | list = ()) -> list[int]:
+        """The elements of an attribute; `into`: the descriptors that it fills."""
+        array = (ELEMENTS.get(of, ctypes.c_int) * most)(*into)
+        count = ctypes.c_int64()
+        self._check(
+            self.c.cudnnBackendGetAttribute(
+                one, number, of, ctypes.c_int64(most), ctypes.byref(count), array
+            )
+        )
+        return list(array[: min(count.value, most)])
+
+    def _check(self, status: int) -> None:
+        if status:
+            raise _Refused(status)
 
 
-def _pass(storages: Storages, size: int) -> None:
-    """Take this many bytes, and give them back."""
-    storages.give_back(storages.take([size] if size else []))
-
-
-def _alignment(tensor: torch.Tensor) -> int:
-    """The alignment of a tensor's data, in bytes. The allocator's blocks are aligned to 512."""
-    return math.gcd(ALIGNMENT, tensor.storage_offset() * tensor.element_size())
-
-
-def _refused(dtype: torch.dtype) -> frozenset[int]:
-    """The numerical notes of engines that PyTorch does not use (`filterEngineConfigs`)."""
-    refused = {cudnn_plans.DOWN_CONVERT_INPUTS}
-    if torch.backends.cudnn.deterministic or torch.are_deterministic_algorithms_enabled():
-        refused.add(cudnn_plans.NONDETERMINISTIC)
-    if dtype == torch.float32 and torch.backends.cudnn.conv.fp32_precision != "tf32":
-        refused.add(cudnn_plans.TENSOR_CORE)
-    return frozenset(refused)
-
-
-def install(model: Model, notes: list[str]) -> None:
-    """Book convolutions as on a GPU of this model.
-
-    Which cuDNN answered, or why none did, is added to `notes` at the first convolution.
-    """
-    convolutions = Convolutions(model, notes)
-    register(aten.convolution.default, convolution=True, book=convolutions.forward)
-    register(aten.convolution_backward.default, convolution=True, book=convolutions.backward)
+def packed(shape: tuple[int, ...], channels_last: bool) -> tuple[int, ...]:
+    """The strides of a tensor without gaps; channels are its dimension 1."""
+    inner = (*range(2, len(shape)), 1) if channels_last else range(1, len(shape))
+    strides, step = [0] * len(shape), 1
+    for place in (*reversed(inner), 0):
+        strides[place] = step
+        step *= shape[place]
+    return tuple(strides)
