@@ -11,6 +11,7 @@ The tool
     tracker, gpu, composites, allocator, allocator_settings, order, pinned    its parts
     torch_cuda                              `torch.cuda`, as a script finds it
     gpus, cudnn_devices                     the kinds of GPUs that it knows
+    cudnn                                   convolutions
     messages, sandbox, endings, pool        processes: what they may do, and how they end
     rooms, versions                         what may import what
 What is made of both

@@ -6,8 +6,8 @@ import traceback
 
 # torchtune's README (recompute by fusion); rasbt/LLMs-from-scratch, ch05/10_llm-training-speed
 COMPILED = (
-    "torch.compile: predicted as if uncompiled. Compiled trainings were measured from 15 % below to "
-    "5 % above that; the memory of CUDA graphs is not counted"
+    "torch.compile: predicted as if uncompiled. Compiled trainings were measured from 15 % below "
+    "to 5 % above that; the memory of CUDA graphs is not counted"
 )
 # Modules whose compiled functions change their arguments in place, return nothing, and are assumed
 # to need no memory of their own, so that they are not run; with a note on that.
