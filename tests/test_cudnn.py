@@ -148,6 +148,19 @@ def test_where_none_fits_the_least_is_taken():
     assert [one["mode"] for one in found["asked"]] == [INSTANT, FALLBACK]
 
 
+def test_where_the_heuristics_have_no_plan_the_fallback_counts_and_a_note_says_so():
+    library()
+    ask = "ask = cudnn.Library.workspaces"
+    without = (
+        "lambda one, question, mode, refused: ask(one, question, mode, refused) if mode else []"
+    )
+    code = "Conv2d(64, 64, 3)(input(128, 64, 56, 56))"
+    found = probe(f"{ask}; cudnn.Library.workspaces = {without}; {code}")
+    assert [one["mode"] for one in found["asked"]] == [FALLBACK]
+    assert taken(found) == [size for size in found["asked"][0]["said"][:1] if size]
+    assert found["notes"][-1].startswith("cuDNN's heuristics have no plan")
+
+
 def test_benchmarking_takes_the_largest_workspace_once_and_empties_the_cache():
     code = "conv = Conv2d(3, 8, 3); conv(input(2, 3, 9, 9)); conv(input(2, 3, 9, 9))"
     found = probe(f"torch.backends.cudnn.benchmark = True; {code}", 1000, 10**12, 7000)

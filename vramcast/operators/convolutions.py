@@ -24,6 +24,10 @@ from vramcast.operators.cudnn_devices import cudnn_properties
 from vramcast.operators.registry import register
 
 aten = torch.ops.aten
+NO_PLAN = (
+    "cuDNN's heuristics have no plan for a convolution, as far as it can tell without the GPU: "
+    "counted is its fallback"
+)
 ALIGNMENT = 32  # bytes: the largest that PyTorch tells cuDNN (`getAlignment` in Conv_v8.cpp)
 
 
@@ -185,13 +189,16 @@ class Convolutions:
         for size in plans:
             if size <= free:
                 return size
-        if not plans.known:
-            self.notes.append(f"cuDNN {self.library.version} has no plan for a convolution")
         return min(plans.known, default=0)
 
     def _workspaces(self, question: cudnn.Question, refused: frozenset[int]) -> Iterator[int]:
-        for mode in (cudnn.INSTANT, cudnn.FALLBACK):
-            yield from self.library.workspaces(question, mode, refused)
+        none = True
+        for size in self.library.workspaces(question, cudnn.INSTANT, refused):
+            none = False
+            yield size
+        if none:
+            self.notes.append(NO_PLAN)
+        yield from self.library.workspaces(question, cudnn.FALLBACK, refused)
 
 
 def _alignment(tensor: torch.Tensor) -> int:
