@@ -1,73 +1,101 @@
-"""Predict what others measured: python -m benchmarks.measured_by_others [WORDS …]
+"""Predict what others measured: python -m benchmarks.measured_by_others [--missing] [WORDS …]
 
-Writes results/others.json; with words, only the figures whose project or description has one of
-them are predicted, and the others' rows stay. Packages: pip install -r benchmarks/requirements.txt
+Writes results/others.json. With words, only figures whose project or description has one of them
+are predicted; with --missing, only those without a prediction there. The others' rows stay. As many
+run at a time as cores and memory allow. Packages: pip install -r benchmarks/requirements.txt
 """
 
+import argparse
 import json
-import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.measured_by_others.cases import CASES, Case
+from benchmarks.measured_by_others.case import Case, name_of
+from benchmarks.measured_by_others.cases import CASES
 from ladder.rungs import ROOT
 from vramcast import gpus
 from vramcast.options import Options
+from vramcast.processes.pool import Pool, available_memory, cores
 from vramcast.processes.supervisor import end_forkserver, start_forkserver, write_json
 from vramcast.run.process import NoPrediction, predict
 
 RESULTS = ROOT / "results" / "others.json"
+MEMORY = 3e9  # bytes that a prediction's process may take
+# The last line is for vramcast, which tells by such a name that torchrun starts the script.
 SCRIPT = """
 import sys
 sys.path.insert(0, {root!r})
 from benchmarks.measured_by_others import {module}
 {module}.{function}(**{arguments!r})
-"""
+{torchrun}"""
 
 
 def predicted(case: Case, folder: Path) -> dict:
-    """A case's row: the same quantity as was measured, in GB, or why there is no prediction."""
+    """The prediction of a case's run. Raises NoPrediction as `predict` does."""
     module, function = case.step.split(".")
-    script = folder / "step.py"
+    script = folder / f"{hash(case.run):x}.py"
     script.write_text(
-        SCRIPT.format(root=str(ROOT), module=module, function=function, arguments=case.arguments)
-    )
-    options = Options(gpus.find(case.gpu), as_of=case.as_of)
-    try:
-        found = predict(script, options)
-    except NoPrediction as failure:
-        return case.row() | {"error": failure.reason}
+        SCRIPT.format(
+            root=str(ROOT), module=module, function=function, arguments=case.arguments,
+            torchrun="# LOCAL_RANK" if case.gpus > 1 else "",
+        )
+    )  # fmt: skip
+    return predict(script, Options(gpus.find(case.gpu), gpus=case.gpus, as_of=case.as_of))
+
+
+def row(case: Case, found: dict) -> dict:
+    """A case's row: the same quantity as was measured, in GB."""
     return case.row() | {
         "predicted_gb": found[f"{case.quantity}_gb"],
+        "like": found.get("like", "plain"),
         "seconds": round(found["seconds"], 1),
     }
 
 
+def line(row: dict) -> str:
+    """What is said of a row when it is there."""
+    name = f"{row['project']}, {row['what']}"
+    if "error" in row:
+        return f"{name}: {row['error']}"
+    return (
+        f"{name}: {row['quantity']}, measured {row['measured_gb']:.2f} GB, predicted "
+        f"{row['predicted_gb']:.2f} ({row['predicted_gb'] / row['measured_gb'] - 1:+.1%}), "
+        f"{row['seconds']} s"
+    )
+
+
 def main() -> None:
-    words = sys.argv[1:]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.measured_by_others")
+    parser.add_argument("--missing", action="store_true", help="only what has no prediction yet")
+    parser.add_argument("words", nargs="*", help="only what has one of these in its name")
+    asked = parser.parse_args()
     known = {}
-    if words and RESULTS.exists():
-        known = {(row["source"], row["what"]): row for row in json.loads(RESULTS.read_text())}
+    if RESULTS.exists():
+        known = {name_of(old): old for old in json.loads(RESULTS.read_text())}
+    chosen = [
+        case
+        for case in CASES
+        if (not asked.words or any(word in f"{case.project}, {case.what}" for word in asked.words))
+        and (not asked.missing or "predicted_gb" not in known.get(case.name, {}))
+    ]
+    runs: dict[tuple, list[Case]] = {}
+    for case in chosen:
+        runs.setdefault(case.run, []).append(case)
     start_forkserver("vramcast.run.script")
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for case in CASES:
-            if words and not any(word in f"{case.project}, {case.what}" for word in words):
-                rows += [row for row in [known.get((case.source, case.what))] if row]
-                continue
-            row = predicted(case, Path(folder))
-            rows.append(row)
-            if "error" in row:
-                print(f"{case.project}, {case.what}: {row['error']}", flush=True)
-                continue
-            print(
-                f"{case.project}, {case.what}: measured {case.measured_gb:.2f} GB, predicted "
-                f"{row['predicted_gb']:.2f} ({row['predicted_gb'] / case.measured_gb - 1:+.1%}), "
-                f"{row['seconds']} s",
-                flush=True,
-            )
-    end_forkserver()
-    write_json(rows, RESULTS)
+    try:
+        with tempfile.TemporaryDirectory() as folder, Pool(cores(), available_memory()) as pool:
+            for cases in runs.values():
+                pool.submit(predicted, cases[0], Path(folder), memory=MEMORY)
+            for cases, future in zip(runs.values(), pool.in_order()):
+                for case in cases:
+                    try:
+                        known[case.name] = row(case, future.result())
+                    except NoPrediction as failure:
+                        known[case.name] = case.row() | {"error": failure.reason}
+                    print(line(known[case.name]), flush=True)
+                write_json([known[case.name] for case in CASES if case.name in known], RESULTS)
+    finally:
+        end_forkserver()
 
 
 if __name__ == "__main__":

@@ -1,58 +1,9 @@
-"""What others measured: where it is published, under which conditions, and how it is rebuilt.
+"""All figures: those of the older sources, and what the modules beside this one add to them.
 
-All were chosen before any was predicted, and each that was chosen is here. `measured` is as
-published; `unit` is its unit in bytes, as the measuring code defines it, and `besides` what the
-figure counts that is not PyTorch's (in the same unit).
+All were chosen before any was predicted, and each that was chosen is here.
 """
 
-from dataclasses import asdict, dataclass, field
-
-
-@dataclass(frozen=True)
-class Case:
-    """One figure."""
-
-    project: str
-    what: str
-    source: str  # repository, path and commit
-    conditions: str
-    measured: float
-    quantity: str  # "allocated" or "reserved", at its peak
-    step: str  # the module and function that rebuild it
-    arguments: dict
-    unit_name: str = "GB"
-    unit: float = 1e9
-    besides: float = 0.0
-    gpu: str = "A100-80"  # or the one whose cuBLAS workspace is as large
-    as_of: int | None = None  # 2023: measured with PyTorch 2.0 or 2.1
-    note: str = ""
-
-    @property
-    def measured_gb(self) -> float:
-        """PyTorch's part of the figure, in 1e9 bytes."""
-        return (self.measured - self.besides) * self.unit / 1e9
-
-    def row(self) -> dict:
-        """What of it goes into the results file."""
-        kept = (
-            "project", "what", "source", "conditions", "measured", "unit_name", "besides",
-            "quantity", "as_of", "note",
-        )  # fmt: skip
-        fields = asdict(self)
-        return {key: fields[key] for key in kept} | {"measured_gb": self.measured_gb}
-
-
-@dataclass
-class Table:
-    """Figures of one source, which share its conditions."""
-
-    shared: dict
-    cases: list[Case] = field(default_factory=list)
-
-    def add(self, what: str, measured: float, step: str, arguments: dict, **own) -> None:
-        """Another of its figures."""
-        given = {"what": what, "measured": measured, "step": step, "arguments": arguments}
-        self.cases.append(Case(**{**self.shared, **given, **own}))
+from benchmarks.measured_by_others.case import Case, Table
 
 
 def _litgpt_2023() -> list[Case]:
@@ -217,33 +168,7 @@ def _hugging_face_guide() -> list[Case]:
     return table.cases
 
 
-def _peft() -> list[Case]:
-    table = Table(
-        {
-            "project": "PEFT",
-            "source": "huggingface/peft, method_comparison/MetaMathQA/results/",
-            "conditions": "L40S, PyTorch 2.7.1, Llama 3.2 3B, bfloat16, batch 4, AdamW; most bytes "
-            "reserved after a step",
-            "quantity": "reserved", "unit_name": "bytes", "unit": 1,
-            "note": "the longest batch's length is not published; predicted for the limit of 768 "
-            "tokens, so too high if no batch was that long",
-        }
-    )  # fmt: skip
-    size = {"batch": 4, "tokens": 768}
-    source = table.shared["source"]
-    table.add(
-        "all parameters", 37_241_225_216, "peft_steps.finetune", size,
-        source=source + "full-finetuning--llama-3.2-3B-lr_0.00001.json, commit 0a179c1",
-    )  # fmt: skip
-    lora = {"r": 32, "lora_alpha": 64, "target_modules": ["v_proj", "q_proj"]}
-    table.add(
-        "LoRA of rank 32", 22_273_851_392, "peft_steps.finetune", size | {"lora": lora},
-        source=source + "lora--llama-3.2-3B-rank32.json, commit eccc788",
-    )  # fmt: skip
-    return table.cases
-
-
 CASES = [
     *_litgpt_2023(), *_litgpt_configs(), *_torchao(), *_pytorch_tutorial(),
-    *_hugging_face_guide(), *_peft(),
+    *_hugging_face_guide(),
 ]  # fmt: skip
