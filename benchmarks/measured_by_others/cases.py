@@ -3,6 +3,7 @@
 All were chosen before any was predicted, and each that was chosen is here.
 """
 
+from benchmarks.measured_by_others import peft_cases
 from benchmarks.measured_by_others.case import Case, Table
 
 
@@ -170,5 +171,5 @@ def _hugging_face_guide() -> list[Case]:
 
 CASES = [
     *_litgpt_2023(), *_litgpt_configs(), *_torchao(), *_pytorch_tutorial(),
-    *_hugging_face_guide(),
+    *_hugging_face_guide(), *peft_cases.metamath(),
 ]  # fmt: skip
