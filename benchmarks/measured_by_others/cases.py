@@ -171,5 +171,5 @@ def _hugging_face_guide() -> list[Case]:
 
 CASES = [
     *_litgpt_2023(), *_litgpt_configs(), *_torchao(), *_pytorch_tutorial(),
-    *_hugging_face_guide(), *peft_cases.metamath(),
+    *_hugging_face_guide(), *peft_cases.metamath(), *peft_cases.image_generation(),
 ]  # fmt: skip
