@@ -3,7 +3,14 @@
 All were chosen before any was predicted, and each that was chosen is here.
 """
 
-from benchmarks.measured_by_others import peft_cases
+from benchmarks.measured_by_others import (
+    canifinetune_cases,
+    liger_cases,
+    peft_cases,
+    preflight_cases,
+    torchtitan_cases,
+    vramexp_cases,
+)
 from benchmarks.measured_by_others.case import Case, Table
 
 
@@ -172,4 +179,6 @@ def _hugging_face_guide() -> list[Case]:
 CASES = [
     *_litgpt_2023(), *_litgpt_configs(), *_torchao(), *_pytorch_tutorial(),
     *_hugging_face_guide(), *peft_cases.metamath(), *peft_cases.image_generation(),
+    *preflight_cases.cases(), *canifinetune_cases.cases(), *torchtitan_cases.cases(),
+    *vramexp_cases.cases(), *liger_cases.cases(),
 ]  # fmt: skip
