@@ -93,7 +93,9 @@ def main() -> None:
                     except NoPrediction as failure:
                         known[case.name] = case.row() | {"error": failure.reason}
                     print(line(known[case.name]), flush=True)
-                write_json([known[case.name] for case in CASES if case.name in known], RESULTS)
+                write_json(
+                    [known[case.name] | case.row() for case in CASES if case.name in known], RESULTS
+                )
     finally:
         end_forkserver()
 

@@ -11,8 +11,9 @@ The transformer's sizes are those of black-forest-labs/FLUX.2-klein-base-4B; wit
 
 import torch
 from diffusers import Flux2Transformer2DModel
-from peft import get_peft_config, get_peft_model
 from transformers import Dinov2Config, Dinov2Model
+
+from benchmarks.measured_by_others.peft_steps import adapted, train
 
 SIZES = {
     "num_layers": 5,
@@ -32,8 +33,8 @@ def finetune(adapter: dict | None = None) -> None:
     transformer = Flux2Transformer2DModel(**SIZES).to(torch.bfloat16)
     transformer.enable_gradient_checkpointing()
     if adapter:
-        transformer = get_peft_model(transformer, get_peft_config(adapter))
-    transformer.train()
+        transformer = adapted(transformer, adapter)
+    train(transformer)
     judge = Dinov2Model(Dinov2Config(image_size=518)).to("cuda")
     judge.eval()
     optimizer = torch.optim.AdamW(transformer.parameters(), lr=1e-4, weight_decay=1e-4)

@@ -19,6 +19,7 @@ peft_cases.py.
 import torch
 from peft import get_peft_config, get_peft_model
 from peft.optimizers import create_lorafa_optimizer
+from peft.tuners.lycoris_utils import LycorisLayer
 from transformers import AutoModelForCausalLM
 
 MODEL = "meta-llama/Llama-3.2-3B"
@@ -41,14 +42,12 @@ def finetune(
     torch.nn.Linear(1, 1).to("cuda")
     model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.bfloat16, device_map="cuda")
     if adapter:
-        model = get_peft_model(
-            model, get_peft_config(adapter), autocast_adapter_dtype=autocast_adapter_dtype
-        )
+        model = adapted(model, adapter, autocast_adapter_dtype)
     if optimizer == "lora-fa":
         stepper = create_lorafa_optimizer(model, lr=1e-4, weight_decay=0.1, **settings)
     else:
         stepper = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.1)
-    model.train()
+    train(model)
     for step, tokens in enumerate((SHORTEST, SHORTEST, longest), 1):
         ids = torch.randint(100, 30_000, (BATCH, tokens), device="cpu")
         mask = torch.ones_like(ids)
@@ -66,3 +65,20 @@ def finetune(
         loss.item()
         if tokens == SHORTEST:
             torch.cuda.empty_cache()
+
+
+def adapted(model: torch.nn.Module, adapter: dict, autocast: bool = True):
+    """The model with this method's adapters, which are in float32 (`autocast`)."""
+    return get_peft_model(model, get_peft_config(adapter), autocast_adapter_dtype=autocast)
+
+
+def train(model: torch.nn.Module) -> None:
+    """Put a model into training mode.
+
+    LoHa and LoKr then compare a random number with their dropout, 0, and are left out if it is not
+    higher. Without its number that cannot be decided; it is higher, as in evaluation mode.
+    """
+    model.train()
+    for module in model.modules():
+        if isinstance(module, LycorisLayer):
+            module.training = False
