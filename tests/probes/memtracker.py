@@ -1,7 +1,7 @@
 """Print the peak, in bytes, that PyTorch's MemTracker sees of a ViT without data on the CPU.
 
-Arguments: model (s or b), batch size, precision (full or bf16). SCRIPT is the same training for a
-GPU, for vramcast.
+Arguments: model (s or b), batch size, precision (full or bf16). SCRIPT is the
+same training for a GPU, for vramcast.
 """
 
 import sys
@@ -10,6 +10,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
+LAYERS = 2  # of each model: more take longer and show no more
 SCRIPT = """
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ torch.set_default_dtype(torch.bfloat16 if {precision!r} == "bf16" else torch.flo
 
 def train(device, steps, done=lambda model, optimizer: None):
     with torch.device(device):
-        model = VisionTransformer(224, 16, 12, heads, width, hidden, num_classes=10)
+        model = VisionTransformer(224, 16, {layers}, heads, width, hidden, num_classes=10)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, foreach=False)
         for _ in range(steps):
             done(model, optimizer)
@@ -40,7 +41,7 @@ if __name__ == "__main__":
 
 def main(size: str, batch: str, precision: str) -> None:
     watch, scope = MemTracker(), {"__name__": "probe"}
-    exec(SCRIPT.format(size=size, batch=batch, precision=precision), scope)
+    exec(SCRIPT.format(size=size, batch=batch, precision=precision, layers=LAYERS), scope)
 
     def done(model, optimizer):
         if not scope.get("known"):
