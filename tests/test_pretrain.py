@@ -1,5 +1,7 @@
 """The pretraining of the stand-in model, in small."""
 
+from types import SimpleNamespace
+
 import torch
 from safetensors.torch import load_file
 
@@ -35,6 +37,14 @@ def test_pretraining_writes_checkpoint_and_log(tmp_path, monkeypatch):
     monkeypatch.setattr(vision, "CHECKPOINT", tmp_path / "vit.safetensors")
     monkeypatch.setattr(vision, "STEPS", 2)
     monkeypatch.setattr(vision, "BATCH", 8)
+    uci = vision.load_digits()
+    few = SimpleNamespace(images=uci.images[:100], target=uci.target[:100])
+    monkeypatch.setattr(vision, "load_digits", lambda: few)
+
+    def fewer(glyphs, labels, number, generator):
+        return sample(glyphs, labels, min(number, 200), generator)
+
+    monkeypatch.setattr(vision, "sample", fewer)
     vision.main()
     state = load_file(tmp_path / "vit.safetensors")
     assert set(state) | {"heads.head.weight", "heads.head.bias"} == set(small_vit().state_dict())

@@ -2,14 +2,6 @@
 
 from tests.warm import predict
 
-
-def test_a_timeline_is_drawn(tmp_path):
-    figure = tmp_path / "step.png"
-    process = predict("06_sgd-with-scheduler.py", "--timeline", figure)
-    assert process.returncode == 0, process.stderr
-    assert figure.read_bytes().startswith(b"\x89PNG")
-
-
 LAYERS = """
 import torch
 
@@ -27,6 +19,14 @@ for _ in range(4):
     optimizer.step()
     optimizer.zero_grad()
 """
+
+
+def test_a_timeline_is_drawn(tmp_path):
+    figure, script = tmp_path / "step.png", tmp_path / "script.py"
+    script.write_text(LAYERS)
+    process = predict(script, "--timeline", figure)
+    assert process.returncode == 0, process.stderr
+    assert figure.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_timeline_says_what_holds_the_peak(tmp_path):
