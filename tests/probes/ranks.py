@@ -1,7 +1,7 @@
 """Run an unmodified script on stand-ins, and save what its training looked like in each process.
 
 `python -m tests.probes.ranks SCRIPT OUT OPTIONS`, alone or under torchrun. OPTIONS, as JSON:
-`images` of the training set are kept (60), or `reviews` (all); `precision` replaces the script's;
+`images` of the training set are kept (28), or `reviews` (all); `precision` replaces the script's;
 `batch` is the batch size of a script for one process, which then sees what the ranks of another
 see together; `scale` is where loss scaling begins; `sgd` is the rate of plain SGD in Adam's place,
 which does not hide the size of a gradient. Saved in OUT/rank-N.pt is a dictionary:
@@ -46,7 +46,8 @@ hardware.install(2)
 data.install()
 weights.install()
 reviews.TRAIN, reviews.TEST = options.get("reviews", reviews.TRAIN), 8
-language.install()
+if script.startswith("bonus"):  # whose libraries take seconds to import
+    language.install()
 import local_utilities  # noqa: E402, after the data's stand-in
 
 data.RANKS_SHARE = 1
@@ -57,7 +58,7 @@ models = []
 def keep_few_images(init):
     def wrapped(self, *args, **kwargs):
         init(self, *args, **kwargs)
-        self.data, self.targets = self.data[: options.get("images", 60)], self.targets
+        self.data, self.targets = self.data[: options.get("images", 28)], self.targets
         self.targets = self.targets[: len(self.data)]
 
     return wrapped
