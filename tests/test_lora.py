@@ -1,25 +1,25 @@
-"""LoRA and QLoRA: what is frozen stays, and what is trained is a difference of low rank."""
+"""LoRA and QLoRA: what is frozen stays, and what is trained is a difference of low rank.
+
+Libraries that take seconds to import are imported where they are used.
+"""
 
 import runpy
 
 import pytest
 import torch
 import torch.nn.functional as F
-from bitsandbytes.functional import dequantize_4bit, dequantize_blockwise, quantize_nf4
-from peft import LoraConfig, inject_adapter_in_model
 from torch.nn.utils import parametrize
 
 from ladder.rungs import ROOT
 from tests import warm
 
 FOLDER = "11-16-under-1gb/"
-LOW_RANK = runpy.run_path(str(ROOT / f"{FOLDER}15_lora.py"))["LowRank"]
 
 
 @pytest.mark.parametrize("name", ["15_lora", "15-2_lora-peft", "16_qlora"])
 def test_what_is_frozen_is_the_same_after_training(tmp_path, name):
     out = tmp_path / "seen.pt"
-    process = warm.run("-m", "tests.probes.training", f"{FOLDER}{name}.py", 114, "own", out,
+    process = warm.run("-m", "tests.probes.training", f"{FOLDER}{name}.py", 43, "own", out,
                        DATA_DIR=str(tmp_path), RESULTS_DIR=str(tmp_path))  # fmt: skip
     assert process.returncode == 0, process.stderr
     first, last = torch.load(out)["frozen"]
@@ -29,6 +29,7 @@ def test_what_is_frozen_is_the_same_after_training(tmp_path, name):
 
 def test_a_step_is_that_of_two_products():
     """y = xW' + (xA')B', with the same step of A and B, in float32."""
+    low_rank = runpy.run_path(str(ROOT / f"{FOLDER}15_lora.py"))["LowRank"]
     torch.manual_seed(0)
     layer, images, wanted = (
         torch.nn.Linear(48, 32, bias=False),
@@ -37,7 +38,7 @@ def test_a_step_is_that_of_two_products():
     )
     weight = layer.weight.detach().clone()
     parametrize.register_parametrization(
-        layer, "weight", LOW_RANK(layer.weight.requires_grad_(False))
+        layer, "weight", low_rank(layer.weight.requires_grad_(False))
     )
     lora = layer.parametrizations.weight[0]
     torch.nn.init.normal_(lora.b)
@@ -55,6 +56,8 @@ def test_a_step_is_that_of_two_products():
 
 def test_weights_of_4_bits_are_as_near_as_their_16_values_allow():
     """Of each block of 64, half the widest gap of values, the scale's error and bfloat16's."""
+    from bitsandbytes.functional import dequantize_4bit, dequantize_blockwise, quantize_nf4
+
     torch.manual_seed(0)
     weight = torch.randn(256, 512, dtype=torch.bfloat16) / 20
     codes, state = quantize_nf4(weight, compress_statistics=True)
@@ -70,6 +73,8 @@ def test_weights_of_4_bits_are_as_near_as_their_16_values_allow():
 
 def test_peft_lets_attentions_frozen_weights_drift_in_bfloat16():
     """As 15-2's lesson says; not so in float32 to its rounding, nor where the layer is a Linear."""
+    from peft import LoraConfig, inject_adapter_in_model
+
     torch.manual_seed(0)
     model = torch.nn.ModuleDict(
         {"attention": torch.nn.MultiheadAttention(64, 4), "mlp": torch.nn.Linear(64, 64)}
