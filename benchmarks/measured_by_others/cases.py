@@ -8,6 +8,7 @@ from benchmarks.measured_by_others import (
     liger_cases,
     peft_cases,
     preflight_cases,
+    scratch_cases,
     torchtitan_cases,
     vramexp_cases,
 )
@@ -179,6 +180,6 @@ def _hugging_face_guide() -> list[Case]:
 CASES = [
     *_litgpt_2023(), *_litgpt_configs(), *_torchao(), *_pytorch_tutorial(),
     *_hugging_face_guide(), *peft_cases.metamath(), *peft_cases.image_generation(),
-    *preflight_cases.cases(), *canifinetune_cases.cases(), *torchtitan_cases.cases(),
-    *vramexp_cases.cases(), *liger_cases.cases(),
+    *preflight_cases.cases(), *canifinetune_cases.cases(), *scratch_cases.cases(),
+    *torchtitan_cases.cases(), *vramexp_cases.cases(), *liger_cases.cases(),
 ]  # fmt: skip
