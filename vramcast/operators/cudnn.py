@@ -1,11 +1,14 @@
 """What cuDNN answers: the workspaces of its plans for a convolution, on a GPU that is not here.
 
 cuDNN 9.8 and newer choose engines and make plans for a device that is described in JSON, without a
-GPU or a driver ("deviceless" in NVIDIA's documentation of CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR). The
-library that PyTorch brings is asked by its backend interface, in C. The Python package for it,
-nvidia-cudnn-frontend, needs some 580 MB with what it depends on, fixes the order in which engines
-are proposed and filtered, which PyTorch does in its own way, and is of no version that PyTorch was
-built with; what is used here is 8 functions and 40 numbers, which cuDNN has kept since 9.0.
+GPU or a driver (CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR). The library that PyTorch brings is asked by
+its backend interface, in C: six functions, and numbers that have stayed since 9.0. The Python
+package for it, nvidia-cudnn-frontend, would need some 580 MB with what it depends on, and orders
+and filters engines in its own way instead of PyTorch's.
+
+Some engines cannot be asked about: attention's are compiled for the GPU, for which cuDNN needs
+CUDA's driver; and what a batch norm reserves is told by a function that needs a handle, which there
+is none of without a GPU (9.24, tried).
 
 The numbers are those of cudnn_graph.h, which is installed with the library.
 """
