@@ -64,6 +64,12 @@ def line(row: dict) -> str:
     )
 
 
+def keep(known: dict[tuple, dict]) -> None:
+    """Write the rows of all figures that have one, as they are described today."""
+    rows = [known[case.name] | case.row() for case in CASES if case.name in known]
+    write_json(rows, RESULTS)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.measured_by_others")
     parser.add_argument("--missing", action="store_true", help="only what has no prediction yet")
@@ -93,9 +99,7 @@ def main() -> None:
                     except NoPrediction as failure:
                         known[case.name] = case.row() | {"error": failure.reason}
                     print(line(known[case.name]), flush=True)
-                write_json(
-                    [known[case.name] | case.row() for case in CASES if case.name in known], RESULTS
-                )
+                keep(known)
     finally:
         end_forkserver()
 

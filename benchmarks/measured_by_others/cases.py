@@ -82,8 +82,8 @@ def _litgpt_configs() -> list[Case]:
     ):
         lora = {"lora_r": rank, "lora_dropout": dropout} | {f"lora_{part}": True for part in where}
         method = "lora" if rank else "full"
-        less = "less than parameters, gradients and AdamW's averages in bfloat16 alone"
-        note = {"note": less} if config in ("llama-3.2-1B/full", "llama-3.2-3B/full") else {}
+        less = "measured is less than parameters, gradients and AdamW's averages in bfloat16 alone"
+        note = {"explanation": less} if config in ("llama-3.2-1B/full", "llama-3.2-3B/full") else {}
         table.add(
             f"{config}.yaml, micro-batch {batch}", measured, "litgpt_steps.finetune",
             {"name": name, "tokens": 512, "micro_batch": batch, "method": method}
@@ -101,6 +101,7 @@ def _torchao() -> list[Case]:
             "conditions": "RTX 4070 Ti SUPER, PyTorch 2.4, ViT-giant (DINOv2), 224 pixels, eager, "
             "activation checkpointing; max_memory_allocated()/1e9",
             "quantity": "allocated",
+            "gpu": "RTX-4070-Ti-SUPER",
         }
     )
     model = {"name": "vit_giant_patch14_dinov2", "batch": 32, "checkpointing": True}

@@ -20,6 +20,16 @@ START = 2 * 2**20  # bytes: what was reserved when their counting began, which i
 GAVE, LONGEST = "lora--llama-3.2-3B-rank32", 701
 
 
+# Of results that no prediction can be made for.
+SPARSE = "its buffers are sparse tensors, which vramcast does not know"
+UNPREDICTED = {
+    "adamss--llama-3.2-3B-rank32": "it clusters the weights by their numbers, which are not there",
+    "frod--llama-3.2-3B-default": SPARSE,
+    "frod--llama-3.2-3B-sparse0.02-lr_0.001": SPARSE,
+    "frod--flux2-klein-default": SPARSE,
+}
+
+
 def _table(folder: str, conditions: str) -> Table:
     return Table(
         {
@@ -42,6 +52,7 @@ def _add(table: Table, results: list[dict], step: str, shared: dict, notes: dict
         note = notes.get(name, "" if same == name else f"the same run as {same}")
         table.add(
             name, result["bytes"] + START, step, arguments, note=note, counted=not note,
+            explanation=UNPREDICTED.get(name, ""),
             conditions=f"{table.shared['conditions']}, PyTorch {result['torch']}",
         )  # fmt: skip
     return table.cases
