@@ -4,7 +4,8 @@ generate       all of them
 rung_page      the page of one rung
 tables         the ladder's tables
 pictures       its bars, and a step beside its parent's
-comparisons    predictions beside what was measured, and beside other tools
+comparisons    predictions beside published figures, and beside other tools
+others         predictions beside what others measured, and the margins of that
 versions       the table of docs/versions.md
 combining      the matrix in docs/combining.md
 costs          a rung's arithmetic, relative to its parent's and its trunk's

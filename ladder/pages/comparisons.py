@@ -1,4 +1,4 @@
-"""Predictions beside published figures, what others measured, and what other tools predict."""
+"""Predictions beside published figures, and beside what other tools predict."""
 
 import json
 import statistics
@@ -59,41 +59,6 @@ def where(known: float, row: dict) -> str:
     if known < row["reserved_least_gb"]:
         return f"below, by {100 * (1 - known / row['reserved_least_gb']):.1f} %"
     return "between"
-
-
-def others_table(results: Path) -> str:
-    """What others measured, beside what is predicted for the same training step."""
-    rows = json.loads((results / "others.json").read_text())
-    lines = [
-        "| project | what | measured, GB | predicted, GB | error |",
-        "| --- | --- | --: | --: | --: |",
-    ]
-    for row in rows:
-        found = ["no prediction", ""]
-        if "predicted_gb" in row:
-            found = [f"{row['predicted_gb']:.2f}", error(row["predicted_gb"], row["measured_gb"])]
-        cells = [row["project"], f"{row['what']}, {row['quantity']}", f"{row['measured_gb']:.2f}"]
-        lines.append(f"| {' | '.join([*cells, *found])} |")
-    errors = [
-        abs(row["predicted_gb"] / row["measured_gb"] - 1) for row in rows if "predicted_gb" in row
-    ]
-    within = sum(size <= 0.06 for size in errors)
-    lines.append(
-        f"\n{len(rows)} figures, {len(errors)} of them predicted. The median of the errors' sizes "
-        f"is {100 * statistics.median(errors):.1f} %, {within} are within 6 %.\n"
-    )
-    sources = {(row["project"], row["source"], row["conditions"]): None for row in rows}
-    lines += [f"- {project}: {source}. {conditions}." for project, source, conditions in sources]
-    reasons = {row["error"]: None for row in rows if "error" in row}
-    lines += [f"- No prediction: {reason}." for reason in reasons]
-    notes: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        if row["note"]:
-            notes.setdefault((row["project"], row["note"]), []).append(row["what"])
-    lines += [
-        f"- {project}, {'; '.join(whats)}: {note}." for (project, note), whats in notes.items()
-    ]
-    return "\n".join(lines)
 
 
 def other_tools(results: Path) -> str:

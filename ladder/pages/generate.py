@@ -7,9 +7,9 @@ it holds.
 import json
 from pathlib import Path
 
-from ladder.margin import margin
-from ladder.pages import combining, markers, rung_page
-from ladder.pages.comparisons import error_tables, other_tools, others_table, public_scripts
+from ladder.margin import margins
+from ladder.pages import combining, markers, others, rung_page
+from ladder.pages.comparisons import error_tables, other_tools, public_scripts
 from ladder.pages.pictures import bars
 from ladder.pages.tables import Figures, how_far, ladder_table, more_table
 from ladder.pages.versions import versions_table
@@ -62,8 +62,8 @@ def pages() -> dict[Path, str]:
     far_off = (docs / "how-far-off.md").read_text()
     for name, text in (
         ("results", error_tables(ladder, results)),
-        ("others", others_table(results)),
-        ("margin", f"{100 * margin(results):.1f} %"),
+        ("others", others.page(results)),
+        ("margin", others.margin_table(results)),
         ("other tools", other_tools(results)),
     ):
         far_off = markers.put(far_off, name, text)
@@ -77,7 +77,7 @@ def pages() -> dict[Path, str]:
             (docs / "versions.md").read_text(), "versions", versions_table(results)
         ),
         docs / "combining.md": combining.fill((docs / "combining.md").read_text(), results),
-        ROOT / "vramcast" / "margin.json": json.dumps({"margin": margin(results)}) + "\n",
+        ROOT / "vramcast" / "margin.json": json.dumps(margins(results), indent=1) + "\n",
         PAGES / "index.md": index((PAGES / "index.md").read_text(), ladder, figures),
     }
     for name, title in TITLES.items():
