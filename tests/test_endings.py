@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ladder.rungs import ROOT
+from tests import warm
 from tests.helpers import ASLEEP, HANG, run, wait_until
 from tests.test_rehearse import STEP
 from vramcast.processes import supervisor as processes
@@ -18,17 +19,13 @@ from vramcast.processes import supervisor as processes
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc and prctl are Linux's")
 
 ENDLESS = f"{STEP}print('running', flush=True)\nwhile True: pass\n"
-STUBBORN = (  # a child in a session of its own, that does not end when it is asked to
-    "import subprocess, sys, time\n"
-    "subprocess.Popen([sys.executable, '-c', 'import signal, time; "
+STUBBORN = (  # two processes, and a child of one that does not end when it is asked to
+    "import subprocess, sys, time\nfrom lightning import Fabric\n"
+    "fabric = Fabric(strategy='fsdp', devices=2)\nfabric.launch()\n"
+    "if fabric.global_rank: subprocess.Popen([sys.executable, '-c', 'import signal, time; "
     'signal.signal(signal.SIGTERM, signal.SIG_IGN); print("running", flush=True); '
     f"time.sleep({ASLEEP})'], start_new_session=True)\n"
     f"time.sleep({ASLEEP})\n"
-)
-RANKS = (
-    "import time\nfrom lightning import Fabric\n"
-    "fabric = Fabric(strategy='fsdp', devices=2)\nfabric.launch()\n"
-    f"print('running' if fabric.global_rank else '', flush=True)\ntime.sleep({ASLEEP})\n"
 )
 
 
@@ -95,8 +92,7 @@ def started(folder: Path, *command: str):
 
 IMPORTING = {"rehearse.py": "*rehearsal-*", "-m vramcast": "*prediction-*"}
 MOMENTS = {  # in the life of each command: a script, none for the ladder, and what to wait for
-    "rehearse.py": [(STEP, IMPORTING["rehearse.py"]), (ENDLESS, "running"), (RANKS, "running"),
-        (STUBBORN, "running")],
+    "rehearse.py": [(STEP, IMPORTING["rehearse.py"]), (STUBBORN, "running")],
     "-m vramcast": [(STEP, IMPORTING["-m vramcast"]), (ENDLESS, "running")],
     "-m ladder.predict": [(None, "*prediction-*/output.txt")],
 }  # fmt: skip
@@ -120,7 +116,7 @@ def test_a_command_that_is_killed_leaves_nothing(tmp_path, command):
             it.process.kill()
             it.wait_for_end()
     script.write_text("raise ValueError")
-    run(*words(command, tmp_path, script), **it.environment)
+    warm.run(*words(command, tmp_path, script), **it.environment)
     assert list(it.temporary.iterdir()) == []
 
 

@@ -56,25 +56,36 @@ def run_all(
     commands: list[tuple], environments: list[dict[str, str]], timeout: float = HANG
 ) -> list[Ended]:
     """Several of them at a time."""
-    SERVER.set_forkserver_preload(list(IMPORTED))
     with tempfile.TemporaryDirectory() as folder:
-        started = []
-        for number, (command, environment) in enumerate(zip(commands, environments)):
-            words, outputs = list(map(str, command)), Path(folder, str(number))
-            process = SERVER.Process(target=_become, args=(words, environment, outputs))
-            process.start()
-            started.append((words, process, outputs))
-        results = []
-        for words, process, outputs in started:
-            process.join(timeout)
-            if process.exitcode is None:
-                for _, other, _ in started:
-                    other.kill()
-                raise subprocess.TimeoutExpired(words, timeout)
-            texts = [outputs.with_suffix(name).read_text() for name in (".out", ".err")]
-            results.append(Ended(words, process.exitcode, *texts))
-            results[-1].pid = process.pid
-    return results
+        started = [
+            Running(command, environment, Path(folder, str(number)))
+            for number, (command, environment) in enumerate(zip(commands, environments))
+        ]
+        try:
+            return [command.wait(timeout) for command in started]
+        finally:
+            for command in started:
+                command.process.kill()
+
+
+class Running:
+    """A command that runs, as in `run`; what it prints goes to files beside `outputs`."""
+
+    def __init__(self, command: tuple, environment: dict[str, str], outputs: Path) -> None:
+        SERVER.set_forkserver_preload(list(IMPORTED))
+        self.words, self.outputs = list(map(str, command)), outputs
+        self.process = SERVER.Process(target=_become, args=(self.words, environment, outputs))
+        self.process.start()
+
+    def wait(self, timeout: float = HANG) -> Ended:
+        """How it ended. Raises TimeoutExpired if it has not."""
+        self.process.join(timeout)
+        if self.process.exitcode is None:
+            raise subprocess.TimeoutExpired(self.words, timeout)
+        texts = [self.outputs.with_suffix(name).read_text() for name in (".out", ".err")]
+        ended = Ended(self.words, self.process.exitcode, *texts)
+        ended.pid = self.process.pid
+        return ended
 
 
 def torchrun(ranks: int, *command: object, **environment: str) -> list[Ended]:
@@ -99,6 +110,7 @@ def _become(command: list[str], environment: dict[str, str], outputs: Path) -> N
     os.environ |= {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)} | environment
     os.chdir(ROOT)
     multiprocessing.set_start_method(None, force=True)  # as in a new process
+    tempfile.tempdir = None
     # a command forks its scripts from a process that has imported PyTorch: it is one
     processes.PROCESSES = multiprocessing.get_context("fork")
     processes.start_forkserver = lambda *preload: None
