@@ -1,5 +1,8 @@
-"""Parts of small scripts that several tests predict."""
+"""Parts of small scripts that several tests predict, and the setting for figures of formulas."""
 
+# In expandable segments, a block is what its tensor needs, rounded up to 512 bytes. In others, what
+# is left of it, up to 1 MiB, counts too.
+TIGHT = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
 HEAD = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n"
 DEEP = "model = nn.Sequential(*[nn.Linear(1024, 1024) for _ in range(8)]).cuda()\n"
 WEIGHTS = 8 * (1024 * 1024 + 1024) * 4 / 1e9  # GB in float32

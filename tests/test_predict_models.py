@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.scripts import TIGHT
 from tests.warm import predict, predicted
 from vramcast.libraries import model_sizes
 
@@ -70,7 +71,7 @@ def test_a_model_by_its_name_has_parameters_and_averages(script, name):
     """In float32, and twice as much for AdamW; texts are as long as the example says."""
     cls, tokens = ("BertModel", 30_522) if "bert" in name else ("AutoModelForCausalLM", 50_257)
     file = script(LANGUAGE.format(cls=cls, name=name, tokens=tokens))
-    row = predicted(file, "--example", "tokens:40")
+    row = predicted(file, "--example", "tokens:40", **TIGHT)
     size = PARAMETERS[name.rpartition("/")[2]] * 4 / 1e9
     assert row["breakdown_gb"]["parameters"] == pytest.approx(size, rel=0.001)
     assert row["breakdown_gb"]["optimizer"] == pytest.approx(2 * size, rel=0.01)
@@ -79,27 +80,6 @@ def test_a_model_by_its_name_has_parameters_and_averages(script, name):
     assert process.returncode == 2
     assert "line 11: the data set glue is not here" in process.stderr
     assert "--example tokens:256" in process.stderr
-
-
-CLASSIFIER = """
-import torch
-from transformers import AutoModelForSequenceClassification
-
-model = AutoModelForSequenceClassification.from_pretrained("bert-base-uncased").cuda()
-optimizer = torch.optim.SGD(model.parameters())
-for _ in range(1000):
-    tokens = torch.zeros(4, 128, dtype=torch.long, device="cuda")
-    model(input_ids=tokens, labels=tokens[:, 0]).loss.backward()
-    optimizer.step()
-    optimizer.zero_grad()
-"""
-
-
-def test_a_language_model(tmp_path):
-    script = tmp_path / "language.py"
-    script.write_text(CLASSIFIER)
-    held = predicted(script)["breakdown_gb"]["parameters"]
-    assert held == pytest.approx(109_483_778 * 4 / 1e9, rel=0.001)  # BERT base, two classes
 
 
 def test_a_model_that_is_not_known_needs_its_config(script, tmp_path):
@@ -143,6 +123,8 @@ def test_a_config_that_is_none_is_told(script, tmp_path):
 def test_what_is_saved_is_loaded_again_by_its_shapes(script):
     text = """
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
+model = AutoModelForSequenceClassification.from_pretrained("bert-base-uncased")
+assert sum(weight.numel() for weight in model.parameters()) == 109_483_778  # two classes
 model = AutoModelForSequenceClassification.from_pretrained("distilbert-base-uncased", num_labels=3)
 model.save_pretrained("kept")
 AutoTokenizer.from_pretrained("distilbert-base-uncased").save_pretrained("kept")
@@ -153,7 +135,7 @@ for _ in range(3):
     model(torch.zeros(1, 8, dtype=torch.long, device="cuda")).logits.sum().backward()
     optimizer.step()
 """
-    row = predicted(script(text))
+    row = predicted(script(text), **TIGHT)
     weights = 66_362_880 + 768 * 768 + 768 + 768 * 3 + 3  # DistilBERT's, and the head's two layers
     assert row["breakdown_gb"]["parameters"] == pytest.approx(weights * 4 / 1e9, rel=0.001)
 
@@ -180,7 +162,7 @@ for _ in range(3):
 
 def test_qlora_by_transformers_bitsandbytes_and_peft(script):
     """4 bits a weight of the layers and a scale for 64 of them; embedding, head, norms in 32."""
-    row = predicted(script(QLORA))
+    row = predicted(script(QLORA), **TIGHT)
     layers = 22 * (2048 * (2048 + 256 + 256 + 2048) + 3 * 2048 * 5632)
     rest = PARAMETERS["TinyLlama-1.1B-Chat-v1.0"] - layers
     size = layers * (0.5 + 4 / 64) + rest * 4 + 2_252_800 * 4

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from ladder.rungs import ROOT
-from tests.scripts import DEEP, LOOP, WEIGHTS
+from tests.scripts import DEEP, LOOP, TIGHT, WEIGHTS
 from tests.warm import predicted
 
 PLAIN = """
@@ -17,7 +17,7 @@ from torchvision.models import VisionTransformer
 
 kind = {kind!r}
 model = VisionTransformer(
-    image_size=64, patch_size=8, num_layers=4, num_heads=6, hidden_dim=384, mlp_dim=1536
+    image_size=64, patch_size=8, num_layers=2, num_heads=6, hidden_dim=384, mlp_dim=1536
 ).to("cuda")
 if kind == "hook":
     each = {{p: torch.optim.Adam([p]) for p in model.parameters()}}
@@ -37,8 +37,8 @@ if kind == "checkpoint":
         block.forward = lambda x, f=forward: checkpoint(f, x, use_reentrant=False)
 saved = torch.autograd.graph.save_on_cpu if kind == "offload" else contextlib.nullcontext
 while True:
-    images = torch.randn(8, 3, 64, 64, device="cuda")
-    labels = torch.zeros(8, dtype=torch.long, device="cuda")
+    images = torch.randn(4, 3, 64, 64, device="cuda")
+    labels = torch.zeros(4, dtype=torch.long, device="cuda")
     if kind == "before":
         optimizer.zero_grad()
     with saved(), torch.autocast("cuda", torch.float16, enabled=kind == "scaler"):
@@ -62,7 +62,7 @@ def plain(tmp_path_factory) -> dict[str, dict]:
     for kind in kinds:
         script = folder / f"plain{kind}.py"
         script.write_text(PLAIN.format(kind=kind))
-        rows[kind] = predicted(script, PYTHONMALLOC="debug", PYTHONFAULTHANDLER="1")
+        rows[kind] = predicted(script, **TIGHT, PYTHONMALLOC="debug", PYTHONFAULTHANDLER="1")
     assert sorted(path.name for path in folder.iterdir()) == sorted(f"plain{k}.py" for k in kinds)
     return rows
 
@@ -358,7 +358,8 @@ for _ in range(3):
     optimizer.step()
     optimizer.zero_grad()
 assert set(seen) == {2 * 512}
-""")
+"""),
+        **TIGHT,
     )
     parameters = 41_755_286  # as torchvision's documentation says
     assert row["breakdown_gb"]["parameters"] == pytest.approx(parameters * 4 / 1e9, rel=0.02)

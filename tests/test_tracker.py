@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.probes.memtracker import LAYERS, SCRIPT
+from tests.scripts import TIGHT
 from tests.warm import predicted, run
 
 WEIGHTS = 4 * (2 * 64 + 64 * 256 + 256 + 256 * 64 + 64)  # bytes of the probe's parameters
@@ -52,6 +53,5 @@ def test_whole_models_have_memtrackers_peak(tmp_path, size, batch, precision):
         expected += LAYERS * batch * 197 * {"s": 384, "b": 768}[size] * 4
     script = tmp_path / "vit.py"
     script.write_text(SCRIPT.format(size=size, batch=batch, precision=precision, layers=LAYERS))
-    # in expandable segments, a block is what its tensor needs, rounded up to 512 bytes
-    row = predicted(script, PYTORCH_ALLOC_CONF="expandable_segments:True")
+    row = predicted(script, **TIGHT)
     assert row["allocated_gb"] == pytest.approx(expected / 1e9, rel=0.001)
