@@ -7,6 +7,7 @@ import pytest
 
 from ladder.predict import KEPT
 from ladder.rungs import ROOT, read_ladder
+from tests.scripts import DEEP, LOOP
 from tests.warm import predicted
 
 PUBLISHED = {
@@ -142,7 +143,7 @@ def test_adafactor_keeps_next_to_nothing(ladder):
     assert own["breakdown_gb"]["optimizer"] < 0.01 * own["breakdown_gb"]["parameters"]
 
 
-def test_what_the_optimizer_keeps_lies_on_the_host(ladder, tmp_path):
+def test_what_the_optimizer_keeps_lies_on_the_host(ladder):
     """Parameters, gradients and two averages, but those of tensors of less than 4,096 numbers."""
     script = "11-16-under-1gb/14-4_optimizer-offload.py"
     own, sgd = ladder[script], ladder["11-16-under-1gb/11_act-checkp.py"]
@@ -150,12 +151,23 @@ def test_what_the_optimizer_keeps_lies_on_the_host(ladder, tmp_path):
     assert own["host_training_gb"] - sgd["host_training_gb"] == pytest.approx(
         4 * 2 * NUMBERS / 1e9, rel=0.07
     )
-    text = (ROOT / script).read_text()
-    freed = tmp_path / "freed.py"
-    freed.write_text(text.replace("lr=5e-5", "lr=5e-5, offload_gradients=True"))
-    (tmp_path / "local_utilities.py").symlink_to(ROOT / "local_utilities.py")
-    row = predicted(freed)
-    assert row["breakdown_gb"]["gradients"] < 0.01 * own["breakdown_gb"]["gradients"]
+
+
+OFFLOADED = """
+from torchao.optim import CPUOffloadOptimizer
+model = nn.Sequential(*[nn.Linear(1024, 1024) for _ in range(64)]).cuda()
+optimizer = CPUOffloadOptimizer(model.parameters(), lr=0.1, offload_gradients={freed})
+for _ in range(4):
+    model(torch.ones(8, 1024, device="cuda")).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
+def test_gradients_may_go_to_the_host_at_once(script):
+    own = predicted(script(OFFLOADED.format(freed=False)))
+    row = predicted(script(OFFLOADED.format(freed=True)))
+    assert row["breakdown_gb"]["gradients"] < 0.05 * own["breakdown_gb"]["gradients"]
     # a block that another stream still copies from is not given out again
     assert row["reserved_least_gb"] < 0.7 * own["reserved_gb"] <= row["reserved_gb"]
 
@@ -166,21 +178,13 @@ def test_expandable_segments_leave_hardly_anything_unused(ladder):
     assert own["allocated_gb"] == ladder["08-10-vit-h14/08_baseline.py"]["allocated_gb"]
 
 
-def test_averages_of_8_and_4_bits_are_as_large_as_they_say(ladder, tmp_path):
+def test_averages_of_8_and_4_bits_are_as_large_as_they_say(ladder):
     """Two averages: beside each block's numbers, a float32 scale for 256 or 128 of them."""
     for name, bits, block in (("14_adamw-8bit", 8, 256), ("14-2_adamw-4bit", 4, 128)):
         kept = ladder[f"11-16-under-1gb/{name}.py"]["breakdown_gb"]["optimizer"]
         assert kept == pytest.approx(2 * NUMBERS * (bits / 8 + 4 / block) / 1e9, rel=0.01)
-    text = (ROOT / "11-16-under-1gb/14_adamw-8bit.py").read_text()
-    script = tmp_path / "adam.py"
-    script.write_text(
-        text.replace("AdamW8bit(", "torch.optim.AdamW(").replace(
-            "lr=5e-5, bf16_stochastic_round=True", "lr=5e-5"
-        )
-    )
-    (tmp_path / "local_utilities.py").symlink_to(ROOT / "local_utilities.py")
-    adam = predicted(script)["reserved_gb"]
-    assert ladder["11-16-under-1gb/14_adamw-8bit.py"]["reserved_gb"] < 0.75 * adam
+    plain = ladder["11-16-under-1gb/11_act-checkp.py"]["reserved_gb"] + 2 * 2 * NUMBERS / 1e9
+    assert ladder["11-16-under-1gb/14_adamw-8bit.py"]["reserved_gb"] < 0.75 * plain
 
 
 def test_the_split_is_all_that_is_allocated(ladder):
@@ -193,18 +197,10 @@ def test_the_split_is_all_that_is_allocated(ladder):
         assert kinds["optimizer"] == pytest.approx(2 * kinds["parameters"], rel=0.001)
 
 
-def test_one_object_and_nothing_else_with_json():
-    row = predicted("04_lower-batchsize.py", "--gpu", "A10G")
+def test_one_object_and_nothing_else_with_json(script):
+    row = predicted(script(DEEP + LOOP), "--gpu", "A10G")
     assert list(row)[:8] == [
         "script", "reserved_gb", "allocated_gb", "host_gb", "breakdown_gb", "peak_phase",
         "peak_module", "seconds",
     ]  # fmt: skip
     assert row["fits"] is True
-
-
-def test_a_thousand_ranks_share_the_parameters():
-    script = "08-10-vit-h14/08b_fsdp-custom.py"
-    row = predicted(script, "--gpus", "1024")
-    kinds, recorded = row["breakdown_gb"], RECORDED[script]["breakdown_gb"]
-    assert kinds["optimizer"] == pytest.approx(recorded["optimizer"] * 4 / 1024, rel=0.01)
-    assert kinds["activations"] == pytest.approx(recorded["activations"], rel=0.01)

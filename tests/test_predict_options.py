@@ -6,8 +6,8 @@ import pytest
 
 from ladder.rungs import ROOT, read_ladder
 from tests.scripts import DEEP, LOOP
-from tests.warm import predict, predicted
-from vramcast import NotPredicted
+from tests.warm import predict, predicted, run
+from vramcast import NotPredicted, api
 from vramcast import predict as from_python
 from vramcast.command.advice import TECHNIQUES
 
@@ -62,13 +62,14 @@ def test_what_helps_is_named_with_its_page(script):
     }
 
 
-def test_the_interface_for_notebooks(script):
+def test_the_interface_for_notebooks(script, monkeypatch):
     file = script(OPTIONS.replace("import helper\n", "").replace(" + helper.NONE", ""))
     (file.parent / "config.json").write_text('{"more": 0}')
     prediction = from_python(file, gpu=24, arguments=["--width", 512])
     assert prediction.breakdown_gb["parameters"] == pytest.approx(512**2 * 4 / 1e9)
     assert prediction.fits
     assert str(prediction).startswith(f"{file} fits 24 GB: it needs")
+    monkeypatch.setattr(api.subprocess, "run", lambda words, **options: run(*words[1:]))
     with pytest.raises(NotPredicted, match="required: --width"):
         from_python(file)
     with pytest.raises(NotPredicted, match="there is no script"):

@@ -57,6 +57,27 @@ def test_sharding_in_plain_pytorch(script, kind):
     assert row["breakdown_gb"]["gradients"] < 0.6 * whole["breakdown_gb"]["gradients"]
 
 
+def test_a_thousand_ranks_share_the_parameters(script):
+    text = """
+import os
+import torch.distributed as dist
+from torch.distributed.fsdp import fully_shard
+dist.init_process_group("nccl")
+torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+model = nn.Sequential(*[nn.Linear(1024, 1024, bias=False) for _ in range(8)]).cuda()
+for layer in model:
+    fully_shard(layer)
+optimizer = torch.optim.Adam(fully_shard(model).parameters())
+for _ in range(4):
+    model(torch.ones(8192, 1024, device="cuda")).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+    few, many = (predicted(script(text), "--gpus", ranks)["breakdown_gb"] for ranks in (4, 1024))
+    assert many["optimizer"] == pytest.approx(few["optimizer"] * 4 / 1024, rel=0.01)
+    assert many["activations"] == pytest.approx(few["activations"], rel=0.01)
+
+
 def test_of_spawned_processes_the_first_is_predicted(script):
     row = predicted(
         script("""
