@@ -1,14 +1,14 @@
-"""Activation checkpointing: each block keeps its input and computes the rest again.
+"""Activation checkpointing: each block keeps its input and recomputes the rest.
 
-Builds on: 07_init-module.py
+Builds on: 07-2_whole-batch.py
 
-Accumulation made the activations small by making the batches small, which a GPU is slow at. Here
-the batch of 16 goes through in one piece, and of each block only its input is kept: the backward
-pass runs the block's forward pass once more to have the rest. That costs about a fifth more
-computing, far less than four small passes instead of a large one, and the gradient, and so the
-accuracy, stays the same. It combines with everything here, also with FSDP (09). Do without it where
-the activations are not what fills the memory, and where a block computes something else the second
-time (random numbers that are not PyTorch's, running averages).
+Of each block only the input is kept; the backward pass runs the block's forward pass once more to
+recompute the other activations. That costs about a fifth more FLOPs, not the textbook's third: the
+recomputation stops at the last activation that the backward pass needs, and so leaves out the
+block's last matrix product. It takes less time than accumulation's four small passes, and gradient
+and accuracy stay the same. It combines with everything here, also with FSDP (09). Do without it
+where the activations are not what fills the memory, and where a block computes something else the
+second time (random numbers that are not PyTorch's, running averages).
 
 Run: python 11-16-under-1gb/11_act-checkp.py
 """

@@ -53,6 +53,7 @@ PEAKS = ("reserved_gb", "allocated_gb")
 FIRST = (
     "03", "01", "11", "04", "12", "02", "16", "05", "14-3", "13", "06", "15", "14", "16-2", "04-2",
     "02-2", "06-2", "11-2", "11-3", "14-2", "14-4", "15-2", "16-3", "08", "08-2", "07",
+    "07-2",
 )  # fmt: skip
 # What the scripts import besides torch and torchvision, with what these need in turn.
 CARRIED = (

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ladder.pages.costs import arithmetic, relative
+from ladder.pages.costs import relative, tflop
 from ladder.predict import KEPT
 from ladder.rows import by_script
 from ladder.rungs import ROOT, read_ladder
@@ -156,16 +156,16 @@ def rows() -> dict[str, dict]:
 
 def test_the_rungs_cost_what_their_lessons_say(rows):
     folder = "11-16-under-1gb/"
-    assert arithmetic(rows["05_gradient-accum.py"]) == pytest.approx(
-        arithmetic(rows["04_lower-batchsize.py"])
+    assert tflop(rows["05_gradient-accum.py"]) == pytest.approx(
+        tflop(rows["04_lower-batchsize.py"])
     )
     # A block is computed again up to its last product, whose result nothing needs (that is what
     # non-reentrant checkpointing stops at): three of four products, and attention.
     linear = 2 * TOKENS * WIDTH * (3 + 1 + 4) * WIDTH
     attention = 2 * 2 * TOKENS * TOKENS * WIDTH
     again = BLOCKS * (linear + attention) / 1e12
-    without = arithmetic(rows["07_init-module.py"])
-    checkpointed = arithmetic(rows[folder + "11_act-checkp.py"])
+    without = tflop(rows["07-2_whole-batch.py"])
+    checkpointed = tflop(rows[folder + "11_act-checkp.py"])
     assert checkpointed - without == pytest.approx(again)
     shares = relative(read_ladder(), rows)
     assert shares[folder + "11_act-checkp.py"][0] == pytest.approx(checkpointed / without)

@@ -109,11 +109,20 @@ def test_the_host_computes_adamws_step(probe, tmp_path):
     torch.testing.assert_close(own["final"], usual["final"])
 
 
-def test_checkpointing_changes_no_gradient(probe):
-    """Beside accumulation, in float32; the first step's."""
-    own = probe("11-16-under-1gb/11_act-checkp.py", MANY, "32-true")
+def test_the_whole_batchs_gradient_is_the_accumulated_one(probe):
+    """In float32; the first step's."""
+    own = probe("07-2_whole-batch.py", MANY, "32-true")
     parent = probe("07_init-module.py", MANY, "32-true")
+    assert (own["batches"][0], parent["batches"][0]) == (16, 4)
     torch.testing.assert_close(own["gradients"][0], parent["gradients"][0], rtol=1e-3, atol=1e-6)
+
+
+def test_checkpointing_changes_no_gradient(probe):
+    own = probe("11-16-under-1gb/11_act-checkp.py", MANY, "32-true")
+    parent = probe("07-2_whole-batch.py", MANY, "32-true")
+    assert len(own["gradients"]) == 7
+    for ours, theirs in zip(own["gradients"], parent["gradients"], strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,86 @@
+"""The whole batch again: 16 images in one piece, without accumulation.
+
+Builds on: 07_init-module.py
+
+Accumulation made the activations small by making the batches small, which a GPU is slow at. Without
+it, the activations of all 16 images live at the same time, and memory rises; the GPU runs one pass
+instead of four, with fewer and larger kernels, and takes less time. The optimizer's step is the
+same up to rounding, and no gradients have to live through later forward passes any more. From here
+the next script shows what checkpointing saves by itself. Do without it where the memory is not
+there.
+
+Run: python 07-2_whole-batch.py
+"""
+
+import torch
+import torch.nn.functional as F
+from lightning import Fabric
+from torchmetrics import Accuracy
+from torchvision.models import ViT_L_16_Weights, vit_l_16
+
+from local_utilities import Progress, Report, check_gpus, cifar10_loaders
+
+
+@torch.no_grad()
+def evaluate(model, loader, device):
+    model.eval()
+    accuracy = Accuracy(task="multiclass", num_classes=10).to(device)
+    for images, labels in loader:
+        images = F.interpolate(images, size=224, mode="bilinear")
+        accuracy.update(model(images), labels)
+    return accuracy.compute().item()
+
+
+if __name__ == "__main__":
+    check_gpus(1)
+    torch.manual_seed(123)
+    torch.set_float32_matmul_precision("high")
+    num_epochs = 1
+    fabric = Fabric(accelerator="cuda", devices=1, precision="bf16-true")
+    fabric.launch()
+    report = Report(fabric)
+
+    #########################################
+    # 1. Data
+    #########################################
+
+    loaders = fabric.setup_dataloaders(*cifar10_loaders(batch_size=16))
+    train_loader, val_loader, test_loader = loaders
+
+    #########################################
+    # 2. Model
+    #########################################
+
+    with fabric.init_module():
+        model = vit_l_16(weights=ViT_L_16_Weights.IMAGENET1K_V1)
+        model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    steps = num_epochs * len(train_loader)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    model, optimizer = fabric.setup(model, optimizer)
+    report.model_created()
+
+    #########################################
+    # 3. Finetuning
+    #########################################
+
+    for epoch in range(1, num_epochs + 1):
+        model.train()
+        progress = Progress(train_loader, f"Epoch {epoch}/{num_epochs}")
+        for images, labels in progress:
+            images = F.interpolate(images, size=224, mode="bilinear")
+            loss = F.cross_entropy(model(images), labels)
+            progress.show(loss)
+            fabric.backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
+            scheduler.step()
+        val_accuracy = evaluate(model, Progress(val_loader, "Validation"), fabric.device)
+        report.end_epoch(progress, val_accuracy)
+
+    #########################################
+    # 4. Test
+    #########################################
+
+    test_accuracy = evaluate(model, Progress(test_loader, "Test"), fabric.device)
+    report.finish(test_accuracy)
