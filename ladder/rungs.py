@@ -35,7 +35,7 @@ BUDGETS = {
     "08-10-vit-h14/09-2_fsdp2-act-checkp.py": (20, 8),
     "08-10-vit-h14/10_fsdp-with-cpu-offload.py": (3, 2),
     "11-16-under-1gb/11_act-checkp.py": (5, 0),
-    "11-16-under-1gb/11-2_selective-checkp.py": (4, 2),
+    "11-16-under-1gb/11-2_selective-checkp.py": (8, 2),
     "11-16-under-1gb/11-3_float16-mixed.py": (1, 1),
     "11-16-under-1gb/12_optimizer-in-backward.py": (7, 2),
     "11-16-under-1gb/13_batch-64.py": (1, 1),
