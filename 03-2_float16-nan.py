@@ -2,12 +2,12 @@
 
 Builds on: 03_bfloat16.py (variant)
 
-A float16 takes the same 2 bytes as a bfloat16 but has 5 exponent bits instead of 8. Adam keeps an
-average of the squared gradients, and most squares are too small for a float16: they become zero,
-and so does the eps that guards the division by their root. The update is then a division by zero.
-Mixed precision avoids this with float32 parameters and a GradScaler, bfloat16 with its range. The
-script stops at the first NaN, says what underflowed, and still evaluates what is left of the
-model: its accuracy is that of guessing.
+A float16 takes the same 2 bytes as a bfloat16 but has 5 exponent bits instead of 8. Adam's second
+moment averages squared gradients, and most of these squares underflow in float16: they become zero,
+and so does the eps that guards the division by their root. The update then divides by zero. Mixed
+precision avoids this with float32 parameters and a GradScaler, bfloat16 with its range. The script
+stops at the first NaN, says what underflowed, and still evaluates what is left of the model: its
+accuracy is that of guessing.
 
 Run: python 03-2_float16-nan.py
 """
@@ -70,12 +70,14 @@ if __name__ == "__main__":
             progress.show(loss)
             if loss.isnan():
                 half, eps = torch.finfo(torch.float16), torch.tensor(optimizer.defaults["eps"])
-                squares = torch.cat([s["exp_avg_sq"].flatten() for s in optimizer.state.values()])
-                zeros = 1 - squares.count_nonzero() / squares.numel()
+                squares = [state["exp_avg_sq"] for state in optimizer.state.values()]
+                nonzero = sum(square.count_nonzero() for square in squares)
+                zeros = 1 - nonzero / sum(square.numel() for square in squares)
                 print(f"The loss is NaN. The smallest float16 is {half.tiny * half.eps:.0e}, so")
                 print(f"Adam's eps of {eps:.0e} became {eps.half():.0e}, as did {zeros:.1%} of its")
                 print("squared gradients, and it divided by 0. Use 03_bfloat16.py instead or,")
                 print("on a GPU without bfloat16, 02_mixed-precision.py.")
+                del loss  # which keeps the activations
                 break
             optimizer.zero_grad()
             fabric.backward(loss)

@@ -18,7 +18,7 @@ BUDGETS = {
     "02_mixed-precision.py": (1, 1),
     "02-2_bf16-mixed.py": (1, 1),
     "03_bfloat16.py": (1, 1),
-    "03-2_float16-nan.py": (10, 2),
+    "03-2_float16-nan.py": (12, 1),
     "04_lower-batchsize.py": (1, 1),
     "04-2_free-gradients.py": (1, 1),
     "05_gradient-accum.py": (8, 4),
