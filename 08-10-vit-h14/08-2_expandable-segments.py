@@ -1,17 +1,21 @@
-"""Expandable segments: the allocator's memory grows in place, and hardly any is left unused.
+"""Expandable segments: the allocator's memory grows in place, and fragmentation nearly disappears.
 
 Builds on: 08_baseline.py (variant)
 
-PyTorch asks the driver for segments and cuts them into blocks. Blocks that are free, but in many
-pieces, are of no use for a large tensor: they are reserved and not allocated. With this setting a
-segment can grow at its end, so that most memory is in one piece and the reserved peak comes close
-to the allocated one, while numbers and time stay the same. It has to be set before anything is on
-the GPU, here or in the shell.
+PyTorch asks the driver for segments and cuts them into blocks. Free blocks in many pieces are of no
+use for a large tensor: they stay reserved without being allocated, which is called fragmentation.
+With this setting a segment can grow at its end, so that most memory is in one piece and the
+reserved peak comes close to the allocated one; results stay the same. Set it before torch is
+imported, here or in the shell. PyTorch's out-of-memory (OOM) message recommends it where much is
+reserved but not allocated. Do not combine it with `max_split_size_mb`: the allocator would leave
+free blocks above that size unused.
 
 Run: python 08-10-vit-h14/08-2_expandable-segments.py
 """
 
 import os
+
+os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +38,6 @@ def evaluate(model, loader, device):
 
 if __name__ == "__main__":
     check_gpus(1)
-    os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
     torch.manual_seed(123)
     torch.set_float32_matmul_precision("high")
     num_epochs = 1
@@ -53,8 +56,7 @@ if __name__ == "__main__":
     # 2. Model
     #########################################
 
-    with fabric.rank_zero_first(local=True):
-        model = vit_h_14(weights=ViT_H_14_Weights.IMAGENET1K_SWAG_E2E_V1)
+    model = vit_h_14(weights=ViT_H_14_Weights.IMAGENET1K_SWAG_E2E_V1)
     model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-5)
     model, optimizer = fabric.setup(model, optimizer)

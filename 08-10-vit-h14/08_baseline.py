@@ -3,11 +3,10 @@
 Builds on: 02_mixed-precision.py
 
 This part of the ladder starts again from 02, with Adam and float32 parameters, because they are
-what the next scripts divide among GPUs. The weights were finetuned end to end at this resolution,
+what the next scripts shard across GPUs. The weights were finetuned end to end at this resolution,
 so each image becomes 1,370 tokens instead of 197, and the batch shrinks to 4. With 632 million
-parameters, the part that does not depend on the batch is large: parameters, gradients and Adam's
-averages, in float32 each. `rank_zero_first` changes nothing on one GPU; in the next scripts it lets
-one process of each machine fetch the weights for all.
+parameters, the part that does not depend on the batch is large: parameters, gradients and two
+optimizer states, in float32 each.
 
 Run: python 08-10-vit-h14/08_baseline.py
 """
@@ -51,8 +50,7 @@ if __name__ == "__main__":
     # 2. Model
     #########################################
 
-    with fabric.rank_zero_first(local=True):
-        model = vit_h_14(weights=ViT_H_14_Weights.IMAGENET1K_SWAG_E2E_V1)
+    model = vit_h_14(weights=ViT_H_14_Weights.IMAGENET1K_SWAG_E2E_V1)
     model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-5)
     model, optimizer = fabric.setup(model, optimizer)

@@ -1,13 +1,14 @@
-"""Sharding with FSDP: parameters, gradients and averages spread over all GPUs.
+"""Sharding with FSDP: parameters, gradients and optimizer states spread over all GPUs.
 
 Builds on: 08_baseline.py
 
-Each GPU trains on batches of its own, as in ordinary data parallelism, but keeps only its part of
-the parameters, gradients and Adam's averages, and updates that part. By default the whole model is
-one unit: before the forward pass every GPU gathers all parameters, and at one moment of each step
-it holds all of them and all gradients, so the peak falls little. Gathering and scattering cost time
-on the links between the GPUs, and happen in float16, gradients included. A step sees 4 images times
-the number of GPUs, at an unchanged learning rate.
+Each GPU trains on batches of its own, as in ordinary data parallelism, but keeps only its shard of
+the parameters, gradients and optimizer states, and updates that. By default the whole model is one
+unit: an all-gather brings all parameters to every GPU before the forward pass, and a reduce-scatter
+after the backward pass sums the gradients and leaves each GPU its shard. At one moment of each step
+a GPU holds all parameters and all gradients, so the peak falls little. Both take time on the links
+between the GPUs, and run in float16. A step sees 4 images times the number of GPUs, at an unchanged
+learning rate. `rank_zero_first` lets one process of each machine download the weights for all.
 
 Run: python 08-10-vit-h14/08a_fsdp-defaults.py
 """

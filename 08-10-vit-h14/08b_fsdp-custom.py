@@ -1,12 +1,12 @@
-"""One shard unit per block: parameters are gathered block by block.
+"""One FSDP unit per block: parameters are gathered block by block.
 
 Builds on: 08a_fsdp-defaults.py
 
-With each `EncoderBlock` a unit of its own, FSDP gathers a block's parameters just before they are
-needed, in the forward and again in the backward pass, and frees them right after. At any time a
-GPU holds its own part and one or two whole blocks, and gradients are scattered as soon as a block
-has them. The next block's parameters travel while this one computes, which hides most of the cost.
-The losses do not change.
+With each `EncoderBlock` a unit of its own, FSDP all-gathers a block's parameters just before they
+are needed, in the forward and again in the backward pass, and frees them right after. At any time a
+GPU holds its shard and one or two whole blocks, and gradients are reduce-scattered as soon as a
+block has them. The next block's parameters travel while this one computes, which hides most of the
+cost. The losses do not change.
 
 Run: python 08-10-vit-h14/08b_fsdp-custom.py
 """

@@ -1,21 +1,23 @@
-"""Shard units by size: whatever holds two million parameters.
+"""FSDP units by size: whatever holds two million parameters.
 
 Builds on: 08b_fsdp-custom.py (variant)
 
 Instead of a class, this policy names a number of parameters, and works for a model whose classes
 one does not know; with PyTorch's default of a hundred million, no block would be large enough. In
 ViT-H/14 it finds three units in each block: the attention, which FSDP never divides, and the two
-linear layers behind it. Smaller units mean less gathered at a time and more, smaller messages.
+linear layers behind it. Smaller units mean less gathered at a time and more, smaller all-gathers.
 Memory differs little from the parent's, where one block is small already; the losses do not change.
 
 Run: python 08-10-vit-h14/08c_fsdp-size-wrap.py
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from lightning import Fabric
 from lightning.fabric.strategies import FSDPStrategy
-from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy as by_size
+from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy
 from torchmetrics import Accuracy
 from torchvision.models import ViT_H_14_Weights, vit_h_14
 
@@ -37,7 +39,8 @@ if __name__ == "__main__":
     torch.manual_seed(123)
     torch.set_float32_matmul_precision("high")
     num_epochs = 1
-    strategy = FSDPStrategy(auto_wrap_policy=lambda **kw: by_size(**kw, min_num_params=2_000_000))
+    policy = partial(size_based_auto_wrap_policy, min_num_params=2_000_000)
+    strategy = FSDPStrategy(auto_wrap_policy=policy)
     fabric = Fabric(accelerator="cuda", devices="auto", strategy=strategy, precision="16-mixed")
     fabric.launch()
     report = Report(fabric)

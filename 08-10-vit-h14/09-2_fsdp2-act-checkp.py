@@ -2,14 +2,14 @@
 
 Builds on: 09_fsdp-act-checkp.py (variant)
 
-PyTorch calls the FSDP of the scripts before this one legacy. Its successor, `fully_shard`, divides
-every parameter along its first dimension into a DTensor instead of making one long parameter of a
-block, which makes freezing and loading simpler. What arguments did before, a function does:
-checkpoint each block, shard each block, then the rest; the optimizer comes after that, because the
-sharding replaces the parameters. Two lines are needed because of Fabric: it would split each layer
-over the GPUs of a machine (tensor parallelism), so `data_parallel_size` names all GPUs; and it
-takes float16 with loss scaling only as a plugin here. Memory and speed should be about the
-parent's, and the losses are the same.
+PyTorch calls the FSDP of the scripts before this one legacy. Its successor, `fully_shard`, shards
+every parameter along its first dimension as a DTensor instead of flattening a block's into one,
+which makes freezing and loading simpler. What arguments did before, a function does: checkpoint
+each block, shard each block, then the rest; the optimizer comes after that, because the sharding
+replaces the parameters. Two lines are needed because of Fabric: it would split each layer over the
+GPUs of a machine (tensor parallelism), so `data_parallel_size` names all GPUs; and it takes float16
+with loss scaling only as a plugin here. Memory and speed should be about the parent's, and the
+losses are the same.
 
 Run: python 08-10-vit-h14/09-2_fsdp2-act-checkp.py
 """

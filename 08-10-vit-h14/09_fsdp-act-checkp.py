@@ -1,11 +1,13 @@
-"""Activation checkpointing: what the forward pass computed is computed again.
+"""Activation checkpointing: activations are recomputed in the backward pass instead of kept.
 
 Builds on: 08b_fsdp-custom.py
 
 Sharding divides all that belongs to the parameters, and the activations remain: they are what one
 GPU's batch needs. Now only each block's input is kept; the backward pass runs a block's forward
-pass once more to have the rest. That costs about a fifth more computing, and the parameters are
-gathered anyway. The recomputed numbers are the same, and so are the losses.
+pass once more to recompute the rest. That costs about a fifth more FLOPs, not the textbook's third,
+since it stops before the block's last matrix product, whose result the backward pass does not need.
+The all-gather of the parameters is needed anyway. The recomputed activations are the same, and so
+are the losses.
 
 Run: python 08-10-vit-h14/09_fsdp-act-checkp.py
 """

@@ -1,13 +1,13 @@
-"""CPU offload: parameters and optimizer live in the host's memory.
+"""CPU offload: parameters and optimizer states live in the host's memory.
 
 Builds on: 09_fsdp-act-checkp.py
 
-Each GPU's part of the parameters, gradients and averages waits in the host's memory; a block's
-parameters travel to the GPU when it is their turn, and its gradients back. Adam's step runs on the
-CPU. What remains on the GPU are one or two blocks, every block's input and the activations of one.
-The copies in both directions and the slow step cost far more time than any other technique: this is
-for a model that fits in no other way, or for a host with fast links. The host has to have the
-memory instead.
+Each GPU's shard of the parameters, gradients and optimizer states stays in the host's memory; a
+block's parameters travel to the GPU when it is their turn, and its gradients back. Adam's step runs
+on the CPU. What remains on the GPU are one or two blocks, every block's input and the activations
+of one. The copies in both directions and the slow step cost far more time than any other technique:
+this is for a model that fits in no other way, or for a host with fast links. The host has to have
+the memory instead.
 
 Run: python 08-10-vit-h14/10_fsdp-with-cpu-offload.py
 """
