@@ -3,13 +3,13 @@
 Builds on: 11_act-checkp.py
 
 Where activations are small, the gradients are as large as the parameters, and all else is smaller.
-A hook on each parameter takes the optimizer's step for it as soon as its gradient is complete, and
-frees the gradient, so that there are never more than a few. The numbers are the parent's, the
-schedule still counts batches, and instead of one call for all parameters the CPU makes one for
-each, which takes longer on a slow CPU. It does not combine with what needs all gradients at once,
-or several backward passes for one step: accumulation, clipping by the norm of all and a GradScaler
-go wrong without a message (docs/combining.md). Do without it for these, or if you want to look at
-the gradients after the backward pass.
+Here each parameter has an optimizer of its own, and a hook takes its step as soon as the gradient
+is complete and frees it, so that there are never more than a few. The results are the parent's and
+the schedule still counts batches; the CPU makes a call for each parameter instead of one for all,
+which takes longer on a slow CPU. It does not combine with what needs all gradients at once, or
+several backward passes for one step: accumulation, clipping by the global norm and a GradScaler go
+wrong without a message (docs/combining.md). Do without it for these, or if you want to look at the
+gradients after the backward pass.
 
 Run: python 11-16-under-1gb/12_optimizer-in-backward.py
 """
@@ -61,14 +61,17 @@ if __name__ == "__main__":
         model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     for block in model.encoder.layers:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    optimizers = {p: torch.optim.SGD([p], lr=0.01) for p in model.parameters()}
     steps = num_epochs * len(train_loader)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-    model, optimizer = fabric.setup(model, optimizer)
+    schedulers = [
+        torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+        for optimizer in optimizers.values()
+    ]
+    model = fabric.setup(model)
 
     def update(parameter):
-        optimizer.step()  # of this parameter alone: no other has a gradient now
-        parameter.grad = None
+        optimizers[parameter].step()
+        optimizers[parameter].zero_grad()
 
     for parameter in model.parameters():
         parameter.register_post_accumulate_grad_hook(update)
@@ -86,7 +89,8 @@ if __name__ == "__main__":
             loss = F.cross_entropy(model(images), labels)
             progress.show(loss)
             fabric.backward(loss)
-            scheduler.step()
+            for scheduler in schedulers:
+                scheduler.step()
         val_accuracy = evaluate(model, Progress(val_loader, "Validation"), fabric.device)
         report.end_epoch(progress, val_accuracy)
 

@@ -59,14 +59,17 @@ if __name__ == "__main__":
         model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     for block in model.encoder.layers:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    optimizers = {p: torch.optim.SGD([p], lr=0.01) for p in model.parameters()}
     steps = num_epochs * len(train_loader)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-    model, optimizer = fabric.setup(model, optimizer)
+    schedulers = [
+        torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+        for optimizer in optimizers.values()
+    ]
+    model = fabric.setup(model)
 
     def update(parameter):
-        optimizer.step()  # of this parameter alone: no other has a gradient now
-        parameter.grad = None
+        optimizers[parameter].step()
+        optimizers[parameter].zero_grad()
 
     for parameter in model.parameters():
         parameter.register_post_accumulate_grad_hook(update)
@@ -84,7 +87,8 @@ if __name__ == "__main__":
             loss = F.cross_entropy(model(images), labels)
             progress.show(loss)
             fabric.backward(loss)
-            scheduler.step()
+            for scheduler in schedulers:
+                scheduler.step()
         val_accuracy = evaluate(model, Progress(val_loader, "Validation"), fabric.device)
         report.end_epoch(progress, val_accuracy)
 

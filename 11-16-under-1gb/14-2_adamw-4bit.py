@@ -2,10 +2,10 @@
 
 Builds on: 14_adamw-8bit.py (variant)
 
-The averages take half of the parent's memory, with a scale for each 128 numbers. Four bits tell
-only 16 values apart, so single steps are coarser, and the kernels have more to do; in rehearsals
-the accuracy is about that of 8 bits. It combines with what its parent combines with. Use 8 bits
-where they fit: less is known about how large models learn with 4.
+The optimizer states take half of the parent's memory, with a scale for each block of 128. Four bits
+tell only 16 values apart, so single steps are coarser, and the kernels have more to do; in
+rehearsals the accuracy is about that of 8 bits. It combines with what its parent combines with. Use
+8 bits where they fit: less is known about how large models learn with 4.
 
 Run: python 11-16-under-1gb/14-2_adamw-4bit.py
 """
@@ -60,14 +60,19 @@ if __name__ == "__main__":
         model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     for block in model.encoder.layers:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-    optimizer = AdamW4bit(model.parameters(), lr=5e-5, bf16_stochastic_round=True)
+    optimizers = {
+        p: AdamW4bit([p], lr=5e-5, bf16_stochastic_round=True) for p in model.parameters()
+    }
     steps = num_epochs * len(train_loader)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-    model, optimizer = fabric.setup(model, optimizer)
+    schedulers = [
+        torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+        for optimizer in optimizers.values()
+    ]
+    model = fabric.setup(model)
 
     def update(parameter):
-        optimizer.step()  # of this parameter alone: no other has a gradient now
-        parameter.grad = None
+        optimizers[parameter].step()
+        optimizers[parameter].zero_grad()
 
     for parameter in model.parameters():
         parameter.register_post_accumulate_grad_hook(update)
@@ -85,7 +90,8 @@ if __name__ == "__main__":
             loss = F.cross_entropy(model(images), labels)
             progress.show(loss)
             fabric.backward(loss)
-            scheduler.step()
+            for scheduler in schedulers:
+                scheduler.step()
         val_accuracy = evaluate(model, Progress(val_loader, "Validation"), fabric.device)
         report.end_epoch(progress, val_accuracy)
 

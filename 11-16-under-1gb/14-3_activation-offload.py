@@ -1,14 +1,15 @@
-"""Activation offload: what the backward pass needs waits in the host's memory.
+"""Activation offload: what checkpointing keeps waits in the host's memory.
 
 Builds on: 12_optimizer-in-backward.py (variant)
 
-All that is saved for the backward pass, here each block's input, is copied to the host, and comes
-back when its block is computed again. The copies go over the bus twice in each step, in the
-computing's own stream, which therefore waits for them; the numbers stay the same. On the host they
-need pinned memory, which no other process can have: one input of each block, more with each image.
-It builds on 12, where activations fill the peak: in 11 the peak is at the end of the backward pass,
-of gradients; and without checkpointing it would copy all activations, and the weights, too. It
-combines with every other technique; do without it where the bus is slow or the host is small.
+`save_on_cpu` copies each saved tensor to the host and back. Under checkpointing these are the
+blocks' inputs alone, and they come back when their block is recomputed; without it, they would be
+all activations and the weights, too, which is another technique and costs far more copies. The
+copies go over the bus twice in each step, in the computation's own stream, which waits for them;
+results stay the same. The host needs pinned memory for them, which no other process can use. It
+builds on 12, where activations fill the peak: in 11 the peak is at the end of the backward pass, of
+gradients. It combines with every other technique; do without it where the bus is slow or the host
+is small.
 
 Run: python 11-16-under-1gb/14-3_activation-offload.py
 """
@@ -60,14 +61,17 @@ if __name__ == "__main__":
         model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     for block in model.encoder.layers:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    optimizers = {p: torch.optim.SGD([p], lr=0.01) for p in model.parameters()}
     steps = num_epochs * len(train_loader)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-    model, optimizer = fabric.setup(model, optimizer)
+    schedulers = [
+        torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+        for optimizer in optimizers.values()
+    ]
+    model = fabric.setup(model)
 
     def update(parameter):
-        optimizer.step()  # of this parameter alone: no other has a gradient now
-        parameter.grad = None
+        optimizers[parameter].step()
+        optimizers[parameter].zero_grad()
 
     for parameter in model.parameters():
         parameter.register_post_accumulate_grad_hook(update)
@@ -86,7 +90,8 @@ if __name__ == "__main__":
                 loss = F.cross_entropy(model(images), labels)
             progress.show(loss)
             fabric.backward(loss)
-            scheduler.step()
+            for scheduler in schedulers:
+                scheduler.step()
         val_accuracy = evaluate(model, Progress(val_loader, "Validation"), fabric.device)
         report.end_epoch(progress, val_accuracy)
 

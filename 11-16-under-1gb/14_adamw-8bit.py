@@ -1,13 +1,14 @@
-"""8-bit AdamW: its averages take one byte a number, for models that need Adam.
+"""8-bit AdamW: optimizer states take one byte a number, for models that need Adam.
 
 Builds on: 12_optimizer-in-backward.py
 
-Not every model learns as well with SGD. AdamW's two averages are kept as 8-bit numbers with a scale
-for each 256 of them, and the updated parameter is rounded up or down at random, so that updates
-smaller than bfloat16's precision are not always lost; accuracy is about Adam's. The step is
-compiled for each shape of parameter, which can take minutes at the start and then costs little. It
-combines with schedules and FSDP2, and with clipping if the step comes after the backward pass. Do
-without it where SGD learns as well: no averages at all are smaller still.
+Not every model learns as well with SGD. AdamW's two optimizer states are quantized to 8 bits, with
+a scale for each block of 256, and the updated parameter is rounded up or down at random (stochastic
+rounding), so that updates smaller than bfloat16's precision are not always lost; accuracy is about
+Adam's. The step is compiled for each shape of parameter, which can take minutes at the start and
+then costs little. It combines with schedules and FSDP2, and with clipping if the step comes after
+the backward pass. Do without it where SGD learns as well: no optimizer states at all are smaller
+still.
 
 Run: python 11-16-under-1gb/14_adamw-8bit.py
 """
@@ -62,14 +63,19 @@ if __name__ == "__main__":
         model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     for block in model.encoder.layers:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-    optimizer = AdamW8bit(model.parameters(), lr=5e-5, bf16_stochastic_round=True)
+    optimizers = {
+        p: AdamW8bit([p], lr=5e-5, bf16_stochastic_round=True) for p in model.parameters()
+    }
     steps = num_epochs * len(train_loader)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-    model, optimizer = fabric.setup(model, optimizer)
+    schedulers = [
+        torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+        for optimizer in optimizers.values()
+    ]
+    model = fabric.setup(model)
 
     def update(parameter):
-        optimizer.step()  # of this parameter alone: no other has a gradient now
-        parameter.grad = None
+        optimizers[parameter].step()
+        optimizers[parameter].zero_grad()
 
     for parameter in model.parameters():
         parameter.register_post_accumulate_grad_hook(update)
@@ -87,7 +93,8 @@ if __name__ == "__main__":
             loss = F.cross_entropy(model(images), labels)
             progress.show(loss)
             fabric.backward(loss)
-            scheduler.step()
+            for scheduler in schedulers:
+                scheduler.step()
         val_accuracy = evaluate(model, Progress(val_loader, "Validation"), fabric.device)
         report.end_epoch(progress, val_accuracy)
 
