@@ -2,9 +2,10 @@
 
 Builds on: 11_act-checkp.py (variant)
 
-A T4, which free notebooks lend, or a V100 knows float16 alone, in which small gradients become
-zero. So parameters and gradients stay in float32, a GradScaler enlarges the loss, and layers
-compute in float16: twice the memory for parameters and gradients, and all else as in 11.
+A T4, which free notebooks lend, or a V100 knows float16 alone, in which small gradients underflow.
+So parameters and gradients stay in float32, at twice the parent's memory, and a GradScaler scales
+the loss, as in 02. Layers compute in float16, but the block inputs that checkpointing keeps are
+float32, too, and autocast keeps float16 copies of the weights to the end of the forward pass.
 
 Run: python 11-16-under-1gb/11-3_float16-mixed.py
 """

@@ -1,14 +1,15 @@
-"""Optimizer offload: AdamW's averages lie on the host, and the step is computed there.
+"""Optimizer offload: AdamW's states lie on the host, and the step is computed there.
 
 Builds on: 11_act-checkp.py (variant)
 
 Each gradient is copied to the host as soon as the backward pass has it, and each updated parameter
 comes back after the step, so that AdamW needs no more of the GPU than SGD did. In return the host
-pins memory for four times the parameters, and the GPU waits while its cores compute the step. Pass
-`offload_gradients=True` to free each gradient as well, once its copy has arrived: how much that
-saves depends on the bus. It combines with accumulation and schedules, not with clipping or a
-GradScaler, which change gradients whose copies were made before. Do without it where SGD or
-Adafactor (06-2) learns as well.
+holds four times the parameters' memory (pinned copies of parameters and gradients, and the two
+optimizer states), and the GPU waits while the CPU computes the step. It combines with accumulation
+and schedules, not with clipping or a GradScaler, which change gradients whose copies were made
+before. With `offload_gradients=True` each gradient is freed once its copy has arrived: how much
+that saves depends on the bus, and accumulation is then wrong. Do without it where SGD or Adafactor
+(06-2) learns as well.
 
 Run: python 11-16-under-1gb/14-4_optimizer-offload.py
 """
