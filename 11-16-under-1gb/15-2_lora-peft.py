@@ -1,13 +1,15 @@
-"""LoRA by the library peft: the same difference of low rank, in one call.
+"""LoRA by the library peft: adapters beside the layers, in one call.
 
 Builds on: 11_act-checkp.py (variant)
 
 peft freezes the model and puts layers of its own in the place of those that `target_modules` names,
 here the two linear layers of each block's MLP, which hold two thirds of the weights. The new head
 comes after it, and so is trained. peft keeps W and BA apart and adds their outputs (BA's times
-lora_alpha / r): so no difference is too small for bfloat16, but there are somewhat more
-activations. It knows attention's packed matrices, too, but adds BA to them before each pass and
-takes it away after it: in bfloat16 that changes the frozen weights a little each time.
+lora_alpha / r), so that the backward pass never computes a gradient as large as W, which saves
+FLOPs; there are somewhat more activations. The summed output is rounded to bfloat16, too, but for
+each input differently, so that a small BA is not lost for all of them. It knows attention's packed
+matrices, too, but adds BA to them before each pass and takes it away after it: in bfloat16 that
+changes the frozen weights a little each time.
 
 Run: python 11-16-under-1gb/15-2_lora-peft.py
 """
@@ -63,7 +65,7 @@ if __name__ == "__main__":
         model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     for block in model.encoder.layers:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
     steps = num_epochs * len(train_loader)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     model, optimizer = fabric.setup(model, optimizer)

@@ -1,13 +1,14 @@
-"""LoRA: the pretrained weights stay as they are, and a difference of low rank is trained.
+"""LoRA: the pretrained weights are frozen, and a low-rank adapter of each is trained.
 
 Builds on: 11_act-checkp.py
 
 Each weight matrix W of the encoder is frozen and used as W + BA: A has 16 rows, B 16 columns. Only
-A, B and the new head are trained, 2 % of the numbers. So gradients and optimizer state are nearly
-gone, also with Adam, and a finetuned model is a small file beside the pretrained one.
-LoRA does not save activations: the backward pass goes through every block as before, and without
-checkpointing each W + BA would be kept for it, too. Adding BA in each pass costs little time, but
-in bfloat16 the sum rounds away what is smaller than about 1/500 of a weight.
+these adapters and the new head are trained, 2 % of the numbers. So gradients and optimizer states
+are nearly gone, and even AdamW is nearly free; a finetuned model is a small file beside the
+pretrained one. LoRA does not save activations: the backward pass goes through every block as
+before, and without checkpointing each W + BA would be kept for it, too. Nor does it save FLOPs in
+this form, because the gradients of A and B come from that of W + BA, which is as large as W (15-2
+avoids that). In bfloat16 the sum rounds away what is smaller than about 1/500 of a weight.
 
 Run: python 11-16-under-1gb/15_lora.py
 """
@@ -25,14 +26,14 @@ from torchvision.models import ViT_L_16_Weights, vit_l_16
 from local_utilities import Progress, Report, check_gpus, cifar10_loaders
 
 
-class LowRank(torch.nn.Module):
-    """A frozen weight [outputs, inputs] plus a trained difference of low rank."""
+class LoRA(torch.nn.Module):
+    """A frozen weight [out_features, in_features] plus a trained adapter of low rank."""
 
     def __init__(self, weight, rank=16):
         super().__init__()
-        outputs, inputs = weight.shape
-        self.a = torch.nn.Parameter(torch.randn(rank, inputs) / rank)
-        self.b = torch.nn.Parameter(torch.zeros(outputs, rank))
+        out_features, in_features = weight.shape
+        self.a = torch.nn.Parameter(torch.randn(rank, in_features) / rank)
+        self.b = torch.nn.Parameter(torch.zeros(out_features, rank))
 
     def forward(self, weight):
         return weight + torch.matmul(self.b, self.a)
@@ -73,11 +74,11 @@ if __name__ == "__main__":
         for layer in list(model.encoder.layers.modules()):
             for name, weight in list(layer.named_parameters(recurse=False)):
                 if weight.dim() == 2:
-                    parametrize.register_parametrization(layer, name, LowRank(weight))
+                    parametrize.register_parametrization(layer, name, LoRA(weight))
         model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     for block in model.encoder.layers:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
     steps = num_epochs * len(train_loader)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     model, optimizer = fabric.setup(model, optimizer)

@@ -4,8 +4,8 @@ Builds on: 16_qlora.py (variant)
 
 With the weights in 4 bits, the inputs that checkpointing keeps of each block are a large part of
 what is left. They are copied to the host in the forward pass and come back when their block is
-computed again, as in 14-3. The copies go over the bus twice in each step and need pinned memory on
-the host; the numbers stay the same. Do without it where the bus is slow or the host is small.
+recomputed, as in 14-3. The copies go over the bus twice in each step and need pinned memory on the
+host; results stay the same. Do without it where the bus is slow or the host is small.
 
 Run: python 11-16-under-1gb/16-2_activation-offload.py
 """
@@ -26,14 +26,14 @@ check_packages("bitsandbytes", extra="lora")
 from bitsandbytes.functional import dequantize_4bit, quantize_nf4
 
 
-class LowRank(torch.nn.Module):
-    """A frozen weight [outputs, inputs] plus a trained difference of low rank."""
+class LoRA(torch.nn.Module):
+    """A frozen weight [out_features, in_features] plus a trained adapter of low rank."""
 
     def __init__(self, weight, rank=16):
         super().__init__()
-        outputs, inputs = weight.shape
-        self.a = torch.nn.Parameter(torch.randn(rank, inputs) / rank)
-        self.b = torch.nn.Parameter(torch.zeros(outputs, rank))
+        out_features, in_features = weight.shape
+        self.a = torch.nn.Parameter(torch.randn(rank, in_features) / rank)
+        self.b = torch.nn.Parameter(torch.zeros(out_features, rank))
         self.quantized = quantize_nf4(weight.data.cuda(), compress_statistics=True)
 
     def forward(self, empty):
@@ -78,11 +78,11 @@ if __name__ == "__main__":
         for layer in list(model.encoder.layers.modules()):
             for name, weight in list(layer.named_parameters(recurse=False)):
                 if weight.dim() == 2:
-                    parametrize.register_parametrization(layer, name, LowRank(weight), unsafe=True)
+                    parametrize.register_parametrization(layer, name, LoRA(weight), unsafe=True)
         model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     for block in model.encoder.layers:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
     steps = num_epochs * len(train_loader)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     model, optimizer = fabric.setup(model, optimizer)

@@ -3,10 +3,10 @@
 Builds on: 16_qlora.py (variant)
 
 Twice the parameters, images of 518 px, which are 1,370 tokens instead of 197, and batches of 4. The
-techniques stay: frozen weights in 4 bits, checkpointing, a difference of low rank. So the model
-that needed a large GPU in 08, and several from 08a on, fits a small one. It is slower than four
-GPUs, and it trains only the difference; whether that is enough depends on how far the task is from
-what the model was pretrained for.
+techniques stay: frozen weights in 4 bits, checkpointing, low-rank adapters. So the model that
+needed a large GPU in 08, and several from 08a on, fits a small one. It is slower than four GPUs,
+and it trains only the adapters; whether that is enough depends on how far the task is from what the
+model was pretrained for.
 
 Run: python 11-16-under-1gb/16-3_vit-h14.py
 """
@@ -27,14 +27,14 @@ check_packages("bitsandbytes", extra="lora")
 from bitsandbytes.functional import dequantize_4bit, quantize_nf4
 
 
-class LowRank(torch.nn.Module):
-    """A frozen weight [outputs, inputs] plus a trained difference of low rank."""
+class LoRA(torch.nn.Module):
+    """A frozen weight [out_features, in_features] plus a trained adapter of low rank."""
 
     def __init__(self, weight, rank=16):
         super().__init__()
-        outputs, inputs = weight.shape
-        self.a = torch.nn.Parameter(torch.randn(rank, inputs) / rank)
-        self.b = torch.nn.Parameter(torch.zeros(outputs, rank))
+        out_features, in_features = weight.shape
+        self.a = torch.nn.Parameter(torch.randn(rank, in_features) / rank)
+        self.b = torch.nn.Parameter(torch.zeros(out_features, rank))
         self.quantized = quantize_nf4(weight.data.cuda(), compress_statistics=True)
 
     def forward(self, empty):
@@ -79,11 +79,11 @@ if __name__ == "__main__":
         for layer in list(model.encoder.layers.modules()):
             for name, weight in list(layer.named_parameters(recurse=False)):
                 if weight.dim() == 2:
-                    parametrize.register_parametrization(layer, name, LowRank(weight), unsafe=True)
+                    parametrize.register_parametrization(layer, name, LoRA(weight), unsafe=True)
         model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     for block in model.encoder.layers:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
     steps = num_epochs * len(train_loader)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     model, optimizer = fabric.setup(model, optimizer)

@@ -2,12 +2,13 @@
 
 Builds on: 15_lora.py
 
-LoRA never changes the pretrained weights, so they may be kept less exactly. Each becomes one of 16
-values (NF4, distributed as weights usually are), times a scale for each block of 64; the scales are
-kept in 8 bits. A layer makes 16-bit weights of them each time that it runs, with checkpointing
-twice in each step: that is the price in time, and activations do not shrink. The weights are a
-little wrong, and the trained difference makes up for it. The model is created on the host, so that
-it is never on the GPU in 16 bits.
+LoRA never changes the pretrained weights, so they may be kept less exactly. Each is quantized to
+one of 16 values (NF4, distributed as weights usually are), times a scale for each block of 64; the
+scales are kept in 8 bits. A layer dequantizes its weights each time that it runs, with
+checkpointing twice in each step: that is the price in time, and activations do not shrink. The
+weights are a little wrong, and the adapters make up for it. The model is created on the host, so
+that it is never on the GPU in 16 bits. The codes are a tuple here, which `state_dict()` and `.to()`
+do not see; `Linear4bit` of bitsandbytes takes care of that.
 
 Run: python 11-16-under-1gb/16_qlora.py
 """
@@ -28,14 +29,14 @@ check_packages("bitsandbytes", extra="lora")
 from bitsandbytes.functional import dequantize_4bit, quantize_nf4
 
 
-class LowRank(torch.nn.Module):
-    """A frozen weight [outputs, inputs] plus a trained difference of low rank."""
+class LoRA(torch.nn.Module):
+    """A frozen weight [out_features, in_features] plus a trained adapter of low rank."""
 
     def __init__(self, weight, rank=16):
         super().__init__()
-        outputs, inputs = weight.shape
-        self.a = torch.nn.Parameter(torch.randn(rank, inputs) / rank)
-        self.b = torch.nn.Parameter(torch.zeros(outputs, rank))
+        out_features, in_features = weight.shape
+        self.a = torch.nn.Parameter(torch.randn(rank, in_features) / rank)
+        self.b = torch.nn.Parameter(torch.zeros(out_features, rank))
         self.quantized = quantize_nf4(weight.data.cuda(), compress_statistics=True)
 
     def forward(self, empty):
@@ -80,11 +81,11 @@ if __name__ == "__main__":
         for layer in list(model.encoder.layers.modules()):
             for name, weight in list(layer.named_parameters(recurse=False)):
                 if weight.dim() == 2:
-                    parametrize.register_parametrization(layer, name, LowRank(weight), unsafe=True)
+                    parametrize.register_parametrization(layer, name, LoRA(weight), unsafe=True)
         model.heads.head = torch.nn.Linear(model.heads.head.in_features, 10)
     for block in model.encoder.layers:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
     steps = num_epochs * len(train_loader)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     model, optimizer = fabric.setup(model, optimizer)

@@ -70,7 +70,7 @@ def test_skeleton_is_the_same(rung):
     assert headings == ["# 1. Data", "# 2. Model", "# 3. Finetuning", "# 4. Test"]
     text = "\n".join(lines)
     functions = [node.name for node in ast.parse("\n".join(lines)).body if hasattr(node, "name")]
-    own = ["shard"] if "fsdp2" in rung.script else ["LowRank"] if "class LowRank" in text else []
+    own = ["shard"] if "fsdp2" in rung.script else ["LoRA"] if "class LoRA" in text else []
     assert functions == [*own, "evaluate"]
     if "bonus" in rung.script:
         assert "AutoModelForSequenceClassification.from_pretrained(name, num_labels=2)" in text

@@ -29,7 +29,7 @@ def test_what_is_frozen_is_the_same_after_training(tmp_path, name):
 
 def test_a_step_is_that_of_two_products():
     """y = xW' + (xA')B', with the same step of A and B, in float32."""
-    low_rank = runpy.run_path(str(ROOT / f"{FOLDER}15_lora.py"))["LowRank"]
+    lora_of = runpy.run_path(str(ROOT / f"{FOLDER}15_lora.py"))["LoRA"]
     torch.manual_seed(0)
     layer, images, wanted = (
         torch.nn.Linear(48, 32, bias=False),
@@ -38,7 +38,7 @@ def test_a_step_is_that_of_two_products():
     )
     weight = layer.weight.detach().clone()
     parametrize.register_parametrization(
-        layer, "weight", low_rank(layer.weight.requires_grad_(False))
+        layer, "weight", lora_of(layer.weight.requires_grad_(False))
     )
     lora = layer.parametrizations.weight[0]
     torch.nn.init.normal_(lora.b)
