@@ -2,12 +2,12 @@
 
 Builds on: nothing
 
-Every number is a float32, 4 bytes: the parameters, their gradients, Adam's two moving averages
-per parameter, and the activations that the forward pass keeps for the backward pass. At batch 64
-the activations take by far the most memory, which is why batch size and precision come first on
-this ladder and the optimizer later. Matrix products may use the GPU's TF32 units
-(`set_float32_matmul_precision`), here and in all later scripts, so that no later gain in speed is
-TF32's.
+Every number is a float32, 4 bytes: the parameters, their gradients, Adam's two optimizer states per
+parameter (the moments: moving averages of the gradient and of its square), and the activations that
+the forward pass keeps for the backward pass. At batch 64 the activations take by far the most
+memory, which is why batch size and precision come first on this ladder and the optimizer later.
+Matrix products may use the GPU's TF32 tensor cores (`set_float32_matmul_precision`), here and in
+all later scripts, so that no later gain in speed is TF32's.
 
 Run: python 01_pytorch-fp32.py
 """

@@ -1,13 +1,13 @@
-"""bfloat16 throughout: parameters, gradients, optimizer state and activations in 2 bytes.
+"""bfloat16 throughout: parameters, gradients, optimizer states and activations in 2 bytes.
 
 Builds on: 02_mixed-precision.py
 
 Mixed precision keeps float32 parameters and casts them in every forward pass. Here they are
-bfloat16 themselves, as are gradients and Adam's averages: all of it halves, the casts disappear,
+bfloat16 themselves, as are gradients and optimizer states: all of it halves, the casts disappear,
 and so do the float32 activations of the layer norms. The price is in the update: with 7 bits of
 mantissa, a step smaller than about 1/500 of a weight is rounded away, so at this learning rate the
 larger weights never change. Finetuning gets by on the weights that do; training from scratch
-usually keeps float32 parameters for the updates.
+usually keeps float32 parameters (master weights) for the updates.
 
 Run: python 03_bfloat16.py
 """

@@ -2,11 +2,11 @@
 
 Builds on: 04_lower-batchsize.py
 
-A gradient is used up once the optimizer has taken its step. The scripts up to here free it where
-the articles' scripts do, between the forward and the backward pass, so that all old gradients live
+The optimizer's step is the last that needs a gradient. The scripts up to here free it where the
+articles' scripts do, between the forward and the backward pass, so that all old gradients live
 through the forward pass, at the end of which memory is at its peak. Freed right after the step,
 they leave their memory, about as much as the parameters take, to the activations and to validation.
-Numbers and speed stay the same. The published figures of 01 to 04 were measured with the articles'
+Results and speed stay the same. The published figures of 01 to 04 were measured with the articles'
 order.
 
 Run: python 04-2_free-gradients.py

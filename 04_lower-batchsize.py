@@ -3,11 +3,10 @@
 Builds on: 03_bfloat16.py
 
 Activations grow in proportion to the batch, so a quarter of the batch takes a quarter of their
-memory; parameters, gradients and optimizer state stay as they are and now weigh most. The GPU is
-used less well, so an epoch takes longer, although every image costs the same arithmetic. There
-are four times as many steps, each with a noisier gradient: with the learning rate unchanged this
-is another training, not a cheaper copy of the same one, and the learning rate may have to be
-tuned again.
+memory; parameters, gradients and optimizer states stay as they are and now weigh most. The GPU is
+used less well, so an epoch takes longer, although each image costs the same FLOPs. There are four
+times as many steps, each with a noisier gradient: at the same learning rate this is another
+training, not a cheaper copy of the same one, and the learning rate may have to be tuned again.
 
 Run: python 04_lower-batchsize.py
 """

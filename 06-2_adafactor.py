@@ -1,13 +1,13 @@
-"""Adafactor in Adam's place: steps like Adam's, with next to no state.
+"""Adafactor in Adam's place: steps like Adam's, with next to no optimizer states.
 
 Builds on: 05_gradient-accum.py (variant)
 
-Adam keeps the average of each gradient and of its square. Adafactor keeps no average of gradients,
-and of the squares of a matrix only the sums of its rows and columns, from which it guesses the
-rest. So its state is about as small as that of SGD, which has none, and each parameter still has a
-step size of its own. Its learning rate is relative to the size of the weights (Adam's 5e-5 would
-learn nothing here), and in bfloat16 gradients below 0.0078 take smaller steps, by PyTorch's default
-of `eps`. Do without it where SGD learns as well, or where Adam's exact steps matter.
+Adam keeps two moments per parameter. Adafactor keeps no first moment, and of a matrix's second
+moment only the averages of its rows and columns, from which it estimates the rest. So its optimizer
+states are about as small as those of SGD, which has none, and each parameter still has a step size
+of its own. Its learning rate is relative to the size of the weights (Adam's 5e-5 would learn
+nothing here), and in bfloat16 gradients below 0.0078 take smaller steps, by PyTorch's default of
+`eps`. Do without it where SGD learns as well, or where Adam's exact steps matter.
 
 Run: python 06-2_adafactor.py
 """

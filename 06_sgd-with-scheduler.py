@@ -2,12 +2,12 @@
 
 Builds on: 05_gradient-accum.py
 
-Adam keeps two numbers per parameter besides the gradient, and its step makes parameter-sized
-temporaries; plain SGD keeps nothing. With small micro-batches that is a large part of the memory.
-Adam also gives each parameter a step size of its own; a larger learning rate that falls along a
-cosine to zero over the steps of the training partly makes up for that. Finetuning a well pretrained
-model does not mind; training from scratch would. Time hardly changes, since forward and backward
-passes take nearly all of it.
+Adam keeps two optimizer states per parameter, and its step makes parameter-sized temporaries; plain
+SGD needs neither. With small micro-batches that is a large part of the memory. Adam also gives each
+parameter a step size of its own; a larger learning rate that falls along a cosine to zero over the
+steps of the training partly makes up for that. Finetuning a well pretrained model does not mind;
+training from scratch would. Time hardly changes, since forward and backward passes take nearly all
+of it.
 
 Run: python 06_sgd-with-scheduler.py
 """

@@ -1,14 +1,14 @@
-"""BigBird on several GPUs: long texts, sharded parameters, and an optimizer on the host.
+"""BigBird on several GPUs: long texts, sharded parameters, and optimizer states on the host.
 
 Builds on: bonus_distilbert-after.py
 
 BigBird reads thousands of tokens, because a block of 64 attends to some others instead of to all.
-At the first text of 704 tokens or fewer, its class turns to full attention for ever, hence padding
+At the first text of 704 tokens or fewer, its class turns to full attention for good, hence padding
 to multiples of 768, up to 3,840 of the 4,096 tokens that it can read. Each GPU holds one review at
-a time, and twelve on each GPU make a step. Until the last of them, `no_backward_sync` keeps all of
-the model's gradients on each GPU; with CPU offload that is not only faster, but needed for a
-correct sum. Parameters and optimizer live on the host, which costs most of the time, and leaves
-room for Adam again.
+a time, and twelve on each GPU make a step. Until the last of them, `no_backward_sync` postpones the
+reduce-scatter and keeps all of the model's gradients on each GPU; with CPU offload that is not only
+faster, but needed for a correct sum. Parameters and optimizer states live on the host, which costs
+most of the time, and leaves room for Adam again.
 
 Run: python bonus_bigbird.py
 """

@@ -4,9 +4,10 @@ Builds on: bonus_distilbert-before.py
 
 What scripts 03 to 06 do to a vision transformer, in one step. Parameters, gradients and activations
 are bfloat16, two bytes each; a batch of 16 runs as four micro-batches of 4, whose gradients add up
-to the whole batch's; and SGD keeps no averages per parameter as Adam does. Each micro-batch is
-padded to its own longest review, so a long one no longer stretches all sixteen. Small passes use
-the GPU less well, and that costs time; plain SGD on bfloat16 parameters costs some accuracy.
+to the whole batch's; and SGD keeps no optimizer states, of which Adam has two per parameter. Each
+micro-batch is padded to its own longest review, so a long one no longer stretches all sixteen.
+Small passes use the GPU less well, and that costs time; plain SGD on bfloat16 parameters costs some
+accuracy.
 
 Run: python bonus_distilbert-after.py
 """

@@ -1,13 +1,13 @@
-"""DistilBERT with LoRA: the library peft freezes the model and trains small differences.
+"""DistilBERT with LoRA: the library peft freezes the model and trains low-rank adapters.
 
 Builds on: bonus_distilbert-after.py (variant)
 
-What 15 does by hand, where the library peft is at home: the products of attention and of the MLP
-are ordinary Linear layers here, and peft puts a product of low rank beside each. Only these and the
+What 15 does by hand, where the library peft is at home: the matrix products of attention and of the
+MLP are ordinary Linear layers here, and peft puts an adapter beside each. Only these and the
 classifier's two layers are trained, so that hardly any gradient is left, and a finetuned model is a
 file of a few MB. Activations stay, because the backward pass goes through every layer as before,
 and each layer runs some more small kernels. With SGD, gradients are all there is to save; with Adam
-it would be its averages, too.
+it would be its optimizer states, too.
 
 Run: python bonus_distilbert-lora.py
 """
