@@ -67,8 +67,9 @@ def test_commands_in_the_pages_exist():
 def test_what_to_expect_of_several_gpus_is_calculated():
     """The page's table, from ViT-H/14's parameters and CIFAR-10's images.
 
-    Float32 parameters, gradients and two averages are 16 bytes; a step gathers float16 parameters
-    twice and scatters float16 gradients once, each time but for the part that a GPU has.
+    Float32 parameters, gradients and two optimizer states are 16 bytes; a step all-gathers float16
+    parameters twice and reduce-scatters float16 gradients once, each time but for a GPU's own
+    shard.
     """
     page = (ROOT / "docs" / "several-gpus.md").read_text()
     with torch.device("meta"):
@@ -77,7 +78,7 @@ def test_what_to_expect_of_several_gpus_is_calculated():
     parameters = sum(p.numel() for p in model.parameters())
     gpus = [1, 2, 4, 8, 8]
     rows = {
-        "parameters, gradients and averages, in GB": [
+        "parameters, gradients and optimizer states, in GB": [
             f"{16e-9 * parameters / n:.1f}" for n in gpus
         ],
         "moved in each step by 08b, 08c, 09 and 10, in GB": [

@@ -95,7 +95,8 @@ def _tables(ladder: list[Rung], figures: Figures) -> str:
     parts = [
         f'<p class="legend">{legend}</p>',
         '<p id="split" class="legend" role="status" aria-live="polite">'
-        "Predicted peaks in GB reserved, on one GPU; a bar is split as its allocated peak is.</p>",
+        "Predicted peaks in GB reserved, on one GPU. The colours of a bar show what the allocated "
+        "peak consists of.</p>",
     ]
     for name in FAMILIES:
         rungs = [rung for rung in of_family(ladder, name) if rung.script in figures.predicted]

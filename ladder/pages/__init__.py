@@ -8,6 +8,6 @@ comparisons    predictions beside published figures, and beside other tools
 others         predictions beside what others measured, and the margins of that
 versions       the table of docs/versions.md
 combining      the matrix in docs/combining.md
-costs          a rung's arithmetic, relative to its parent's and its trunk's
+costs          a rung's FLOPs, relative to its parent's and its trunk's
 markers        where the generated parts of a page stand
 """

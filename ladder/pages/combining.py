@@ -50,7 +50,7 @@ NOTES = {
     ("clipping", "optimizer offload"): "The gradients that are clipped on the GPU are not used any "
     "more: their copies are on the way to the host. Do without one of the two.",
     ("FSDP1", "Adafactor"): "FSDP1 makes one long parameter of each unit, whose parts have no rows "
-    "and columns: Adafactor then keeps an average for each number, and trains otherwise.",
+    "and columns: Adafactor then keeps a whole second moment, and trains otherwise.",
     ("FSDP1 offload", "Adafactor"): "As with FSDP1.",
     ("FSDP2", "Adafactor"): "PyTorch's Adafactor takes a norm in place, which sharded parameters "
     "(DTensor) do not support.",
@@ -58,8 +58,8 @@ NOTES = {
     ("FSDP1", "optimizer offload"): "As with the optimizer in backward: hooks sit on parameters "
     "that FSDP1 replaces, and large parameters are not trained. FSDP has an offload of its own.",
     ("FSDP1 offload", "optimizer offload"): "As with FSDP1.",
-    ("FSDP2", "QLoRA"): "The dequantized weight is whole on every GPU, the trained difference "
-    "sharded, and PyTorch does not add the two. Keep the differences out of the sharding.",
+    ("FSDP2", "QLoRA"): "The dequantized weight is whole on every GPU, the adapter's BA is "
+    "sharded, and PyTorch does not add the two. Keep the adapters out of the sharding.",
     ("FSDP2 offload", "QLoRA"): "As with FSDP2.",
     ("half", "scaler"): "A GradScaler does not take float16 gradients; with bfloat16 there is "
     "nothing to scale.",

@@ -55,7 +55,7 @@ def _legend(y: int, more: list[tuple[str, str]] = ()) -> list[str]:
 
 
 def bars(title: str, rungs: list[Rung], rows: dict[str, dict], published: dict[str, dict]) -> str:
-    """A bar for each rung: as long as what it reserves, divided as its allocated peak is.
+    """A bar for each rung: its length is the reserved peak, its colours show the allocated peak.
 
     A mark shows the published figure, if one of a whole run exists.
     """

@@ -121,8 +121,8 @@ def _picture(rung: Rung, figures: Figures) -> str:
     name = stem(rung.script)
     return (
         f"![Allocated memory over one training step of {name}, predicted]({name}.svg)\n\n"
-        "Allocated memory over one training step, from the end of an optimizer's step to the end "
-        "of the next, by kind, on one scale. Predicted."
+        "Allocated memory by kind over one training step, from the end of an optimizer's step to "
+        "the end of the next, predicted. All panels have the same scale."
     )
 
 
@@ -147,7 +147,7 @@ def _cost(rung: Rung, figures: Figures) -> str:
     if shares and rung.parent and family(rung.parent) == family(rung.script):
         beside = f", {shares[0]:.2f} times its parent's and {shares[1]:.2f} times the trunk's"
     lines = [
-        f"- Arithmetic: {flop:.3g} TFLOP a sample{beside}.",
+        f"- FLOPs: {flop:.3g} TFLOP a sample{beside}.",
         f"- Kernels: {cost['kernels_per_sample']:.0f} a sample, in batches of "
         f"{cost['samples_per_step']} a step.",
     ]

@@ -15,6 +15,7 @@ from ladder.rungs import (
     several_gpus,
     stem,
 )
+from vramcast.gpus import DEFAULT
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Figures:
     predicted: dict[str, dict]
     rehearsed: dict[str, dict]
     steps: dict[str, dict]
-    costs: dict[str, tuple[float, float]]  # arithmetic, in the parent's and in the trunk's
+    costs: dict[str, tuple[float, float]]  # FLOPs, in the parent's and in the trunk's
 
     @classmethod
     def read(cls, ladder: list[Rung], results: Path) -> "Figures":
@@ -50,14 +51,12 @@ def table(lines: list[list[str]], align: str) -> str:
 
 
 def ladder_table(rungs: list[Rung], figures: Figures, root: str, pages: str) -> str:
-    """A model's table: memory and arithmetic of each rung, beside what is published.
+    """A model's table: memory and FLOPs of each rung, beside what is published.
 
-    "Saved" is in percent of what the first script reserves, "arithmetic" is per sample and
+    "Saved" is in percent of what the first script reserves, "FLOPs" are per sample and
     relative to the first script. `root` and `pages` are the paths for links to scripts and pages.
     """
-    lines = [
-        ["script", "what changes", "memory, predicted", "saved", "arithmetic", "memory, published"]
-    ]
+    lines = [["script", "what changes", "memory, predicted", "saved", "FLOPs", "memory, published"]]
     trunk = figures.predicted.get(rungs[0].script)
     main = None  # the last script that was no variant
     for rung in rungs:
@@ -164,19 +163,22 @@ def how_far(ladder: list[Rung], figures: Figures) -> str:
     return (
         f"**{trunk['reserved_gb']:.1f} GB → {best['reserved_gb']:.2f} GB**: the same model and "
         "data, one technique a script. "
-        f"Down to {whole['reserved_gb']:.2f} GB all weights are trained, with LoRA only small "
-        "matrices beside them. "
-        f"Batches shrink from {trunk['batch_size']} to {best['batch_size']} images; with "
-        f"{equal['batch_size']} again, it takes {equal['reserved_gb']:.2f} GB. "
-        "**ViT-H/14**, with twice the parameters and seven times the tokens, takes "
-        f"{large[0]['reserved_gb']:.2f} GB on one GPU, and by LoRA beside weights in 4 bits "
-        f"{on_one['reserved_gb']:.2f} GB ({number(on_one['script'])}).\n\n"
-        "These figures are *predicted*, of reserved memory. Nobody has measured these scripts on a "
-        "GPU yet."
+        f"Training all weights takes at least {whole['reserved_gb']:.2f} GB "
+        f"({number(whole['script'])}); below that, LoRA trains small adapters and leaves the "
+        "weights as they are. "
+        f"The smallest figure is for batches of {best['batch_size']} images. With batches of "
+        f"{equal['batch_size']}, as at the start, the least is {equal['reserved_gb']:.2f} GB "
+        f"({number(equal['script'])}). "
+        "**ViT-H/14** has twice the parameters and seven times the tokens: it takes "
+        f"{large[0]['reserved_gb']:.2f} GB on one GPU, and {on_one['reserved_gb']:.2f} GB with "
+        f"QLoRA ({number(on_one['script'])}).\n\n"
+        "These figures are *predictions* of the memory that PyTorch reserves. CUDA's context comes "
+        f"on top: on an A100 about {DEFAULT.context / 1e9:.2f} GB. Nobody has measured "
+        "these scripts on a GPU yet."
     )
 
 
 def low_rank(script: str, parents: dict[str, str | None]) -> bool:
-    """Whether a script trains a low-rank difference alone: it is LoRA's, or builds on it."""
+    """Whether a script trains low-rank adapters alone: it is LoRA's, or builds on it."""
     parent = parents.get(script)
     return "lora" in script or (parent is not None and low_rank(parent, parents))
