@@ -22,12 +22,21 @@ SIZES = {  # of its config.json, for models whose sizes vramcast does not know
 STAGES = ("load", "lora", "forward", "backward", "step", "run")
 
 
-def finetune(
-    name: str, tokens: int, batch: int, rank: int, steps: int, quantized: bool,
-    checkpointing: bool = True, until: str = "run",
+def finetune(until: str = "run", **options) -> None:
+    """So many optimizer steps, ended after one of STAGES (of the first step, but for "run").
+
+    What never trained would not be predicted, so a number takes a step at the end: of one block.
+    """
+    _finetune(STAGES.index(until), **options)
+    number = torch.zeros(1, device="cuda", requires_grad=True)
+    number.backward()
+    torch.optim.SGD([number]).step()
+
+
+def _finetune(
+    stage: int, name: str, tokens: int, batch: int, rank: int, steps: int, quantized: bool,
+    checkpointing: bool = True,
 ) -> None:  # fmt: skip
-    """So many optimizer steps, ended after one of STAGES (of the first step, but for "run")."""
-    stage = STAGES.index(until)
     model = _load(name, quantized, checkpointing)
     if stage < 1:
         return
