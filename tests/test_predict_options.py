@@ -52,7 +52,7 @@ def test_what_helps_is_named_with_its_page(script):
     process = predict(file, "--gpu", "0.4 GB")
     assert process.returncode == 1
     assert "optimizer are 3" in process.stdout
-    assert "8-bit averages" in process.stdout
+    assert "8-bit optimizer states" in process.stdout
     assert "later script" not in process.stdout  # it is none of the ladder
     pages = re.findall(r"docs/ladder/\S+\.md", process.stdout)
     assert len(pages) >= 3

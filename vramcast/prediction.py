@@ -73,7 +73,8 @@ def answer(row: Prediction) -> str:
     if row.fits is None:
         return f"{name} needs {needs} (predicted peak, reserved)"
     if row.may_fit and row.reserved_gb > row.gpu.memory / 1e9:
-        needs = f"{row.reserved_within_gb:.2f} GB of GPU memory there, with more room {needs}"
+        more = f"with more memory, PyTorch would reserve {at_most}{row.reserved_gb:.2f} GB"
+        needs = f"{row.reserved_within_gb:.2f} GB of GPU memory there; {more}"
     return f"{name} {verdict(row)} {row.gpu.name}: it needs {needs} (predicted peak, reserved)"
 
 
@@ -82,7 +83,7 @@ def need(row: Prediction) -> str:
     more, within = f"{row.reserved_gb:.2f} GB reserved", row.reserved_within_gb
     if within is None or within >= row.reserved_gb:
         return more
-    return f"{within:.2f} GB there (with more room, {more})"
+    return f"{within:.2f} GB reserved there ({more} if there were room)"
 
 
 def details(row: Prediction) -> list[str]:

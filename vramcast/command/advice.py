@@ -14,8 +14,8 @@ TECHNIQUES = {
     "optimizer": (
         0.2,
         [
-            ("8-bit averages take a quarter of float32's", "14_adamw-8bit"),
-            ("Adafactor keeps next to none", "06-2_adafactor"),
+            ("8-bit optimizer states take a quarter of float32 ones", "14_adamw-8bit"),
+            ("Adafactor has next to no optimizer states", "06-2_adafactor"),
             ("they may lie on the host", "14-4_optimizer-offload"),
         ],
     ),
@@ -23,7 +23,7 @@ TECHNIQUES = {
         0.2,
         [
             ("used one by one in the backward pass, they never add up", "12_optimizer-in-backward"),
-            ("with LoRA, frozen weights have none, and no averages", "15_lora"),
+            ("with LoRA, frozen weights have none, and no optimizer states", "15_lora"),
         ],
     ),
     "parameters": (
