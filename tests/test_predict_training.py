@@ -77,7 +77,8 @@ def test_scripts_that_are_not_ours(plain):
     assert plain["checkpoint"]["peak_phase"] == "optimizer step"
     assert copies[""] >= 5
     assert copies["hook"] < copies[""]
-    assert plain["hook"]["breakdown_gb"]["gradients"] < 0.1 * parameters
+    largest = 384 * 1536 * 4 / 1e9  # one gradient at a time
+    assert plain["hook"]["breakdown_gb"]["gradients"] < 1.1 * largest
     assert (
         plain["scaler"]["breakdown_gb"]["activations"]
         < 1.2 * (plain[""]["breakdown_gb"]["activations"])
