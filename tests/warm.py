@@ -88,18 +88,22 @@ class Running:
         return ended
 
 
-def torchrun(ranks: int, *command: object, **environment: str) -> list[Ended]:
-    """What torchrun starts on one node, with what it tells each process, but without its launcher.
+def torchrun(ranks: int, *command: object, nodes: int = 1, **environment: str) -> list[Ended]:
+    """What torchrun starts, on each of the nodes as many, but without its launcher.
 
-    Unlike torchrun, it lets the others go on when one fails.
+    What it tells each process is told. Unlike torchrun, it lets the others go on when one fails.
     """
+    each = ranks // nodes
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "none"}
-    shared |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "GROUP_RANK": "0"}
-    shared |= {"GROUP_WORLD_SIZE": "1"} | environment
-    places = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
-    return run_all([command] * ranks, places)
+    shared |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(each)}
+    shared |= {"GROUP_WORLD_SIZE": str(nodes)} | environment
+    places = [
+        {"RANK": str(rank), "LOCAL_RANK": str(rank % each), "GROUP_RANK": str(rank // each)}
+        for rank in range(ranks)
+    ]
+    return run_all([command] * ranks, [shared | place for place in places])
 
 
 def _become(command: list[str], environment: dict[str, str], outputs: Path) -> None:
