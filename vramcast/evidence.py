@@ -10,7 +10,7 @@ from pathlib import Path
 from vramcast.gpus import Model
 
 # Kinds of scripts whose errors are judged apart. A script is of the last one that applies.
-LIKE = ("plain", "convolutions", "sharded", "compiled")
+LIKE = ("plain", "convolutions", "quantized", "sharded", "compiled")
 
 # Bytes beside the context and what PyTorch has reserved. Kernels are loaded when first used: in ten
 # of twelve trainings on an RTX 4080 they took 0.07 GB, in the others 0.36 and 0.50 (free memory in

@@ -12,6 +12,7 @@ MISS = 0.05  # a larger error is a miss
 NAMES = {
     "plain": "plain, on one GPU",
     "convolutions": "with convolutions",
+    "quantized": "with weights in 4 bits",
     "sharded": "sharded over several GPUs",
     "compiled": "with torch.compile",
 }

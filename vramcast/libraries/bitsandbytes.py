@@ -15,8 +15,8 @@ from vramcast.libraries.context import Context
 from vramcast.when_imported import when_imported
 
 PAGED = (
-    "paged averages: CUDA's driver moves them between host and GPU as there is room; they are "
-    "counted on the host alone, as PyTorch does"
+    "paged optimizer states: CUDA's driver moves them between host and GPU as there is room; they "
+    "are counted on the host alone, as PyTorch does"
 )
 
 
@@ -43,6 +43,14 @@ def install(context: Context) -> None:
             made.is_paged, made.page_deviceid = True, 0
             return made
 
+        quantize = module.quantize_4bit
+
+        @functools.wraps(quantize)
+        def quantize_and_note(*args, **options):
+            context.watched.quantized = True
+            return quantize(*args, **options)
+
+        module.quantize_4bit = quantize_and_note
         module.get_paged = get_paged
         module.prefetch_tensor = module.fill = lambda *args, **options: None
 

@@ -44,6 +44,7 @@ class Watched:
         self.loaders = 0  # in use
         self.steps = 0
         self.passed = False  # whether a model was called
+        self.quantized = False  # whether weights were, to 4 bits
         self.phase = "setup"
         self.notes: list[str] = []
         self._send, self._sent = send, time.monotonic()

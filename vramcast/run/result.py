@@ -64,6 +64,8 @@ def _like(tracker: Tracker, watched: Watched, cost: Cost) -> str:
         return "compiled"
     if tracker.groups:
         return "sharded"
+    if watched.quantized:
+        return "quantized"
     return "convolutions" if cost.mostly_convolutions() else "plain"
 
 
