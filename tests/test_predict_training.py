@@ -17,7 +17,7 @@ from torchvision.models import VisionTransformer
 
 kind = {kind!r}
 model = VisionTransformer(
-    image_size=64, patch_size=8, num_layers=2, num_heads=6, hidden_dim=384, mlp_dim=1536
+    image_size=64, patch_size=8, num_layers=4, num_heads=6, hidden_dim=384, mlp_dim=1536
 ).to("cuda")
 if kind == "hook":
     each = {{p: torch.optim.Adam([p]) for p in model.parameters()}}
@@ -37,8 +37,8 @@ if kind == "checkpoint":
         block.forward = lambda x, f=forward: checkpoint(f, x, use_reentrant=False)
 saved = torch.autograd.graph.save_on_cpu if kind == "offload" else contextlib.nullcontext
 while True:
-    images = torch.randn(4, 3, 64, 64, device="cuda")
-    labels = torch.zeros(4, dtype=torch.long, device="cuda")
+    images = torch.randn(8, 3, 64, 64, device="cuda")
+    labels = torch.zeros(8, dtype=torch.long, device="cuda")
     if kind == "before":
         optimizer.zero_grad()
     with saved(), torch.autocast("cuda", torch.float16, enabled=kind == "scaler"):
