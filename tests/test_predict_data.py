@@ -59,17 +59,17 @@ parser.add_argument("--samples", type=int, default=8)
 samples = parser.parse_args().samples
 model = nn.Sequential(*[nn.Linear(1024, 1024) for _ in range(8)]).cuda()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-for (batch,) in DataLoader(TensorDataset(torch.zeros(90000, 1024)), batch_size=samples // 2 * 2):
+for (batch,) in DataLoader(TensorDataset(torch.zeros(9000, 1024)), batch_size=samples // 2 * 2):
     model(batch.cuda()).sum().backward()
     optimizer.step()
     optimizer.zero_grad()
 """
     file = script(text)
-    row = predicted(file, "--batch-option", "--samples", "--batch-size", "2048")
-    assert row["reserved_gb"] == predicted(file, "--", "--samples", "2048")["reserved_gb"]
+    row = predicted(file, "--batch-option", "--samples", "--batch-size", "512")
+    assert row["reserved_gb"] == predicted(file, "--", "--samples", "512")["reserved_gb"]
     assert row["notes"] == []
-    odd = predicted(file, "--batch-option", "--samples", "--batch-size", "2047")
-    assert "--samples 2047 makes batches of 2046" in odd["notes"]
+    odd = predicted(file, "--batch-option", "--samples", "--batch-size", "511")
+    assert "--samples 511 makes batches of 510" in odd["notes"]
     process = predict(file, "--batch-option", "--samples")
     assert process.returncode == 2
     assert "name one" in process.stderr
