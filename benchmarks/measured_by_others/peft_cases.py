@@ -24,6 +24,7 @@ GAVE, LONGEST = "lora--llama-3.2-3B-rank32", 701
 SPARSE = "its buffers are sparse tensors, which vramcast does not know"
 UNPREDICTED = {
     "adamss--llama-3.2-3B-rank32": "it clusters the weights by their numbers, which are not there",
+    "boft--llama-3.2-3B-default": "it was stopped after a quarter of an hour, in loops over blocks",
     "frod--llama-3.2-3B-default": SPARSE,
     "frod--llama-3.2-3B-sparse0.02-lr_0.001": SPARSE,
     "frod--flux2-klein-default": SPARSE,
