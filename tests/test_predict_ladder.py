@@ -132,7 +132,9 @@ def test_what_the_newer_rungs_are_there_for(ladder, script, most):
 def test_frozen_weights_have_no_gradient_and_codes_are_parameters(ladder):
     matrices = 24 * 12 * 1024**2  # of the encoder's blocks; four bits, and scales of 8 in 64
     codes = ladder["11-16-under-1gb/16_qlora.py"]["breakdown_gb"]
-    assert codes["parameters"] == pytest.approx(matrices * (4 + 8 / 64) / 8 / 1e9, rel=0.1)
+    least = matrices * (4 + 8 / 64) / 8 / 1e9
+    rests = 24 * 4 * 2**20 / 1e9  # at most, of the blocks that hold the codes of a matrix
+    assert least < codes["parameters"] < least + rests
     for name in ("15_lora", "16_qlora"):
         kinds = ladder[f"11-16-under-1gb/{name}.py"]["breakdown_gb"]
         assert kinds["gradients"] + kinds["optimizer"] < 0.05 * NUMBERS * 2 / 1e9
@@ -176,14 +178,16 @@ def test_gradients_may_go_to_the_host_at_once(script):
 def test_expandable_segments_leave_hardly_anything_unused(ladder):
     own = ladder["08-10-vit-h14/08-2_expandable-segments.py"]
     assert own["reserved_gb"] <= 1.03 * own["allocated_gb"]
-    assert own["allocated_gb"] == ladder["08-10-vit-h14/08_baseline.py"]["allocated_gb"]
+    baseline = ladder["08-10-vit-h14/08_baseline.py"]["allocated_gb"]
+    assert 0.98 * baseline < own["allocated_gb"] < baseline  # by the rests of its blocks
 
 
 def test_averages_of_8_and_4_bits_are_as_large_as_they_say(ladder):
     """Two averages: beside each block's numbers, a float32 scale for 256 or 128 of them."""
     for name, bits, block in (("14_adamw-8bit", 8, 256), ("14-2_adamw-4bit", 4, 128)):
         kept = ladder[f"11-16-under-1gb/{name}.py"]["breakdown_gb"]["optimizer"]
-        assert kept == pytest.approx(2 * NUMBERS * (bits / 8 + 4 / block) / 1e9, rel=0.01)
+        least = 2 * NUMBERS * (bits / 8 + 4 / block) / 1e9
+        assert least < kept < 1.05 * least  # with the rests of their blocks
     plain = ladder["11-16-under-1gb/11_act-checkp.py"]["reserved_gb"] + 2 * 2 * NUMBERS / 1e9
     assert ladder["11-16-under-1gb/14_adamw-8bit.py"]["reserved_gb"] < 0.75 * plain
 
