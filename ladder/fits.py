@@ -88,7 +88,7 @@ def show(gpu: Model) -> int:
                 first.setdefault(f"{model}{SEVERAL * several}", rung.script)
             kind = " (variant)" * rung.variant + ", on each of four" * several
             lines.append(f"  {row['room_gb']:6.2f} GB  {told:14s}  {stem(rung.script)}{kind}")
-    room = (gpu.memory - gpu.context - evidence.KERNELS) / 1e9
+    room = (gpu.memory - sum(evidence.left_out(gpu, groups=0).values())) / 1e9
     print(f"The first that fits {gpu.name} ({room:.2f} GB beside CUDA's context and kernels):")
     for what in (f"{model}{some}" for model in FAMILIES for some in ("", SEVERAL)):
         if what in first:

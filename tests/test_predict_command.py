@@ -156,18 +156,18 @@ def searched(own: int, base: float, each: float, gpu: str, exact: bool = False) 
     """The sizes that a search tries if GB are `base` and `each` for a sample, of 5000."""
     options = Options(gpus.find(gpu))
     _, limit = evidence.limits(options.gpu, "plain", 0)
-    search, size = batches.Search(options, 5000), own
-    for many, step in ((batches.TRIES, 8), (batches.TRIES + batches.MORE, 1)):
-        while size and len(search.tried) < many:
-            needs = base + each * size
-            search.tried[size] = {
-                "fits": needs * 1e9 <= limit, "reserved_gb": needs, "allocated_gb": needs,
-                "like": "plain", "groups": 0, "notes": [],
-            }  # fmt: skip
-            size = search.next(step)
-        if not exact:
-            break
-        size = search.next(1)
+    search = batches.Search(options, 5000)
+
+    def ask(size: int) -> None:
+        needs = base + each * size
+        search.tried[size] = {
+            "fits": needs * 1e9 <= limit, "reserved_gb": needs, "allocated_gb": needs,
+            "like": "plain", "groups": 0, "notes": [],
+        }  # fmt: skip
+
+    ask(own)
+    for size in search.sizes(exact):
+        ask(size)
     return list(search.tried)
 
 

@@ -45,11 +45,6 @@ class Model:
         """Bytes that CUDA takes before there is any tensor; PyTorch's figures do not hold them."""
         return self.multiprocessors * CONTEXT_PER_MULTIPROCESSOR
 
-    @property
-    def workspace(self) -> int:
-        """Bytes that cuBLAS takes for each thread that uses it; PyTorch's figures hold them."""
-        return workspace(self.capability)
-
 
 def workspace(capability: tuple[int, int], config: str | None = None) -> int:
     """Bytes of cuBLAS's workspace; `config`: CUBLAS_WORKSPACE_CONFIG at the first product.

@@ -60,11 +60,8 @@ def largest_batch(
         yield own, row
     else:
         yield ask(options.batch_size)
-    for many, step in ((TRIES, 8), (TRIES + MORE, 1)):
-        while len(search.tried) < many and (size := search.next(step)):
-            yield ask(size)
-        if not exact:
-            return
+    for size in search.sizes(exact):
+        yield ask(size)
 
 
 class Search:
@@ -74,6 +71,12 @@ class Search:
         """`most`: samples of the data set."""
         self.options, self.most = options, most
         self.tried: dict[int, dict] = {}  # predictions by batch size
+
+    def sizes(self, exact: bool) -> Iterator[int]:
+        """The sizes to try, each of which is in `tried` before the next is asked for."""
+        for many, step in ((TRIES, 8), (TRIES + MORE, 1)) if exact else ((TRIES, 8),):
+            while len(self.tried) < many and (size := self.next(step)):
+                yield size
 
     def next(self, step: int) -> int | None:
         """The next batch size, a power of two or a multiple of `step`; None at the end."""
@@ -102,8 +105,7 @@ class Search:
         following = 1 << low.bit_length()
         smaller = [size for size in self.tried if size < low]
         guess = self._guess(max(smaller), low) if smaller else following
-        power = 1 << max(guess, 1).bit_length() - 1
-        return min(max(following, min(power, low * FOLD)), self.most)
+        return min(max(following, min(_power(guess), low * FOLD)), self.most)
 
     def _below(self, high: int) -> int | None:
         """A power of two below all that do not fit; None if 1 does not."""
@@ -111,8 +113,7 @@ class Search:
             return None
         larger = [size for size in self.tried if size > high]
         guess = self._guess(high, min(larger)) if larger else high // 2
-        power = 1 << max(guess, 1).bit_length() - 1
-        return min(power, 1 << (high - 1).bit_length() - 1)
+        return min(_power(guess), _power(high - 1))
 
     def _guess(self, one: int, other: int) -> int:
         """The size at which memory reaches its limit, if it grows with the batch as between two."""
@@ -134,6 +135,11 @@ class Search:
 
     def _note(self, text: str) -> None:
         self.tried[max(self.tried)]["notes"].append(text)
+
+
+def _power(size: int) -> int:
+    """The largest power of two that is not above a size of at least 1."""
+    return 1 << size.bit_length() - 1
 
 
 def _own(script: Path, options: Options, told) -> dict:

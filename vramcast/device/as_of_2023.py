@@ -12,9 +12,11 @@ from torch.utils._pytree import tree_leaves
 from vramcast import compat
 from vramcast.device.mode import Gpu
 from vramcast.device.streams import Event, Stream
+from vramcast.memory.blocks import multiple
 from vramcast.memory.tracker import Tracker
 from vramcast.operators import registry
-from vramcast.operators.registry import FLOAT, multiple
+from vramcast.operators.attention import copies
+from vramcast.operators.registry import FLOAT
 from vramcast.ranks.collectives import group_of
 
 aten = torch.ops.aten
@@ -80,19 +82,14 @@ def flash_1_forward(args: tuple) -> list[int]:
     block (`o_tmp` of mha_fwd in aten/src/ATen/native/transformers/cuda/flash_attn/fmha_api.cpp,
     torch 2.0 and 2.1.0.dev).
     """
-    return _copies(args[:3]) + _in_blocks(args[0])
+    return copies(*args[:3]) + _in_blocks(args[0])
 
 
 def flash_1_backward(args: tuple) -> list[int]:
     """The same in the backward pass, with the output's gradient (`dq_tmp`, `softmax_d`)."""
     batch, heads, tokens, _ = args[1].shape
     rows = batch * heads * multiple(tokens, 16)
-    return [*_copies(args[:4]), rows * FLOAT, *_in_blocks(args[1])]
-
-
-def _copies(tensors: tuple) -> list[int]:
-    """Bytes of those tensors [batch, heads, tokens, size] that are not laid out by tokens."""
-    return [t.numel() * t.element_size() for t in tensors if not t.transpose(1, 2).is_contiguous()]
+    return [*copies(*args[:4]), rows * FLOAT, *_in_blocks(args[1])]
 
 
 def _in_blocks(query: torch.Tensor) -> list[int]:

@@ -76,7 +76,7 @@ def install(tracker: Tracker, notes: list[str]) -> None:
         finally:
             cuda_graph.capture_end()
 
-    @contextlib.contextmanager
+    @contextlib.contextmanager  # by which Dynamo finds the function that is wrapped
     def use_mem_pool(pool, device=None):
         with Stream.numbered(pool.number):
             yield

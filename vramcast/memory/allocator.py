@@ -14,6 +14,7 @@ from vramcast.memory.blocks import (
     SMALL_SIZE,
     Block,
     Segment,
+    multiple,
     rounded,
     segment_size,
 )
@@ -227,7 +228,7 @@ class CachingAllocator:
     def _map(self, hole: Block, size: int) -> Block:
         """Put memory behind the first `size` bytes of a hole, or some more; the free block then."""
         segment = hole.segment
-        amount = _up(size, segment.page)
+        amount = multiple(size, segment.page)
         self._holes[segment.pool].remove((hole.address, hole))
         if amount < hole.size:
             rest = self._cut(hole, amount)
@@ -242,7 +243,7 @@ class CachingAllocator:
     def _unmap(self, block: Block) -> None:
         """Give the whole pages of a free block back to the driver; a hole stays in their place."""
         segment = block.segment
-        begin = segment.address + _up(block.address - segment.address, segment.page)
+        begin = segment.address + multiple(block.address - segment.address, segment.page)
         amount = (block.address + block.size - begin) // segment.page * segment.page
         if amount <= 0:
             return
@@ -355,10 +356,6 @@ def _join(block: Block, other: Block) -> None:
     block.size += other.size
 
 
-def _up(size: int, page: int) -> int:
-    return -(-size // page) * page
-
-
 def _growable(block: Block) -> int:
     """A free block's size with the addresses that follow it and have no memory."""
     hole = block.after is not None and not block.after.mapped
@@ -369,7 +366,7 @@ def _missing(block: Block, size: int) -> int:
     """How many bytes have to be mapped, from this block on, for `size` bytes in a row."""
     amount = 0
     while size > 0:
-        mapped = block.size if block.mapped else min(_up(size, block.segment.page), block.size)
+        mapped = block.size if block.mapped else min(multiple(size, block.segment.page), block.size)
         amount += 0 if block.mapped else mapped
         size, block = size - mapped, block.after
     return amount

@@ -53,6 +53,11 @@ class Segment:
             block = block.after
 
 
+def multiple(number: int, of: int) -> int:
+    """`number`, rounded up to a multiple."""
+    return -(-number // of) * of
+
+
 def rounded(size: int, divisions: int = 0) -> int:
     """The size in bytes of the block for a tensor of `size` bytes.
 
@@ -61,8 +66,8 @@ def rounded(size: int, divisions: int = 0) -> int:
     """
     if divisions > 1 and size > MIN_BLOCK * divisions:
         step = (1 << (size.bit_length() - 1)) // divisions
-        return -(-size // step) * step
-    return max(MIN_BLOCK, -(-size // MIN_BLOCK) * MIN_BLOCK)
+        return multiple(size, step)
+    return max(MIN_BLOCK, multiple(size, MIN_BLOCK))
 
 
 def segment_size(size: int) -> int:
@@ -71,4 +76,4 @@ def segment_size(size: int) -> int:
         return SMALL_SEGMENT
     if size < MIN_LARGE:
         return LARGE_SEGMENT
-    return -(-size // ROUND_LARGE) * ROUND_LARGE
+    return multiple(size, ROUND_LARGE)

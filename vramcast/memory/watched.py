@@ -60,8 +60,8 @@ class Watched:
         peaks.feed(self.allocator, what, storage, other)
         if what == "allocate":
             self.phase = storage.phase
-            if storage in self.allocator.blocks:
-                storage.block = self.allocator.blocks[storage].size
+            if (block := self.allocator.blocks.get(storage)) is not None:
+                storage.block = block.size
         elif what == "mark" and other == "created":
             self.created = self.allocator.max_reserved
         elif what == "mark" and other == "step":

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend
 
 from vramcast import compat
-from vramcast.operators.registry import FLOAT, HALF, multiple, put, register
+from vramcast.memory.blocks import multiple
+from vramcast.operators.registry import FLOAT, HALF, put, register
 
 aten = torch.ops.aten
 
@@ -131,7 +132,7 @@ def _aligned(mask: torch.Tensor) -> torch.Tensor:
 # ---------------------------------------------------------------- what the kernels take and compute
 
 
-def _copies(*tensors: torch.Tensor) -> list[int]:
+def copies(*tensors: torch.Tensor) -> list[int]:
     """Bytes of copies of tensors [batch, heads, tokens, size] that are not laid out by tokens.
 
     `grad_out.contiguous()` and `out.contiguous()`, with heads and tokens swapped, in
@@ -161,7 +162,7 @@ def flash_backward(multiprocessors: int, args: tuple) -> list[int]:
     taken = [rows * FLOAT, parts * rows * multiple(size, 32 if size <= 128 else 64) * FLOAT]
     if key.shape[1] != heads:
         taken += 2 * [batch * key.shape[2] * heads * size * query.element_size()]
-    return _copies(gradient, output) + taken
+    return copies(gradient, output) + taken
 
 
 def efficient_forward(args: tuple) -> list[int]:
@@ -187,7 +188,7 @@ def efficient_backward(args: tuple) -> list[int]:
     batch, heads, tokens, size = query.shape
     rows = batch * heads
     workspace = rows * multiple(tokens, 64) * multiple(size, 64) * FLOAT
-    return [*_copies(gradient), rows * tokens * FLOAT, workspace]
+    return [*copies(gradient), rows * tokens * FLOAT, workspace]
 
 
 def causal_share(queries: int, keys: int) -> float:

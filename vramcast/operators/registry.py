@@ -74,8 +74,3 @@ def unfused(op: compat.OpOverload, *args):
     (`OpOverload.decompose` would prefer a substitute in Python, if one exists.)
     """
     return compat.decomposed(op, *args)
-
-
-def multiple(number: int, of: int) -> int:
-    """`number`, rounded up to a multiple."""
-    return -(-number // of) * of
