@@ -30,6 +30,7 @@ SOCKET_PATH = 103  # characters that a socket's path may have, on macOS; 107 on 
 PACKAGES = Path(__file__).resolve().parents[2]  # the folder that this package is in
 OURS = "vramcast-"  # how the names of temporary folders begin
 _keepers: set[int] = set()
+_starting = threading.Lock()  # where PROCESSES forks: one forked meanwhile would hold these pipes
 _making = threading.Lock()  # a folder that is made has its lock before another thread looks
 _ending = threading.Event()
 _until_end = contextlib.ExitStack()
@@ -93,22 +94,27 @@ def run(
 
     Raises Ended if the script could not start, or was stopped by `end_all`.
     """
-    reports, sender = PROCESSES.Pipe(duplex=False)
-    status, reporter = PROCESSES.Pipe(duplex=False)
-    process = PROCESSES.Process(target=keeper.keep, args=(target, folder, args, sender, reporter))
+    process = None
     try:
-        with sender, reporter:
-            _start(process)
+        with _starting:
+            reports, sender = PROCESSES.Pipe(duplex=False)
+            status, reporter = PROCESSES.Pipe(duplex=False)
+            process = PROCESSES.Process(
+                target=keeper.keep, args=(target, folder, args, sender, reporter)
+            )
+            with sender, reporter:
+                _start(process)
         _keepers.add(process.pid)
         if _ending.is_set():  # since it started
             _ask(process.pid)
         code = _exit_status(reports, status, told)
     except BaseException:  # Ctrl-C, say
-        if process.pid is not None:
+        if process is not None and process.pid is not None:
             _end(process.pid, status)
         raise
     finally:
-        _keepers.discard(process.pid)
+        if process is not None:
+            _keepers.discard(process.pid)
     if _ending.is_set():
         raise Ended("it was stopped")
     return code
