@@ -5,12 +5,14 @@ The models are of the classes that the script asks for, but far smaller, and wer
 """
 
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from safetensors.torch import load_file
 
 from rehearsal import reviews, used
 from rehearsal.pretraining import FOLDER
+from vramcast.when_imported import when_imported
 
 TOKENIZER = FOLDER / "tokenizer.json"
 WIDTH = 128
@@ -98,12 +100,23 @@ def load_reviews(path: str, *args, **kwargs):
 
 def install() -> None:
     """Give these to scripts that ask transformers or datasets for theirs."""
-    try:
-        import datasets
-        import transformers
-    except ModuleNotFoundError:  # a script that needs them says so itself
-        return
-    transformers.AutoTokenizer.from_pretrained = small_tokenizer
-    transformers.AutoModelForSequenceClassification.from_pretrained = classmethod(small_model)
-    transformers.PreTrainedModel.from_pretrained = classmethod(small_model)
-    datasets.load_dataset = load_reviews
+    when_imported("transformers.models.auto.tokenization_auto", _replace_tokenizer)
+    when_imported("transformers.models.auto.modeling_auto", _replace_classifier)
+    when_imported("transformers.modeling_utils", _replace_models)
+    when_imported("datasets", _replace_loading)
+
+
+def _replace_tokenizer(module: ModuleType) -> None:
+    module.AutoTokenizer.from_pretrained = small_tokenizer
+
+
+def _replace_classifier(module: ModuleType) -> None:
+    module.AutoModelForSequenceClassification.from_pretrained = classmethod(small_model)
+
+
+def _replace_models(module: ModuleType) -> None:
+    module.PreTrainedModel.from_pretrained = classmethod(small_model)
+
+
+def _replace_loading(module: ModuleType) -> None:
+    module.load_dataset = load_reviews

@@ -34,18 +34,21 @@ def learned(accuracy: float | None, targets: Counter, loss: float | None) -> boo
     """Whether a training shows in its test accuracy; None if that cannot be told.
 
     A model that ignores its input is right, at best, as often as the most frequent class occurs.
-    So an accuracy may be chance unless it exceeds this share by more than three standard deviations
-    of as many guesses. `targets` counts the test samples of each class. A last `loss` that is NaN
-    or infinite means that nothing was learned.
+    One that has learned nothing tends to take all samples of a class for the same class, since
+    they look alike: its accuracy varies as if it had guessed once for each class. So an accuracy
+    may be chance unless it exceeds that share by more than three standard deviations of as many
+    guesses; with two classes, none does. `targets` counts the test samples of each class. A last
+    `loss` that is NaN or infinite means that nothing was learned.
     """
     if loss is not None and not math.isfinite(loss):
         return False
     if accuracy is None or not targets:
         return None
-    tested = targets.total()
-    share = max(targets.values()) / tested
-    limit = share + 3 * math.sqrt(share * (1 - share) / tested)
-    return accuracy > limit if limit < 1 else None  # too few
+    share = max(targets.values()) / targets.total()
+    if accuracy <= share:
+        return False
+    limit = share + 3 * math.sqrt(share * (1 - share) / len(targets))
+    return accuracy > limit if limit < 1 else None  # too few classes
 
 
 def why_failed(status: int, ranks: list[dict]) -> str | None:

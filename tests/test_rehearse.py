@@ -92,7 +92,8 @@ def test_every_other_rung_learns_as_well(rehearsed, script):
         assert row["loss_last"] is None  # NaN
         assert row["learned"] is False
     else:
-        assert row["learned"] is True
+        # of two classes, chance may get both right
+        assert row["learned"] is (None if script.startswith("bonus") else True)
         assert row["loss_last"] < row["loss_first"]
         trunk = rehearsed["01_pytorch-fp32.py"]["accuracy"]
         if script.startswith("08-10") or script in RANKS:
@@ -233,12 +234,11 @@ def test_nothing_of_ours_and_no_library_s_warning_is_shown(mishaps):
     [
         (0.93, dict.fromkeys(range(10), 36), 0.4, True),
         (0.089, dict.fromkeys(range(10), 36), 2.3, False),
-        (0.14, dict.fromkeys(range(10), 36), 2.3, False),  # 0.1 + 3 * 0.0158 is 0.147
-        (0.15, dict.fromkeys(range(10), 36), 2.3, True),
-        (0.14, dict.fromkeys(range(10), 1000), 2.3, True),  # of more images
+        (0.38, dict.fromkeys(range(10), 36), 2.3, False),  # 0.1 + 3 * 0.0949 is 0.385
+        (0.39, dict.fromkeys(range(10), 36), 2.3, True),
+        (0.18, dict.fromkeys(range(100), 10), 4.6, True),  # of more classes
         (0.9, {0: 900, 1: 100}, 0.3, False),  # the most frequent class each time
-        (0.95, {0: 900, 1: 100}, 0.2, True),
-        (1.0, {0: 2, 1: 2}, 0.1, None),  # of four images, anybody may get all right
+        (1.0, {0: 500, 1: 500}, 0.1, None),  # of two classes, anybody may get both right
         (None, {}, 0.1, None),
         (None, {}, math.nan, False),
         (0.93, dict.fromkeys(range(10), 36), math.nan, False),
