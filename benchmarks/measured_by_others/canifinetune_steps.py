@@ -1,6 +1,9 @@
 """can-i-finetune-this's benchmark on an RTX 4080: LoRA, or QLoRA in 4 bits, by its runner.py.
 
-`outputs` and the batch live until the next step has its own, as there.
+`outputs` and the batch live until the next step has its own, as there. Its mask of ones is left
+out, as transformers does with such a mask. Queries then share keys, which PyTorch's memory-efficient
+kernel could not do before 2.12. The figures are of 2.6, where attention in float32 was computed in
+single operators.
 """
 
 import bitsandbytes
@@ -52,9 +55,11 @@ def _finetune(
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = bitsandbytes.optim.PagedAdamW8bit(trained, lr=2e-4)
     model.train()
+    if model.config.model_type == "qwen2":
+        torch.backends.cuda.enable_mem_efficient_sdp(False)
     for _ in range(steps):
         ids = torch.randint(model.config.vocab_size, (batch, tokens), device="cpu")
-        given = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids.clone()}
+        given = {"input_ids": ids, "labels": ids.clone()}
         given = {key: value.to("cuda") for key, value in given.items()}
         outputs = model(**given)
         loss = outputs.loss
