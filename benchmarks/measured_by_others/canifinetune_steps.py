@@ -1,9 +1,9 @@
 """can-i-finetune-this's benchmark on an RTX 4080: LoRA, or QLoRA in 4 bits, by its runner.py.
 
 `outputs` and the batch live until the next step has its own, as there. Its mask of ones is left
-out, as transformers does with such a mask. Queries then share keys, which PyTorch's memory-efficient
-kernel could not do before 2.12. The figures are of 2.6, where attention in float32 was computed in
-single operators.
+out, as transformers does with such a mask. Queries then share keys, which PyTorch's
+memory-efficient kernel could not do before 2.12. The figures are of 2.6, where attention in float32
+was computed in single operators.
 """
 
 import bitsandbytes
