@@ -21,6 +21,7 @@ from vramcast.run.process import NoPrediction, predict
 
 RESULTS = ROOT / "results" / "others.json"
 MEMORY = 3e9  # bytes that a prediction's process may take
+LONGEST = 900  # seconds for one; BOFT makes and joins thousands of blocks for each layer
 # The last line is for vramcast, which tells by such a name that torchrun starts the script.
 SCRIPT = """
 import sys
@@ -40,7 +41,8 @@ def predicted(case: Case, folder: Path) -> dict:
             torchrun="# LOCAL_RANK" if case.gpus > 1 else "",
         )
     )  # fmt: skip
-    return predict(script, Options(gpus.find(case.gpu), gpus=case.gpus, as_of=case.as_of))
+    gpu = gpus.find(case.gpu)
+    return predict(script, Options(gpu, gpus=case.gpus, as_of=case.as_of, time_limit=LONGEST))
 
 
 def row(case: Case, found: dict) -> dict:

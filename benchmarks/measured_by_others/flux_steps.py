@@ -1,9 +1,10 @@
 """PEFT's comparison of methods on images: FLUX.2 klein 4B at 512 pixels, as its run.py trains it.
 
 What is measured is the most that was reserved in training alone: the cache is emptied and the peak
-reset before it, and around each evaluation. So what loads the model, and what encodes prompts and
-images before training, is left out here; their results, and the network that judges images
-(DINOv2), are on the GPU all the time.
+reset before it, and around each evaluation. vramcast answers with the peak of the whole run, so
+what encodes prompts and images before training is left out here. Their results, and the network
+that judges images (DINOv2), are on the GPU all the time. In theirs the transformer takes over
+segments of the text encoder, of which parts may stay unused: that is not rebuilt.
 
 The transformer's sizes are those of black-forest-labs/FLUX.2-klein-base-4B; with them it has
 3,875,544,576 parameters, as the result of training all of them says.
@@ -28,7 +29,7 @@ WORDS = 512  # tokens of a prompt
 
 
 def finetune(adapter: dict | None = None) -> None:
-    """Four optimizer steps. `adapter`: as for peft_steps.finetune."""
+    """Three optimizer steps. `adapter`: as for peft_steps.finetune."""
     torch.nn.Linear(1, 1).to("cuda")
     transformer = Flux2Transformer2DModel(**SIZES).to(torch.bfloat16)
     transformer.enable_gradient_checkpointing()
@@ -45,7 +46,7 @@ def finetune(adapter: dict | None = None) -> None:
     images = torch.zeros(IMAGES, CHANNELS, SIDE, SIDE, dtype=torch.bfloat16, device="cuda")
     transformer.to("cuda")
     torch.cuda.empty_cache()
-    for step in range(1, 5):
+    for step in range(1, 4):
         chosen = torch.zeros(BATCH, dtype=torch.int64, device="cpu").to("cuda")
         latents = images.index_select(0, chosen)
         embeddings = prompts.index_select(0, chosen)
