@@ -4,6 +4,20 @@ import pytest
 
 from tests.scripts import DEEP, LOOP, RANK, WEIGHTS
 from tests.warm import predicted
+from vramcast.run.source import several_gpus
+
+
+@pytest.mark.parametrize(
+    ("text", "several"),
+    [
+        ('fabric = Fabric(devices="auto", strategy="ddp")', True),
+        ("trainer = Trainer(strategy = 'fsdp_cpu_offload')", True),
+        ("strategy = FSDPStrategy()", True),
+        ('fabric = Fabric(devices=1, strategy="auto")', False),
+    ],
+)
+def test_a_script_shows_that_it_is_for_several_gpus(text, several):
+    assert several_gpus(text.encode()) == several
 
 
 @pytest.mark.parametrize("views", [False, True])

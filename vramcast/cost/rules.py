@@ -19,8 +19,9 @@ NO_KERNEL = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_str
 NO_KERNEL |= {"_unsafe_view", "_local_scalar_dense"}
 COPIES = {aten._to_copy.default, aten.copy_.default, aten._foreach_copy_.default}
 # How often a ring of n ranks sends (n - 1) / n of the whole tensor from each to the next: NVIDIA's
-# nccl-tests, doc/PERFORMANCE.md. Other collectives (broadcasts, say) are not counted.
-RING = {"allgather": 1, "reducescatter": 1, "allreduce": 2}
+# nccl-tests, doc/PERFORMANCE.md. In a broadcast, all but the last rank send the whole, which is as
+# much on average. Other collectives are not counted.
+RING = {"allgather": 1, "reducescatter": 1, "allreduce": 2, "broadcast": 1}
 
 
 class Counts:

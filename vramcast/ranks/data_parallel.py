@@ -11,7 +11,6 @@ import contextlib
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.nn import parallel
 
 from vramcast.memory.tracker import Tracker
 
@@ -19,53 +18,45 @@ FIRST = 2**20  # bytes: kDefaultFirstBucketBytes
 
 
 def install(tracker: Tracker) -> None:
-    """Put this class in the place of PyTorch's."""
-    real = parallel.DistributedDataParallel
+    """Give PyTorch's class these methods: also where a library holds the class already."""
 
-    class DistributedDataParallel(real):
-        """Holds a module, and buckets for its gradients."""
+    def __init__(
+        self, module, device_ids=None, output_device=None, dim=0, broadcast_buffers=True,
+        init_sync=True, process_group=None, bucket_cap_mb=None, *args,
+        gradient_as_bucket_view=False, **kwargs,
+    ) -> None:  # fmt: skip
+        nn.Module.__init__(self)
+        self.module, self.device_ids = module, device_ids
+        self.process_group = process_group
+        self.require_backward_grad_sync = True
+        self._views = gradient_as_bucket_view
+        trained = [p for p in module.parameters() if p.requires_grad]
+        if not trained:
+            raise RuntimeError(
+                "DistributedDataParallel is not needed when a module doesn't have any "
+                "parameters that require a gradient."
+            )
+        with torch.no_grad():
+            for parameters in _buckets(trained, int((bucket_cap_mb or 25) * 2**20)):
+                _Bucket(self, parameters, tracker)
 
-        def __init__(
-            self, module, device_ids=None, output_device=None, dim=0, broadcast_buffers=True,
-            init_sync=True, process_group=None, bucket_cap_mb=None, *args,
-            gradient_as_bucket_view=False, **kwargs,
-        ) -> None:  # fmt: skip
-            nn.Module.__init__(self)
-            self.module, self.device_ids = module, device_ids
-            self.process_group = process_group
-            self.require_backward_grad_sync = True
-            self._views = gradient_as_bucket_view
-            trained = [p for p in module.parameters() if p.requires_grad]
-            if not trained:
-                raise RuntimeError(
-                    "DistributedDataParallel is not needed when a module doesn't have any "
-                    "parameters that require a gradient."
-                )
-            with torch.no_grad():
-                for parameters in _buckets(trained, int((bucket_cap_mb or 25) * 2**20)):
-                    _Bucket(self, parameters, tracker)
+    def forward(self, *inputs, **kwargs):
+        return self.module(*inputs, **kwargs)
 
-        def forward(self, *inputs, **kwargs):
-            return self.module(*inputs, **kwargs)
+    @contextlib.contextmanager
+    def no_sync(self):
+        before, self.require_backward_grad_sync = self.require_backward_grad_sync, False
+        try:
+            yield
+        finally:
+            self.require_backward_grad_sync = before
 
-        @contextlib.contextmanager
-        def no_sync(self):
-            before, self.require_backward_grad_sync = self.require_backward_grad_sync, False
-            try:
-                yield
-            finally:
-                self.require_backward_grad_sync = before
+    def __getstate__(self):
+        return dict(self.__dict__)
 
-        def train(self, mode=True):
-            return nn.Module.train(self, mode)
-
-        def __getstate__(self):
-            return dict(self.__dict__)
-
-    DistributedDataParallel.__name__ = real.__name__
-    parallel.DistributedDataParallel = parallel.distributed.DistributedDataParallel = (
-        DistributedDataParallel
-    )
+    parallel = nn.parallel.DistributedDataParallel
+    parallel.__init__, parallel.forward, parallel.no_sync = __init__, forward, no_sync
+    parallel.train, parallel.__getstate__ = nn.Module.train, __getstate__
 
 
 def _buckets(parameters: list[nn.Parameter], cap: int) -> list[list[nn.Parameter]]:

@@ -1,13 +1,16 @@
 """What a script's text tells: its numbers, what it imports, whether it is for several GPUs."""
 
 import ast
+import re
 from types import CodeType
 
 Place = tuple[int, int]  # line, and column in bytes
 # in the text of a script that is started once for each GPU, as by torchrun
 GROUP = (b"init_process_group", b"LOCAL_RANK", b"init_device_mesh", b"WORLD_SIZE")
-# in that of one that starts the others itself, by Fabric
-STRATEGIES = (b"DDPStrategy(", b"FSDPStrategy(", b"ModelParallelStrategy(")
+# in that of one that starts the others itself, by Lightning
+STRATEGIES = re.compile(
+    rb"""(DDP|FSDP|ModelParallel)Strategy\(|strategy\s*=\s*["'](ddp|fsdp|deepspeed)"""
+)
 
 
 def starts_group(source: bytes) -> bool:
@@ -17,7 +20,7 @@ def starts_group(source: bytes) -> bool:
 
 def several_gpus(source: bytes) -> bool:
     """Whether a script's text shows that it trains on several GPUs."""
-    return starts_group(source) or any(word in source for word in STRATEGIES)
+    return starts_group(source) or STRATEGIES.search(source) is not None
 
 
 def imported(source: bytes) -> set[str]:
