@@ -17,6 +17,7 @@ def install() -> None:
         setattr(torch, name, _accumulate_in_float32(getattr(torch, name)))
     for name in ("matmul", "mm", "bmm", "__matmul__"):  # the last is the operator @
         setattr(torch.Tensor, name, _accumulate_in_float32(getattr(torch.Tensor, name)))
+    torch._fused_adam_ = _moments_in_bfloat16(torch._fused_adam_)
 
 
 def _patches_as_matrix_product(conv2d):
@@ -67,5 +68,24 @@ def _accumulate_in_float32(function):
                 *(widen(arg) for arg in args), **{key: widen(arg) for key, arg in kwargs.items()}
             )
         return result.to(half)
+
+    return wrapped
+
+
+def _moments_in_bfloat16(fused_adam):
+    """Adam's fused step, also for float32 parameters whose moments are bfloat16.
+
+    A GPU's kernel reads such moments, computes in float32 and rounds what it writes
+    (FusedAdamMathFunctorMP in PyTorch's fused_adam_utils.cuh). A CPU's cannot.
+    """
+
+    @functools.wraps(fused_adam)
+    def wrapped(parameters, gradients, first, second, *rest, **options):
+        if first[0].dtype == parameters[0].dtype:
+            return fused_adam(parameters, gradients, first, second, *rest, **options)
+        wide = [moment.float() for moment in first + second]
+        halves = wide[: len(first)], wide[len(first) :]
+        fused_adam(parameters, gradients, *halves, *rest, **options)
+        torch._foreach_copy_(first + second, wide)
 
     return wrapped

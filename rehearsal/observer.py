@@ -77,7 +77,8 @@ class Observer:
         """This rank's share (0..1) of the model's parameters, and of the optimizer's state."""
         optimizers = self._optimizers.values()
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-        parameters = [parameter for group in groups for parameter in group["params"]]
+        # each once: ZeRO's optimizer has a second one inside, for its share
+        parameters = list({id(one): one for group in groups for one in group["params"]}.values())
         if not parameters:
             return None, None
         numbers = sum(map(_held, parameters))
@@ -89,7 +90,7 @@ class Observer:
             for kind, value in state.items()
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape
         ]
-        kinds = {kind for kind, _ in kept}  # for Adam, two averages
+        kinds = {kind for kind, _ in kept}  # for Adam, two moments
         of_optimizer = sum(count for _, count in kept) / (len(kinds) * whole) if kept else None
         return numbers / whole, of_optimizer
 
