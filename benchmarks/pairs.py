@@ -48,6 +48,9 @@ TECHNIQUES = {
     "optimizer offload": "optimizer offload",
     "LoRA": "LoRA",
     "QLoRA": "QLoRA",
+    "frozen blocks": "frozen first blocks",
+    "DDP": "DDP",
+    "ZeRO-1": "ZeRO stage 1",
 }
 PAIRS = list(itertools.combinations(TECHNIQUES, 2))
 # What helps where the plain composition goes wrong: flags that `train` knows.
@@ -107,7 +110,8 @@ def verdict(pair: tuple[str, str]) -> dict:
 
 
 def sharded(pair: tuple[str, str]) -> bool:
-    return any("FSDP" in technique for technique in pair)
+    """Whether a pair trains in several processes."""
+    return any("FSDP" in technique or technique in ("DDP", "ZeRO-1") for technique in pair)
 
 
 def run_rank(rank: int, ranks: int, port: int, path: str) -> None:

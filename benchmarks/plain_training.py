@@ -27,6 +27,7 @@ from benchmarks.small_network import (
     matrices,
     network,
     optimizer_of,
+    trained,
 )  # fmt: skip
 
 
@@ -38,14 +39,15 @@ def plain(on: set[str]) -> torch.Tensor:
     model = network()
     leaves, used = low_rank(model, on) if LOW_RANK & on else trained_whole(model)
     step = OPTIMIZERS[optimizer_of(on)]
-    state: dict[str, dict] = {name: {} for name in leaves}
+    free = {name: leaf for name, leaf in leaves.items() if trained(name, on)}
+    state: dict[str, dict] = {name: {} for name in free}
     taken = 0
     for images, labels, boost in batches(on):
         if boost:
             continue
         logits = functional_call(model, used(leaves), (images, boost))
         loss = F.cross_entropy(logits, labels)
-        gradients = dict(zip(leaves, torch.autograd.grad(loss, leaves.values()), strict=True))
+        gradients = dict(zip(free, torch.autograd.grad(loss, free.values()), strict=True))
         if "clipping" in on:
             norm = flat(gradients.values()).norm().item()
             gradients = {name: g * min(1, LARGEST_NORM / norm) for name, g in gradients.items()}
@@ -54,7 +56,7 @@ def plain(on: set[str]) -> torch.Tensor:
             rate *= (1 + math.cos(math.pi * taken / STEPS)) / 2
         taken += 1
         with torch.no_grad():
-            for name, leaf in leaves.items():
+            for name, leaf in free.items():
                 leaf.copy_(step(leaf, gradients[name], state[name], rate, taken))
     return flat(used(leaves).values())
 

@@ -67,6 +67,11 @@ def matrices(model: Network) -> list[str]:
     return [name for name, p in network().named_parameters() if "blocks" in name and p.dim() == 2]
 
 
+def trained(name: str, on: set[str]) -> bool:
+    """Whether the parameter of this name is trained: with frozen blocks, the first block is not."""
+    return "frozen blocks" not in on or not name.startswith("blocks.0.")
+
+
 def factors(weight: torch.Tensor) -> list[nn.Parameter]:
     """a [RANK, inputs] and b [outputs, RANK]; neither is zero, so both train from the start."""
     outputs, inputs = weight.shape

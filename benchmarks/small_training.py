@@ -16,6 +16,8 @@ from torch.distributed.fsdp import (
     fully_shard,
 )
 from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
+from torch.distributed.optim import ZeroRedundancyOptimizer
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 from torchao.optim import AdamW8bit, CPUOffloadOptimizer
@@ -38,7 +40,12 @@ from benchmarks.small_network import (
 
 
 def shard(model: nn.Module, on: set[str]) -> nn.Module:
-    """Apply the kinds of sharding that are asked for, in the right order."""
+    """Apply the kinds of sharding and data parallelism that are asked for, in the right order.
+
+    Raises ValueError if parameters would be both copied and sharded.
+    """
+    if {"DDP", "ZeRO-1"} & on and any("FSDP" in technique for technique in on):
+        raise ValueError("DDP keeps the whole model on each GPU, and FSDP does not")
     if {"FSDP1", "FSDP1 offload"} & on:
         offload = CPUOffload("FSDP1 offload" in on)
         model = FullyShardedDataParallel(
@@ -50,6 +57,8 @@ def shard(model: nn.Module, on: set[str]) -> nn.Module:
         for block in getattr(model, "module", model).blocks:
             fully_shard(block, mesh=mesh, **options)
         model = fully_shard(model, mesh=mesh, **options)
+    if {"DDP", "ZeRO-1"} & on:
+        model = DistributedDataParallel(model)
     return model
 
 
@@ -82,6 +91,8 @@ def train_differences(model: Network, on: set[str]) -> None:
 
 def whole(model: nn.Module) -> torch.Tensor:
     """All parameters, gathered from all ranks, with trained differences added."""
+    if isinstance(model, DistributedDataParallel):
+        model = model.module
     sharded = isinstance(model, FullyShardedDataParallel)
     gathered = FullyShardedDataParallel.summon_full_params(model) if sharded else nullcontext()
     with gathered, torch.no_grad():
@@ -95,7 +106,10 @@ def whole(model: nn.Module) -> torch.Tensor:
 
 
 def make_optimizer(model: nn.Module, on: set[str], care: str) -> torch.optim.Optimizer:
-    """The optimizer that is asked for, on the host if that is asked for."""
+    """The optimizer that is asked for, on the host or sharded if that is asked for.
+
+    Raises ValueError if both are.
+    """
     name = optimizer_of(on)
     kind, options = {
         "SGD": (torch.optim.SGD, {"momentum": MOMENTUM}),
@@ -105,8 +119,12 @@ def make_optimizer(model: nn.Module, on: set[str], care: str) -> torch.optim.Opt
     if care == "float32's eps":
         options["eps"] = (torch.finfo(torch.float32).eps, 1e-3)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if {"optimizer offload", "ZeRO-1"} <= on:
+        raise ValueError("optimizer states are either on the host or shared out among the GPUs")
     if "optimizer offload" in on:
         return CPUOffloadOptimizer(trained, kind, lr=RATES[name], **options)
+    if "ZeRO-1" in on:
+        return ZeroRedundancyOptimizer(trained, kind, lr=RATES[name], **options)
     return kind(trained, lr=RATES[name], **options)
 
 
@@ -123,6 +141,8 @@ def train(on: set[str], care: str = "") -> torch.Tensor:
         model.to(torch.float16 if "scaler" in on else torch.bfloat16)
     if LOW_RANK & on:
         train_differences(model, on)
+    if "frozen blocks" in on:
+        model.blocks[0].requires_grad_(False)
     for technique, options in (
         ("checkpointing", {}),
         ("selective checkpointing", {"context_fn": keep_products}),

@@ -67,6 +67,23 @@ NOTES = {
     ("FSDP1", "FSDP2 offload"): "As FSDP1 with FSDP2.",
     ("FSDP2", "FSDP1 offload"): "As FSDP1 with FSDP2.",
     ("FSDP1 offload", "FSDP2 offload"): "As FSDP1 with FSDP2.",
+    ("in backward", "DDP"): "The hook takes each GPU's own gradient, before DDP has averaged it, "
+    "and the copies drift apart. Take the step after the backward pass, or use FSDP2, which "
+    "averages first.",
+    ("in backward", "ZeRO-1"): "As with DDP.",
+    ("optimizer offload", "DDP"): "As with the optimizer in backward: the gradients go to the host "
+    "before DDP has averaged them.",
+    ("optimizer offload", "ZeRO-1"): "Optimizer states are either on the host or shared out among "
+    "the GPUs: choose one.",
+    ("FSDP1", "DDP"): "DDP keeps the whole model on each GPU, and FSDP a part of it: choose one. "
+    "(`HYBRID_SHARD`, or a mesh of two dimensions, shards within a machine and copies among them.)",
+    ("FSDP1", "ZeRO-1"): "As with DDP; FSDP shards the optimizer states, too.",
+    ("FSDP2", "DDP"): "As FSDP1 with DDP.",
+    ("FSDP2", "ZeRO-1"): "As FSDP1 with ZeRO-1.",
+    ("FSDP1 offload", "DDP"): "As FSDP1 with DDP.",
+    ("FSDP1 offload", "ZeRO-1"): "As FSDP1 with ZeRO-1.",
+    ("FSDP2 offload", "DDP"): "As FSDP1 with DDP.",
+    ("FSDP2 offload", "ZeRO-1"): "As FSDP1 with ZeRO-1.",
 }  # fmt: skip
 
 
