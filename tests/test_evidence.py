@@ -17,14 +17,10 @@ COUNTED = [row for row in ROWS if row["counted"]]
 
 
 def test_every_figure_that_was_chosen_is_recorded_as_it_was_published():
-    """All but the last of PEFT's, which take hours to predict (docs/how-far-off.md)."""
     assert len({case.name for case in CASES}) == len(CASES)
-    recorded = {name_of(row): row for row in ROWS}
-    chosen = [case for case in CASES if case.name in recorded]
-    assert [name_of(row) for row in ROWS] == [case.name for case in chosen]
-    for case in chosen:
-        assert recorded[case.name].items() >= case.row().items(), case.name
-    assert all(case.project.startswith("PEFT") for case in CASES if case.name not in recorded)
+    for row, case in zip(ROWS, CASES, strict=True):
+        assert name_of(row) == case.name
+        assert row.items() >= case.row().items(), case.name
 
 
 def test_one_figure_gave_a_length_and_is_not_counted():
@@ -33,11 +29,11 @@ def test_one_figure_gave_a_length_and_is_not_counted():
 
 
 def test_predictions_hold_against_what_others_measured():
-    """Half of them within 1 %, nine of ten within 5 %."""
+    """Half of them within 1 %, and 95 % of them within 5 %."""
     errors = [abs(others.error(row)) for row in COUNTED if "predicted_gb" in row]
-    assert len(COUNTED) >= 140
+    assert len(COUNTED) >= 200
     assert statistics.median(errors) <= 0.01
-    assert sum(size <= 0.05 for size in errors) >= 0.9 * len(errors)
+    assert sum(size <= 0.05 for size in errors) >= 0.95 * len(errors)
 
 
 def test_each_miss_is_on_the_page():

@@ -82,7 +82,7 @@ def _litgpt_configs() -> list[Case]:
     ):
         lora = {"lora_r": rank, "lora_dropout": dropout} | {f"lora_{part}": True for part in where}
         method = "lora" if rank else "full"
-        less = "measured is less than parameters, gradients and AdamW's averages in bfloat16 alone"
+        less = "measured is less than parameters, gradients and AdamW's states in bfloat16 alone"
         note = {"explanation": less} if config in ("llama-3.2-1B/full", "llama-3.2-3B/full") else {}
         table.add(
             f"{config}.yaml, micro-batch {batch}", measured, "litgpt_steps.finetune",
