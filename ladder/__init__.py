@@ -4,6 +4,7 @@ Commands (python -m ladder.NAME):
 
 fits       which scripts fit a GPU
 predict    predicts the GPU memory of all
+examples   predicts the small scripts that docs/out-of-memory.md and docs/your-model.md show
 summary    what this machine found, beside what is published
 record     takes it over into results/
 pages      makes the README's tables and the pages in docs/ anew: a room of its own

@@ -13,13 +13,15 @@ from ladder.rungs import ROOT
 from tests.helpers import ASLEEP, run
 
 
-def rows_anew(kind: str, scripts: list[str], folder: Path, *command: str) -> dict[str, dict]:
+def rows_anew(
+    kind: str, scripts: list[str], folder: Path, *command: str, recorded: Path | None = None
+) -> dict[str, dict]:
     """The rows of these scripts in a results file, as the present code makes them.
 
     Only those that have changed since they were recorded are made anew, by this command.
-    AssertionError if it fails.
+    `recorded`: the file, if its name is not that of the kind. AssertionError if the command fails.
     """
-    recorded = by_script(ROOT / "results" / f"{kind}.json")
+    recorded = by_script(recorded or ROOT / "results" / f"{kind}.json")
     changed = [script for script in scripts if has_changed(script, kind, recorded.get(script))]
     made = {}
     if changed:

@@ -8,6 +8,7 @@ comparisons    predictions beside published figures, and beside other tools
 others         predictions beside what others measured, and the margins of that
 versions       the table of docs/versions.md
 combining      the matrix in docs/combining.md
+examples       the small scripts in docs/out-of-memory.md and docs/your-model.md
 costs          a rung's FLOPs, relative to its parent's and its trunk's
 markers        where the generated parts of a page stand
 """

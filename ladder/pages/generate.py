@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from ladder.margin import margins
-from ladder.pages import combining, markers, others, rung_page
+from ladder.pages import combining, examples, markers, others, rung_page
 from ladder.pages.comparisons import error_tables, other_tools, public_scripts
 from ladder.pages.pictures import bars
 from ladder.pages.tables import Figures, how_far, ladder_table, more_table
@@ -79,7 +79,7 @@ def pages() -> dict[Path, str]:
         docs / "combining.md": combining.fill((docs / "combining.md").read_text(), results),
         ROOT / "vramcast" / "margin.json": json.dumps(margins(results), indent=1) + "\n",
         PAGES / "index.md": index((PAGES / "index.md").read_text(), ladder, figures),
-    }
+    } | examples.pages()
     for name, title in TITLES.items():
         rungs = pictured(ladder, name, figures)
         drawn = bars(f"{title}: peak GPU memory, GB", rungs, figures.predicted, figures.whole)

@@ -1,0 +1,64 @@
+"""Predict the examples that docs/ shows: python -m ladder.examples [SCRIPT …] [--results FILE]
+
+An example is a pair of scripts in examples/: NAME.py, and NAME_after.py with one thing changed.
+Without scripts, all are predicted, and their rows are kept in results/examples/.
+"""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+from ladder import predict
+from ladder.rungs import ROOT
+from vramcast.options import Options
+from vramcast.processes.supervisor import (
+    as_command,
+    end_as_after_ctrl_c,
+    end_forkserver,
+    start_forkserver,
+)
+from vramcast.run.process import preloaded
+from vramcast.run.source import several_gpus
+
+FOLDER = ROOT / "examples"
+RESULTS = ROOT / "results" / "examples" / "predicted.json"
+AFTER = "_after.py"
+
+
+def scripts() -> list[Path]:
+    """All examples, each before its changed one."""
+    changed = sorted(FOLDER.glob(f"*/*{AFTER}"))
+    return [one for after in changed for one in (before(after), after)]
+
+
+def before(after: Path) -> Path:
+    """The example that this one changes."""
+    return after.with_name(after.name.replace(AFTER, ".py"))
+
+
+def one(script: Path, options: Options) -> dict:
+    """An example's prediction, on one GPU unless it is for several. Raises NoPrediction."""
+    several = several_gpus(script.read_bytes())
+    return predict.one(script, dataclasses.replace(options, gpus=predict.GPUS if several else 1))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m ladder.examples")
+    parser.add_argument("script", nargs="*", type=Path)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    asked = parser.parse_args()
+    chosen = [path.resolve() for path in asked.script] or scripts()
+    try:
+        end_as_after_ctrl_c()
+        start_forkserver("vramcast.run.script", *preloaded(*chosen))
+        return predict.predict_all(chosen, Options(timeline=True), asked.results, one)
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
+    finally:
+        end_forkserver()
+
+
+if __name__ == "__main__":
+    as_command(main)

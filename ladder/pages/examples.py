@@ -1,0 +1,70 @@
+"""The examples in docs/out-of-memory.md and docs/your-model.md: what changes, and what it saves."""
+
+import difflib
+from pathlib import Path
+
+from ladder.examples import before, scripts
+from ladder.pages import markers
+from ladder.pages.pictures import step
+from ladder.pages.tables import table
+from ladder.rows import by_script, memory_of
+from ladder.rungs import ROOT
+
+PAGES = {"out_of_memory": "out-of-memory.md", "your_model": "your-model.md"}  # by folder
+
+
+def pages() -> dict[Path, str]:
+    """The two pages and their pictures, by path. Raises ValueError if a marker is missing."""
+    results = ROOT / "results" / "examples"
+    rows, steps = by_script(results / "predicted.json"), by_script(results / "steps.json")
+    made = {ROOT / "docs" / page: (ROOT / "docs" / page).read_text() for page in PAGES.values()}
+    for after in scripts()[1::2]:
+        pair = [one.relative_to(ROOT).as_posix() for one in (before(after), after)]
+        name, page = before(after).stem, ROOT / "docs" / PAGES[after.parent.name]
+        parts = [_difference(after), _figures([rows.get(script) for script in pair])]
+        courses = [steps.get(script) for script in pair]
+        if all(courses):
+            drawn = step(name.replace("_", " "), courses[1], name.replace("_", " "), courses[0])
+            made[ROOT / "docs" / "examples" / f"{name}.svg"] = drawn
+            parts.append(
+                f"![Allocated memory over one training step, before and after, predicted]"
+                f"(examples/{name}.svg)"
+            )
+        made[page] = markers.put(made[page], name, "\n\n".join(parts))
+    return made
+
+
+def _difference(after: Path) -> str:
+    """The whole script, with the changed lines marked."""
+    old, new = (one.read_text().splitlines() for one in (before(after), after))
+    lines = list(difflib.unified_diff(old, new, n=len(old), lineterm=""))[3:]
+    return "```diff\n" + "\n".join(line.rstrip() for line in lines) + "\n```"
+
+
+def _figures(pair: list[dict | None]) -> str:
+    """The two predictions."""
+    lines = [
+        [
+            "predicted, on an A100",
+            "reserved",
+            "allocated",
+            "of it parameters, gradients, optimizer states",
+            "activations",
+        ]
+    ]
+    for title, row in zip(("before", "after"), pair, strict=True):
+        if row is None:
+            lines.append([title, "", "", "", ""])
+            continue
+        kinds = row["breakdown_gb"]
+        fixed = kinds["parameters"] + kinds["gradients"] + kinds["optimizer"]
+        lines.append(
+            [
+                title,
+                memory_of(row),
+                f"{row['allocated_gb']:.2f} GB",
+                f"{fixed:.2f} GB",
+                f"{kinds['activations']:.2f} GB",
+            ]
+        )
+    return table(lines, "lrrrr")
