@@ -6,8 +6,8 @@
 # make lint      style alone
 # make site      docs/ as a site, in website/build/html/index.html
 # make results   take over what this machine found (results/local/) into results/, and make figures,
-#                the README's tables and the pages in docs/ anew from it and from the scripts;
-#                with RUNG=script.py, what it found of this script alone
+#                the README's tables and the pages in docs/ anew from it and from the scripts
+# make rung      all of this for one script: RUNG=script.py
 # make versions  predict some scripts in older and newer versions of PyTorch, each in an environment
 #                of its own for as long as that takes; several GB each
 # make lock      requirements.lock anew, after a change of requirements in pyproject.toml; what is in
@@ -22,7 +22,7 @@ READY := .venv/installed
 QUICK := tests/test_allocator.py tests/test_fingerprints.py tests/test_gpu.py \
 	tests/test_ladder.py tests/test_packaging.py tests/test_repository.py tests/test_stand_ins.py
 
-.PHONY: ladder check test test-all lint site results versions lock
+.PHONY: ladder check test test-all lint site results rung versions lock
 
 ladder: $(READY)
 	@failed=0; \
@@ -50,6 +50,13 @@ site: $(READY)
 	$(PYTHON) -m website.build
 
 results: $(READY)
+	$(PYTHON) -m ladder.record
+	$(PYTHON) -m ladder.pages
+
+rung: $(READY)
+	@[ -n "$(RUNG)" ] || { echo 'which script? make rung RUNG=03-5_name.py'; exit 1; }
+	$(PYTHON) rehearse.py $(RUNG)
+	$(PYTHON) -m ladder.predict $(RUNG)
 	$(PYTHON) -m ladder.record $(RUNG)
 	$(PYTHON) -m ladder.pages
 

@@ -121,7 +121,8 @@ def test_only_good_rows_of_the_ladder_are_taken_over(tmp_path):
     )  # fmt: skip
     old = [{"script": script, "accuracy": 0.5} for script in (second, third)]
     recorded.write_text(json.dumps(old))
-    assert "nothing to take over" in record.take_over(local, recorded)
+    number, said = record.take_over(local, recorded)
+    assert (number, "nothing to take over" in said) == (0, True)
     assert json.loads(recorded.read_text()) == old
     local.parent.mkdir()
     found = [
@@ -131,7 +132,7 @@ def test_only_good_rows_of_the_ladder_are_taken_over(tmp_path):
         {"script": first, "accuracy": 0.9},
     ]
     local.write_text(json.dumps(found))
-    said = record.take_over(local, recorded)
+    number, said = record.take_over(local, recorded)
     assert "2 rows taken over" in said
     assert f"left out, because they failed: {third}" in said
     assert json.loads(recorded.read_text()) == [found[3], found[0], old[1]]
