@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from ladder import predict
+from ladder.pages.costs import relative
 from ladder.rows import by_script
 from ladder.rungs import (
     FAMILIES,
@@ -42,7 +43,8 @@ RESULTS = ROOT / "results"
 SEVERAL = ", on four of them"
 MEANING = """
 GB: the least memory with which a script runs, predicted for an A100 and recorded. Where there is
-more, PyTorch reserves somewhat more. For this GPU's own figures:
+more, PyTorch reserves somewhat more. FLOPs: for each sample, of the model's first script's.
+For this GPU's own figures:
 python -m vramcast SCRIPT --gpu GPU"""
 
 
@@ -72,9 +74,10 @@ def verdict(row: dict, gpu: Model) -> str:
 
 
 def show(gpu: Model) -> int:
-    """Print for each model the first script that fits, then each script's verdict; exit status."""
+    """Print the first script that fits, for each model and batch, and all verdicts; exit status."""
     ladder, rows = read_ladder(), by_script(RESULTS / "predicted.json")
-    first: dict[str, str] = {}  # by the model, and on how many GPUs
+    costs = relative(ladder, rows)
+    first: dict[tuple[str, int], str] = {}  # by the model, on how many GPUs, and by the batch
     lines = []
     for model in FAMILIES:
         lines.append(f"\n{model}")
@@ -85,14 +88,17 @@ def show(gpu: Model) -> int:
             told = verdict(row, gpu)
             several = several_gpus(rung.script)
             if told == "fits":
-                first.setdefault(f"{model}{SEVERAL * several}", rung.script)
+                first.setdefault((f"{model}{SEVERAL * several}", row["batch_size"]), rung.script)
             kind = " (variant)" * rung.variant + ", on each of four" * several
-            lines.append(f"  {row['room_gb']:6.2f} GB  {told:14s}  {stem(rung.script)}{kind}")
+            name = f"batch {row['batch_size']:2d}  {stem(rung.script)}{kind}"
+            lines.append(f"  {row['room_gb']:6.2f} GB  {told:14s}  {name}")
     room = (gpu.memory - sum(evidence.left_out(gpu, groups=0).values())) / 1e9
     print(f"The first that fits {gpu.name} ({room:.2f} GB beside CUDA's context and kernels):")
-    for what in (f"{model}{some}" for model in FAMILIES for some in ("", SEVERAL)):
-        if what in first:
-            print(f"  {what}: python {first[what]}")
+    order = [f"{model}{some}" for model in FAMILIES for some in ("", SEVERAL)]
+    for what, batch in sorted(first, key=lambda found: (order.index(found[0]), -found[1])):
+        script = first[what, batch]
+        cost = f", FLOPs × {costs[script][1]:.2f}" if script in costs else ""
+        print(f"  {what}, batches of {batch}{cost}: python {script}")
     if not first:
         print("  none")
     print(MEANING)

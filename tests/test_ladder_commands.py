@@ -37,18 +37,23 @@ def test_what_is_asked_is_checked(arguments, message):
 @pytest.mark.parametrize(
     ("gpu", "first"),
     [
-        ("8", "04_lower-batchsize.py"),
-        ("T4", "11-16-under-1gb/11-3_float16-mixed.py"),
-        ("4090", "02_mixed-precision.py"),
-        ("1.4", "11-16-under-1gb/16-2_activation-offload.py"),
-        ("1", "none"),
+        ("6", {64: "11-16-under-1gb/13_batch-64.py", 16: "04-2_free-gradients.py"}),
+        ("8", {64: "11-16-under-1gb/13_batch-64.py", 16: "04_lower-batchsize.py"}),
+        ("T4", {16: "11-16-under-1gb/11-3_float16-mixed.py"}),
+        ("4090", {64: "02_mixed-precision.py", 16: "04_lower-batchsize.py"}),
+        ("1.4", {16: "11-16-under-1gb/16-2_activation-offload.py"}),
+        ("1", {}),
     ],
 )
 def test_which_scripts_fit_a_gpu(gpu, first):
+    """The first of each batch, the larger batch first."""
     process = fits(gpu)
-    assert process.returncode == (first == "none"), process.stderr
-    wanted = "  none\n" if first == "none" else f"  ViT-L/16: python {first}\n"
-    assert f"beside CUDA's context and kernels):\n{wanted}" in process.stdout
+    assert process.returncode == (not first), process.stderr
+    found = re.findall(
+        r"^  ViT-L/16, batches of (\d+), FLOPs × [\d.]+: python (\S+)$", process.stdout, re.M
+    )
+    assert found == [(str(batch), script) for batch, script in first.items()]
+    assert ("beside CUDA's context and kernels):\n  none\n" in process.stdout) == (not first)
     assert "03-2_float16-nan" not in process.stdout  # which is a lesson
 
 
