@@ -1,10 +1,12 @@
 """What all scripts of the ladder share: the GPU check, the data, the progress and the report."""
 
+import hashlib
 import importlib.metadata
 import importlib.util
 import json
 import math
 import os
+import re
 import sys
 import time
 from contextlib import suppress
@@ -192,12 +194,21 @@ def host_peak() -> float | None:
     return None
 
 
+def driver() -> str | None:
+    """The version of NVIDIA's driver; None where the system does not tell: only Linux does."""
+    with suppress(OSError):
+        found = re.search(r"\d+\.[\d.]+", Path("/proc/driver/nvidia/version").read_text())
+        return found and found[0]
+    return None
+
+
 class Report:
     """Print what ran where, how long it took and how much memory it needed; keep a JSON record.
 
     Each process of a script has a report and calls the same methods; the first process prints and
     keeps the figures of all. Records are appended to `measured.jsonl` in the folder `RESULTS_DIR`
-    if that is set, else in `results/local/` beside this file.
+    if that is set, else in `results/local/` beside this file. Each holds the versions and the
+    SHA-256 of the script's file, so that it can be trusted later.
     """
 
     def __init__(self, fabric=None) -> None:
@@ -218,9 +229,11 @@ class Report:
         say(f"GPU: {count}{gpu.name}, {gpu.total_memory / 1e9:.1f} GB, bfloat16: {bfloat16}\n")
         self.record = {
             "script": script_name(),
+            "sha256": hashlib.sha256(Path(sys.argv[0]).read_bytes()).hexdigest(),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "gpu": gpu.name,
             "gpus": world_size(),
+            "driver": driver(),
             "precision": precision,
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         }

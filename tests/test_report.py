@@ -1,5 +1,6 @@
 """GPU checks, progress and report, without a GPU."""
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -8,6 +9,7 @@ import resource
 import runpy
 import sys
 import termios
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -169,10 +171,13 @@ def test_a_report_of_one_gpu(old_gpu, clock, tmp_path, monkeypatch, capsys):
     record = json.loads((tmp_path / "measured.jsonl").read_text())
     assert {"torch", "lightning"} <= set(record.pop("versions"))
     assert record.pop("date")
+    script = Path(sys.argv[0])
+    assert record.pop("sha256") == hashlib.sha256(script.read_bytes()).hexdigest()
     assert record == {
         "script": "02_mixed-precision.py",
         "gpu": "Tesla T4",
         "gpus": 1,
+        "driver": local_utilities.driver(),
         "precision": "16-mixed",
         "model_reserved_gb": 1.24,
         "model_allocated_gb": 1.21,
