@@ -7,7 +7,7 @@ import pytest
 
 from ladder.predict import KEPT
 from ladder.rungs import ROOT, read_ladder
-from tests.scripts import DEEP, LOOP
+from tests.scripts import DEEP, LOOP, TIGHT
 from tests.warm import predicted
 
 PUBLISHED = {
@@ -123,10 +123,64 @@ def test_each_technique_saves_what_it_is_there_for(ladder):
         ("16_qlora", 0.66),
         ("16-2_activation-offload", 0.5),
         ("16-3_vit-h14", 1.5),
+        ("16-4_vit-h14-offload", 1.0),
     ],
 )
 def test_what_the_newer_rungs_are_there_for(ladder, script, most):
     assert ladder[f"11-16-under-1gb/{script}.py"]["reserved_gb"] <= most
+
+
+def tflop(row: dict) -> float:
+    return sum(row["cost"]["tflop_per_sample"].values())
+
+
+def test_few_trained_parameters_save_by_where_they_are(ladder):
+    whole, last, few = (
+        ladder[f"{name}.py"]
+        for name in ("03_bfloat16", "03-3_last-blocks", "03-4_biases-and-norms")
+    )
+    # 18 blocks' forward pass, and three passes' worth of 6: half of three passes' worth of 24
+    assert tflop(last) == pytest.approx(0.5 * tflop(whole), rel=0.02)
+    assert tflop(few) == pytest.approx(2 / 3 * tflop(whole), rel=0.03)
+    share = last["breakdown_gb"]["activations"] / whole["breakdown_gb"]["activations"]
+    assert share == pytest.approx(6 / 24, abs=0.02)
+    assert few["breakdown_gb"]["gradients"] + few["breakdown_gb"]["optimizer"] < 0.02
+    assert few["reserved_gb"] > 0.5 * whole["reserved_gb"]
+
+
+def test_states_in_bfloat16_are_half_as_large(ladder):
+    own, parent = ladder["02-3_bf16-states.py"], ladder["02-2_bf16-mixed.py"]
+    kept, whole = (row["breakdown_gb"]["optimizer"] for row in (own, parent))
+    assert kept == pytest.approx(whole / 2, rel=0.02)
+    assert parent["reserved_gb"] - own["reserved_gb"] == pytest.approx(whole / 2, rel=0.1)
+
+
+def test_a_fused_step_reserves_less(ladder):
+    own, parent = ladder["05-2_fused-adam.py"], ladder["05_gradient-accum.py"]
+    assert own["reserved_gb"] < parent["reserved_gb"] - 0.05
+    assert own["allocated_gb"] == parent["allocated_gb"]  # in the backward pass
+
+
+def test_data_parallel_training_adds_buckets_and_zero_shares_out_the_states(ladder):
+    alone, copied, zero = (
+        ladder[f"08-10-vit-h14/{name}.py"] for name in ("08_baseline", "08-3_ddp", "08-4_zero-1")
+    )
+    gradients = alone["breakdown_gb"]["gradients"]
+    assert copied["reserved_gb"] == pytest.approx(alone["reserved_gb"] + gradients, rel=0.02)
+    share = zero["breakdown_gb"]["optimizer"] / copied["breakdown_gb"]["optimizer"]
+    assert share == pytest.approx(1 / 4, abs=0.01)
+    moved = [row["cost"]["between_gpus_gb_per_step"] for row in (copied, zero)]
+    assert moved[1] == pytest.approx(1.5 * moved[0], rel=0.01)
+
+
+def test_half_of_the_tokens_cost_half(ladder):
+    own, parent = (
+        ladder[f"11-16-under-1gb/{name}.py"] for name in ("13-2_token-dropping", "13_batch-64")
+    )
+    assert tflop(own) == pytest.approx(tflop(parent) / 2, rel=0.02)
+    kept, whole = (row["breakdown_gb"]["activations"] for row in (own, parent))
+    assert kept == pytest.approx(whole / 2, rel=0.05)
+    assert own["reserved_gb"] < parent["reserved_gb"]
 
 
 def test_frozen_weights_have_no_gradient_and_codes_are_parameters(ladder):
@@ -147,7 +201,7 @@ def test_adafactor_keeps_next_to_nothing(ladder):
 
 
 def test_what_the_optimizer_keeps_lies_on_the_host(ladder):
-    """Parameters, gradients and two averages, but those of tensors of less than 4,096 numbers."""
+    """Parameters, gradients and two moments, but those of tensors of less than 4,096 numbers."""
     script = "11-16-under-1gb/14-4_optimizer-offload.py"
     own, sgd = ladder[script], ladder["11-16-under-1gb/11_act-checkp.py"]
     assert own["reserved_gb"] == sgd["reserved_gb"]
@@ -182,8 +236,15 @@ def test_expandable_segments_leave_hardly_anything_unused(ladder):
     assert 0.98 * baseline < own["allocated_gb"] < baseline  # by the rests of its blocks
 
 
-def test_averages_of_8_and_4_bits_are_as_large_as_they_say(ladder):
-    """Two averages: beside each block's numbers, a float32 scale for 256 or 128 of them."""
+def test_they_save_a_little_more_where_little_is_left(ladder):
+    """As 16-2's lesson says."""
+    script = "11-16-under-1gb/16-2_activation-offload.py"
+    own = predicted(script, **TIGHT)["reserved_gb"]
+    assert ladder[script]["reserved_gb"] - own == pytest.approx(0.04, abs=0.005)
+
+
+def test_moments_of_8_and_4_bits_are_as_large_as_they_say(ladder):
+    """Two moments: beside each block's numbers, a float32 scale for 256 or 128 of them."""
     for name, bits, block in (("14_adamw-8bit", 8, 256), ("14-2_adamw-4bit", 4, 128)):
         kept = ladder[f"11-16-under-1gb/{name}.py"]["breakdown_gb"]["optimizer"]
         least = 2 * NUMBERS * (bits / 8 + 4 / block) / 1e9

@@ -22,6 +22,7 @@ SHARDED = [
     "09-2_fsdp2-act-checkp",
     "10_fsdp-with-cpu-offload",
 ]
+COPIED = ["08-3_ddp", "08-4_zero-1"]
 EXACT = {"precision": "32-true"}
 NO_OVERFLOW = {"scale": 256.0}  # so that no float16 step is skipped, by neither script
 each_sharded = pytest.mark.parametrize("script", SHARDED)
@@ -65,7 +66,7 @@ def test_each_rank_keeps_its_part_of_parameters_and_optimizer(sharded, script):
     whole = ranks[0]["whole"]
     for rank in ranks:
         assert rank["parameters"] == pytest.approx(whole / 2, rel=0.01)
-        assert rank["state"] == 2 * rank["parameters"]  # Adam's two averages
+        assert rank["state"] == 2 * rank["parameters"]  # Adam's two moments
     assert sum(rank["parameters"] for rank in ranks) == whole
 
 
@@ -122,7 +123,7 @@ def test_units_by_size_in_the_real_model_are_three_a_block():
     assert all("encoder_layer" in name for name in units)
 
 
-@each_sharded
+@pytest.mark.parametrize("script", [*COPIED, *SHARDED])
 def test_losses_are_those_of_the_unsharded_script(probe, script):
     """On the same batches, in float32, where only the order of additions differs."""
     (alone,) = probe(f"{FOLDER}08_baseline.py", ranks=1, batch=8, **EXACT)
@@ -147,6 +148,15 @@ def test_fsdp2_trains_as_fsdp1_does(probe):
     )
     for rank in (*first, *second):
         assert rank["losses"] == pytest.approx(first[0]["losses"], abs=1e-4)
+
+
+def test_data_parallel_training_copies_the_model_and_zero_shares_out_the_states(probe):
+    for script in COPIED:
+        ranks = probe(f"{FOLDER}{script}.py", **EXACT)
+        whole = ranks[0]["whole"]
+        states = [rank["state"] for rank in ranks]
+        assert sum(states) == 2 * whole * (1 if script == "08-4_zero-1" else 2)
+        assert all(rank["units"] == [] for rank in ranks)
 
 
 @each_sharded

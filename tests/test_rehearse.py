@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ladder.rows import LOCAL, by_script
-from ladder.rungs import ROOT, read_ladder
+from ladder.rungs import ROOT, read_ladder, several_gpus
 from rehearsal import progress
 from rehearsal.needs import Needs, needs
 from rehearsal.outcome import learned
@@ -24,11 +24,12 @@ from tests import warm
 from tests.helpers import ASLEEP, HANG, alive, wait_until
 
 SCRIPTS = [rung.script for rung in read_ladder()]
-RANKS = [script for script in SCRIPTS if "fsdp" in script or "bigbird" in script]
+RANKS = [script for script in SCRIPTS if several_gpus(script)]
 PRECISIONS = {
     "02_mixed-precision.py": "float16 mixed, GradScaler",
     "bonus_distilbert-before.py": "float32",
     "02-2_bf16-mixed.py": "bfloat16 mixed",
+    "02-3_bf16-states.py": "bfloat16 mixed",
     "03-2_float16-nan.py": "float16",
     "11-16-under-1gb/11-3_float16-mixed.py": "float16 mixed, GradScaler",
 }
@@ -65,17 +66,23 @@ def test_every_script_ran_to_its_end(rehearsed):
 
 
 def test_scripts_for_several_gpus_ran_in_two_processes_and_shared_the_model(rehearsed):
+    """With DDP, each has a copy; with ZeRO-1, of the parameters alone."""
     for script, row in rehearsed.items():
         assert row["ranks"] == (2 if script in RANKS else 1)
-        share = pytest.approx(1 / row["ranks"], abs=0.01)
+        copied = "ddp" in script or "zero-1" in script
+        share = pytest.approx(1 if copied else 1 / row["ranks"], abs=0.01)
         assert row["parameters_held"] == share
         text = (ROOT / script).read_text()
         if ".SGD(" in text:  # which keeps nothing
             assert row["optimizer_held"] is None
+        elif "zero-1" in script:  # whole tensors are shared out, of a small model's few
+            assert 0.3 < row["optimizer_held"] < 0.7
         elif ".Adafactor(" in text:  # sums of rows and columns
             assert 0 < row["optimizer_held"] < 0.01
-        elif "LoRA" in text or "lora" in script:  # of the adapters and the head
+        elif "LoRA" in text or "lora" in script or "biases" in script:  # and of the head
             assert 0 < row["optimizer_held"] < 0.3
+        elif "last-blocks" in script:
+            assert 0.3 < row["optimizer_held"] < 0.5
         else:
             assert row["optimizer_held"] == share
 
@@ -101,7 +108,7 @@ def test_every_other_rung_learns_as_well(rehearsed, script):
             assert row["accuracy"] >= 0.8
         elif script.startswith("bonus"):  # another, easier task
             assert row["accuracy"] >= trunk - 0.05
-        elif "13_batch-64" in script:  # 21 steps: see the test below
+        elif "/13" in script:  # 21 steps: see the test below
             assert row["accuracy"] >= 0.8
         else:
             assert abs(row["accuracy"] - trunk) <= 0.05

@@ -51,12 +51,17 @@ def table(lines: list[list[str]], align: str) -> str:
 
 
 def ladder_table(rungs: list[Rung], figures: Figures, root: str, pages: str) -> str:
-    """A model's table: memory and FLOPs of each rung, beside what is published.
+    """A model's table: batch, memory and FLOPs of each rung, beside what is published.
 
     "Saved" is in percent of what the first script reserves, "FLOPs" are per sample and
     relative to the first script. `root` and `pages` are the paths for links to scripts and pages.
     """
-    lines = [["script", "what changes", "memory, predicted", "saved", "FLOPs", "memory, published"]]
+    lines = [
+        [
+            "script", "what changes", "batch", "memory, predicted", "saved", "FLOPs",
+            "memory, published",
+        ]
+    ]  # fmt: skip
     trunk = figures.predicted.get(rungs[0].script)
     main = None  # the last script that was no variant
     for rung in rungs:
@@ -70,13 +75,21 @@ def ladder_table(rungs: list[Rung], figures: Figures, root: str, pages: str) -> 
             [
                 f"[{name}]({root}{rung.script})",
                 f"{technique(rung)} ({where}[{difference(rung)}]({pages}{name}.md))",
+                batch(rung, row),
                 memory_of(row),
                 saved(row, trunk) if rung is not rungs[0] else "",
                 f"× {cost[1]:.2f}" if cost else "",
                 published_memory(figures.published.get(rung.script)),
             ]
         )
-    return table(lines, "llrrrr")
+    return table(lines, "llrrrrr")
+
+
+def batch(rung: Rung, row: dict | None) -> str:
+    """How many samples an optimizer step sees: on each GPU, where there are several."""
+    if row is None:
+        return ""
+    return f"{row['batch_size']} a GPU" if several_gpus(rung.script) else str(row["batch_size"])
 
 
 def difference(rung: Rung) -> str:
