@@ -60,7 +60,8 @@ def test_what_can_run_depends_on_the_gpus():
     scripts = [rung.script for rung in read_ladder()]
     new, old = gpus.KNOWN["A100-80"], gpus.KNOWN["T4"]
     for script in scripts:
-        several, language = "fsdp" in script, script.startswith("bonus")
+        several = any(name in script for name in ("fsdp", "_ddp", "_zero"))
+        language = script.startswith("bonus")
         assert on_gpu.can_run(script, new, 1) == (not several and not language)
         assert on_gpu.can_run(script, new, 4) == (not language)
     assert on_gpu.can_run("02_mixed-precision.py", old, 1)

@@ -158,7 +158,8 @@ def test_states_in_bfloat16_are_half_as_large(ladder):
 def test_a_fused_step_reserves_less(ladder):
     own, parent = ladder["05-2_fused-adam.py"], ladder["05_gradient-accum.py"]
     assert own["reserved_gb"] < parent["reserved_gb"] - 0.05
-    assert own["allocated_gb"] == parent["allocated_gb"]  # in the backward pass
+    # both in the backward pass; a fused step counts its steps on the GPU, 512 bytes a parameter
+    assert own["allocated_gb"] == pytest.approx(parent["allocated_gb"], abs=3e-4)
 
 
 def test_data_parallel_training_adds_buckets_and_zero_shares_out_the_states(ladder):

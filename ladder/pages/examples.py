@@ -43,28 +43,12 @@ def _difference(after: Path) -> str:
 
 def _figures(pair: list[dict | None]) -> str:
     """The two predictions."""
-    lines = [
-        [
-            "predicted, on an A100",
-            "reserved",
-            "allocated",
-            "of it parameters, gradients, optimizer states",
-            "activations",
-        ]
-    ]
+    head = "reserved", "allocated", "parameters, gradients, optimizer states", "activations"
+    lines = [["predicted, on an A100", *head]]
     for title, row in zip(("before", "after"), pair, strict=True):
-        if row is None:
-            lines.append([title, "", "", "", ""])
-            continue
-        kinds = row["breakdown_gb"]
-        fixed = kinds["parameters"] + kinds["gradients"] + kinds["optimizer"]
-        lines.append(
-            [
-                title,
-                memory_of(row),
-                f"{row['allocated_gb']:.2f} GB",
-                f"{fixed:.2f} GB",
-                f"{kinds['activations']:.2f} GB",
-            ]
-        )
+        if row is not None:
+            kinds = row["breakdown_gb"]
+            fixed = kinds["parameters"] + kinds["gradients"] + kinds["optimizer"]
+            sizes = (f"{gb:.2f} GB" for gb in (row["allocated_gb"], fixed, kinds["activations"]))
+            lines.append([title, memory_of(row), *sizes])
     return table(lines, "lrrrr")
