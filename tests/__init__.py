@@ -16,7 +16,7 @@ The tool
     messages, sandbox, endings, pool        processes: what they may do, and how they end
     rooms, versions                         what may import what
 What is made of both
-    ladder_commands, combining, on_gpu      commands and experiments
+    ladder_commands, combining, examples, on_gpu    commands and experiments
     repository, website, packaging          pages, the site, what pip and GitHub read
     fingerprints                            what has to be made anew
 

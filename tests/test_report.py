@@ -111,6 +111,12 @@ def test_processes_that_slurm_did_not_start_are_told(monkeypatch):
         several_gpus.prepare(2, found=4)
 
 
+@pytest.fixture(autouse=True)
+def script(monkeypatch):
+    """What runs is a script of the ladder, as a report of it takes for granted."""
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "01_pytorch-fp32.py")])
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that stands still until its `seconds` are changed."""

@@ -17,9 +17,9 @@ from ladder.pages import markers
 from ladder.rungs import ROOT, read_ladder
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-COMMANDS = "\n".join(
-    "\n".join(re.findall(r"^```\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE))
-    for page in PAGES
+BLOCK = re.compile(r"^```(\S*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+COMMANDS = "".join(
+    text for page in PAGES for kind, text in BLOCK.findall(page.read_text()) if not kind
 ).splitlines()
 
 

@@ -55,6 +55,7 @@ def data(ladder: list[Rung], figures: Figures) -> dict:
                 "parent": rung.parent,
                 "family": family(rung.script),
                 "variant": rung.variant,
+                "batch": figures.predicted[rung.script]["batch_size"],
                 "learns": learns(figures.rehearsed.get(rung.script)),
                 "bfloat16": needs_bfloat16(rung.script),
                 "ranks": several_gpus(rung.script),

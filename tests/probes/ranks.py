@@ -212,7 +212,7 @@ if "sgd" in options:
 for size in language.SIZES.values():  # without chance, so that it can be compared
     size |= dict.fromkeys(("dropout", "attention_dropout", "seq_classif_dropout"), 0.0)
     size |= dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.0)
-Fabric.setup = watch_setup(Fabric.setup)
+Fabric.setup, Fabric.setup_module = watch_setup(Fabric.setup), watch_setup(Fabric.setup_module)
 hardware._CudaMeansCpu.__torch_function__ = watch_pinning(hardware._CudaMeansCpu.__torch_function__)
 local_utilities.Progress.__iter__ = watch_progress(local_utilities.Progress.__iter__)
 local_utilities.Progress.show = watch_loss(local_utilities.Progress.show)
