@@ -22,12 +22,16 @@ GAVE, LONGEST = "lora--llama-3.2-3B-rank32", 701
 
 # Of results that no prediction can be made for.
 SPARSE = "its buffers are sparse tensors, which vramcast does not know"
+PLACES = "how many places it trains follows from numbers, which are not there"
 UNPREDICTED = {
     "adamss--llama-3.2-3B-rank32": "it clusters the weights by their numbers, which are not there",
-    "boft--llama-3.2-3B-default": "it was stopped after a quarter of an hour, in loops over blocks",
+    "boft--llama-3.2-3B-default": "a size in it depends on numbers, which are not there",
+    "boft--flux2-klein-default": "it was stopped after a quarter of an hour, in loops over blocks",
     "frod--llama-3.2-3B-default": SPARSE,
     "frod--llama-3.2-3B-sparse0.02-lr_0.001": SPARSE,
     "frod--flux2-klein-default": SPARSE,
+    "shira--llama-3.2-3B-lr_0.0003-random_seed_42": PLACES,
+    "shira--flux2-klein-default": PLACES,
 }
 
 
