@@ -42,7 +42,7 @@ function answer(data) {
   const batches = [...new Set(data.scripts.map((one) => one.batch))].sort((a, b) => b - a);
   const first = batches.map((batch) => firstOf("ViT-L/16", false, batch)).filter(Boolean);
   const told = first.length
-    ? [`The first that fits ${gpu.name}`]
+    ? [`The first that fits ${gpu.name}:`]
     : [`No script for ViT-L/16 fits ${gpu.name}.`];
   for (const one of first) told.push(`ViT-L/16, batches of ${one.batch}:  python ${one.script}`);
   for (const several of [false, true]) {
