@@ -51,6 +51,7 @@ TECHNIQUES = {
     "frozen blocks": "frozen first blocks",
     "DDP": "DDP",
     "ZeRO-1": "ZeRO stage 1",
+    "bf16 states": "bfloat16 optimizer states",
 }
 PAIRS = list(itertools.combinations(TECHNIQUES, 2))
 # What helps where the plain composition goes wrong: flags that `train` knows.
@@ -87,7 +88,7 @@ def outcome(pair: tuple[str, str], care: str = "") -> tuple[str, float | None, s
         away = abs(1 - ((result - start) @ way / (way @ way)).item())
     else:
         away = ((result - target).norm() / way.norm()).item()
-    lossy = {"mixed", "half", "8 bits"} & on
+    lossy = {"mixed", "half", "8 bits", "bf16 states"} & on
     right = away <= CLOSE["lossy" if lossy else "exact"]
     return "right" if right else "wrong", away if math.isfinite(away) else None, ""
 

@@ -3,6 +3,7 @@
 Of the libraries under test, it uses only autograd, and for QLoRA bitsandbytes' 4-bit weights.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -19,6 +20,7 @@ from benchmarks.small_network import (
     LOW_RANK,
     MOMENTUM,
     RATES,
+    SHORT_BETAS,
     STEPS,
     Network,
     batches,
@@ -103,12 +105,12 @@ def sgd(leaf, gradient, state, rate, taken):
     return leaf - rate * state["first"]
 
 
-def adamw(leaf, gradient, state, rate, taken):
+def adamw(leaf, gradient, state, rate, taken, betas=BETAS, decay=DECAY):
     """Loshchilov and Hutter, "Decoupled weight decay regularization" (2019), algorithm 2."""
-    state["first"] = BETAS[0] * state.get("first", 0) + (1 - BETAS[0]) * gradient
-    state["second"] = BETAS[1] * state.get("second", 0) + (1 - BETAS[1]) * gradient**2
-    unbiased = (state["second"] / (1 - BETAS[1] ** taken)).sqrt() + EPS
-    step = state["first"] / (1 - BETAS[0] ** taken) / unbiased + DECAY * leaf
+    state["first"] = betas[0] * state.get("first", 0) + (1 - betas[0]) * gradient
+    state["second"] = betas[1] * state.get("second", 0) + (1 - betas[1]) * gradient**2
+    unbiased = (state["second"] / (1 - betas[1] ** taken)).sqrt() + EPS
+    step = state["first"] / (1 - betas[0] ** taken) / unbiased + decay * leaf
     return leaf - rate * step
 
 
@@ -133,4 +135,9 @@ def adafactor(leaf, gradient, state, rate, taken):
     return leaf - size * step
 
 
-OPTIMIZERS = {"SGD": sgd, "8 bits": adamw, "Adafactor": adafactor}
+OPTIMIZERS = {
+    "SGD": sgd,
+    "8 bits": adamw,
+    "Adafactor": adafactor,
+    "bf16 states": functools.partial(adamw, betas=SHORT_BETAS, decay=0.0),
+}

@@ -6,9 +6,10 @@ from torch import nn
 
 WIDTH, BATCH, MICRO, STEPS, RANK = 128, 16, 4, 6, 16
 # AdamW's is below bfloat16's precision; Adafactor's is relative to the weights
-RATES = {"SGD": 0.05, "8 bits": 1e-4, "Adafactor": 1e-2}
+RATES = {"SGD": 0.05, "8 bits": 1e-4, "Adafactor": 1e-2, "bf16 states": 1e-4}
 LOW_RANK = {"LoRA", "QLoRA"}
 MOMENTUM, DECAY, BETAS, EPS, LARGEST_NORM = 0.9, 0.01, (0.9, 0.999), 1e-8, 0.5
+SHORT_BETAS = (0.9, 0.95)  # with which bfloat16 can hold the second moment: see 02-3
 
 
 class Block(nn.Module):
@@ -83,7 +84,7 @@ def factors(weight: torch.Tensor) -> list[nn.Parameter]:
 
 def optimizer_of(on: set[str]) -> str:
     """The name of the optimizer that trains. Raises ValueError if two are asked for."""
-    named = [name for name in ("8 bits", "Adafactor") if name in on]
+    named = [name for name in RATES if name in on]
     if len(named) > 1:
         raise ValueError("two optimizers for the same parameters")
     return named[0] if named else "SGD"

@@ -28,6 +28,7 @@ from benchmarks.small_network import (
     MICRO,
     MOMENTUM,
     RATES,
+    SHORT_BETAS,
     STEPS,
     Network,
     batches,
@@ -62,7 +63,7 @@ def shard(model: nn.Module, on: set[str]) -> nn.Module:
     return model
 
 
-class LowRank(nn.Module):
+class LoRA(nn.Module):
     """A frozen weight, as it is or in 4 bits, plus a trained difference."""
 
     def __init__(self, weight: torch.Tensor, bits4: bool) -> None:
@@ -85,7 +86,7 @@ def train_differences(model: Network, on: set[str]) -> None:
     torch.manual_seed(1)
     for name in matrices(model):
         layer = model.get_submodule(name.removesuffix(".weight"))
-        difference = LowRank(layer.weight, "QLoRA" in on)
+        difference = LoRA(layer.weight, "QLoRA" in on)
         parametrize.register_parametrization(layer, "weight", difference, unsafe=True)
 
 
@@ -108,24 +109,35 @@ def whole(model: nn.Module) -> torch.Tensor:
 def make_optimizer(model: nn.Module, on: set[str], care: str) -> torch.optim.Optimizer:
     """The optimizer that is asked for, on the host or sharded if that is asked for.
 
-    Raises ValueError if both are.
+    Raises ValueError if what is asked for cannot be meant.
     """
     name = optimizer_of(on)
     kind, options = {
         "SGD": (torch.optim.SGD, {"momentum": MOMENTUM}),
         "8 bits": (AdamW8bit, {"bf16_stochastic_round": care == "stochastic rounding"}),
         "Adafactor": (torch.optim.Adafactor, {"weight_decay": 0.0}),
+        "bf16 states": (torch.optim.Adam, {"betas": SHORT_BETAS, "fused": True}),
     }[name]
     if care == "float32's eps":
         options["eps"] = (torch.finfo(torch.float32).eps, 1e-3)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if {"optimizer offload", "ZeRO-1"} <= on:
         raise ValueError("optimizer states are either on the host or shared out among the GPUs")
+    if {"optimizer offload", "bf16 states"} <= on:
+        raise ValueError("torchao's optimizer makes its states itself, on the host")
     if "optimizer offload" in on:
         return CPUOffloadOptimizer(trained, kind, lr=RATES[name], **options)
     if "ZeRO-1" in on:
-        return ZeroRedundancyOptimizer(trained, kind, lr=RATES[name], **options)
-    return kind(trained, lr=RATES[name], **options)
+        optimizer = ZeroRedundancyOptimizer(trained, kind, lr=RATES[name], **options)
+    else:
+        optimizer = kind(trained, lr=RATES[name], **options)
+    if name == "bf16 states":
+        own = getattr(optimizer, "optim", optimizer)  # ZeRO's has one inside, for its share
+        for parameter in (one for group in own.param_groups for one in group["params"]):
+            moment = torch.zeros_like(parameter, dtype=torch.bfloat16)
+            own.state[parameter] = {"exp_avg": moment, "exp_avg_sq": moment.clone()}
+            own.state[parameter]["step"] = torch.zeros(())
+    return optimizer
 
 
 def keep_products():

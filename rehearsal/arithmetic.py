@@ -86,6 +86,7 @@ def _moments_in_bfloat16(fused_adam):
         wide = [moment.float() for moment in first + second]
         halves = wide[: len(first)], wide[len(first) :]
         fused_adam(parameters, gradients, *halves, *rest, **options)
-        torch._foreach_copy_(first + second, wide)
+        for moment, value in zip(first + second, wide, strict=True):  # also FSDP2's, one by one
+            moment.copy_(value)
 
     return wrapped

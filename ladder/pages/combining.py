@@ -84,6 +84,12 @@ NOTES = {
     ("FSDP1 offload", "ZeRO-1"): "As FSDP1 with ZeRO-1.",
     ("FSDP2 offload", "DDP"): "As FSDP1 with DDP.",
     ("FSDP2 offload", "ZeRO-1"): "As FSDP1 with ZeRO-1.",
+    ("half", "bf16 states"): "Updates smaller than bfloat16's precision are rounded away, as with "
+    "8-bit AdamW. Keep the parameters in float32, as 02-3 does, or take 14's stochastic rounding.",
+    ("8 bits", "bf16 states"): "Two optimizers for the same parameters: choose one.",
+    ("Adafactor", "bf16 states"): "Two optimizers for the same parameters: choose one.",
+    ("optimizer offload", "bf16 states"): "torchao's optimizer makes its states itself, on the "
+    "host.",
 }  # fmt: skip
 
 
