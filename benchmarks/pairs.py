@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 
 from benchmarks.plain_training import before, plain
+from benchmarks.small_network import COPIED
 from benchmarks.small_training import train
 from ladder import fingerprints
 from ladder.rungs import ROOT
@@ -112,7 +113,7 @@ def verdict(pair: tuple[str, str]) -> dict:
 
 def sharded(pair: tuple[str, str]) -> bool:
     """Whether a pair trains in several processes."""
-    return any("FSDP" in technique or technique in ("DDP", "ZeRO-1") for technique in pair)
+    return any("FSDP" in technique or technique in COPIED for technique in pair)
 
 
 def run_rank(rank: int, ranks: int, port: int, path: str) -> None:

@@ -8,6 +8,7 @@ WIDTH, BATCH, MICRO, STEPS, RANK = 128, 16, 4, 6, 16
 # AdamW's is below bfloat16's precision; Adafactor's is relative to the weights
 RATES = {"SGD": 0.05, "8 bits": 1e-4, "Adafactor": 1e-2, "bf16 states": 1e-4}
 LOW_RANK = {"LoRA", "QLoRA"}
+COPIED = {"DDP", "ZeRO-1"}  # with these, each rank has the whole model
 MOMENTUM, DECAY, BETAS, EPS, LARGEST_NORM = 0.9, 0.01, (0.9, 0.999), 1e-8, 0.5
 SHORT_BETAS = (0.9, 0.95)  # with which bfloat16 can hold the second moment: see 02-3
 

@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_conte
 from torchao.optim import AdamW8bit, CPUOffloadOptimizer
 
 from benchmarks.small_network import (
+    COPIED,
     LARGEST_NORM,
     LOW_RANK,
     MICRO,
@@ -45,7 +46,7 @@ def shard(model: nn.Module, on: set[str]) -> nn.Module:
 
     Raises ValueError if parameters would be both copied and sharded.
     """
-    if {"DDP", "ZeRO-1"} & on and any("FSDP" in technique for technique in on):
+    if COPIED & on and any("FSDP" in technique for technique in on):
         raise ValueError("DDP keeps the whole model on each GPU, and FSDP does not")
     if {"FSDP1", "FSDP1 offload"} & on:
         offload = CPUOffload("FSDP1 offload" in on)
@@ -58,7 +59,7 @@ def shard(model: nn.Module, on: set[str]) -> nn.Module:
         for block in getattr(model, "module", model).blocks:
             fully_shard(block, mesh=mesh, **options)
         model = fully_shard(model, mesh=mesh, **options)
-    if {"DDP", "ZeRO-1"} & on:
+    if COPIED & on:
         model = DistributedDataParallel(model)
     return model
 
