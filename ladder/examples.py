@@ -26,15 +26,15 @@ RESULTS = ROOT / "results" / "examples" / "predicted.json"
 AFTER = "_after.py"
 
 
-def scripts() -> list[Path]:
-    """All examples, each before its changed one."""
+def pairs() -> list[tuple[Path, Path]]:
+    """All examples: the script before, and after the change."""
     changed = sorted(FOLDER.glob(f"*/*{AFTER}"))
-    return [one for after in changed for one in (before(after), after)]
+    return [(after.with_name(after.name.replace(AFTER, ".py")), after) for after in changed]
 
 
-def before(after: Path) -> Path:
-    """The example that this one changes."""
-    return after.with_name(after.name.replace(AFTER, ".py"))
+def scripts() -> list[Path]:
+    """The scripts of all pairs."""
+    return [script for pair in pairs() for script in pair]
 
 
 def one(script: Path, options: Options) -> dict:

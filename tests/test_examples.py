@@ -7,7 +7,8 @@ from ladder.rows import by_script
 from ladder.rungs import ROOT
 from tests.rows_anew import rows_anew
 
-SCRIPTS = [path.relative_to(ROOT).as_posix() for path in examples.scripts()]
+PAIRS = [tuple(path.relative_to(ROOT).as_posix() for path in both) for both in examples.pairs()]
+SCRIPTS = [script for both in PAIRS for script in both]
 RECORDED = by_script(examples.RESULTS)
 
 
@@ -30,11 +31,10 @@ def pair(predicted, name: str) -> tuple[dict, dict]:
     return predicted[f"examples/{name}.py"], predicted[f"examples/{name}_after.py"]
 
 
-@pytest.mark.parametrize("after", SCRIPTS[1::2])
-def test_what_is_changed_helps(predicted, after):
-    own, before = predicted[after], predicted[after.replace("_after.py", ".py")]
-    assert own["reserved_gb"] < 0.85 * before["reserved_gb"]
-    lines = [len((ROOT / script).read_text().splitlines()) for script in (own["script"], after)]
+@pytest.mark.parametrize(("before", "after"), PAIRS)
+def test_what_is_changed_helps(predicted, before, after):
+    assert predicted[after]["reserved_gb"] < 0.85 * predicted[before]["reserved_gb"]
+    lines = [len((ROOT / script).read_text().splitlines()) for script in (before, after)]
     assert max(lines) <= 30
 
 

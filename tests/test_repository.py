@@ -133,6 +133,7 @@ def test_only_good_rows_of_the_ladder_are_taken_over(tmp_path):
     ]
     local.write_text(json.dumps(found))
     number, said = record.take_over(local, recorded)
+    assert number == 2
     assert "2 rows taken over" in said
     assert f"left out, because they failed: {third}" in said
     assert json.loads(recorded.read_text()) == [found[3], found[0], old[1]]

@@ -3,7 +3,7 @@
 import difflib
 from pathlib import Path
 
-from ladder.examples import before, scripts
+from ladder.examples import pairs
 from ladder.pages import markers
 from ladder.pages.pictures import step
 from ladder.pages.tables import table
@@ -18,14 +18,14 @@ def pages() -> dict[Path, str]:
     results = ROOT / "results" / "examples"
     rows, steps = by_script(results / "predicted.json"), by_script(results / "steps.json")
     made = {ROOT / "docs" / page: (ROOT / "docs" / page).read_text() for page in PAGES.values()}
-    for after in scripts()[1::2]:
-        pair = [one.relative_to(ROOT).as_posix() for one in (before(after), after)]
-        name, page = before(after).stem, ROOT / "docs" / PAGES[after.parent.name]
-        parts = [_difference(after), _figures([rows.get(script) for script in pair])]
-        courses = [steps.get(script) for script in pair]
-        if all(courses):
-            drawn = step(name.replace("_", " "), courses[1], name.replace("_", " "), courses[0])
-            made[ROOT / "docs" / "examples" / f"{name}.svg"] = drawn
+    for before, after in pairs():
+        scripts = [path.relative_to(ROOT).as_posix() for path in (before, after)]
+        name, page = before.stem, ROOT / "docs" / PAGES[before.parent.name]
+        parts = [_difference(before, after), _figures([rows.get(script) for script in scripts])]
+        old, new = map(steps.get, scripts)
+        if old and new:
+            title = name.replace("_", " ")
+            made[ROOT / "docs" / "examples" / f"{name}.svg"] = step(title, new, title, old)
             parts.append(
                 f"![Allocated memory over one training step, before and after, predicted]"
                 f"(examples/{name}.svg)"
@@ -34,9 +34,9 @@ def pages() -> dict[Path, str]:
     return made
 
 
-def _difference(after: Path) -> str:
+def _difference(before: Path, after: Path) -> str:
     """The whole script, with the changed lines marked."""
-    old, new = (one.read_text().splitlines() for one in (before(after), after))
+    old, new = (path.read_text().splitlines() for path in (before, after))
     lines = list(difflib.unified_diff(old, new, n=len(old), lineterm=""))[3:]
     return "```diff\n" + "\n".join(line.rstrip() for line in lines) + "\n```"
 

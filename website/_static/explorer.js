@@ -33,20 +33,20 @@ function answer(data) {
   }
   // what learns nothing in the rehearsal is a lesson, not an answer; variants come last
   const fits = (one) => one.learns && verdict(one, gpu, data) === "fits";
-  const firstOf = (family, several, batch) => {
-    const some = data.scripts.filter(
-      (one) => one.family === family && one.ranks === several && one.batch === (batch || one.batch)
-    );
-    return some.find((one) => !one.variant && fits(one)) || some.find(fits);
-  };
-  const batches = [...new Set(data.scripts.map((one) => one.batch))].sort((a, b) => b - a);
-  const first = batches.map((batch) => firstOf("ViT-L/16", false, batch)).filter(Boolean);
+  const firstOf = (some) => some.find((one) => !one.variant && fits(one)) || some.find(fits);
+  const of = (family, several) =>
+    data.scripts.filter((one) => one.family === family && one.ranks === several);
+  const small = of("ViT-L/16", false);
+  const batches = [...new Set(small.map((one) => one.batch))].sort((a, b) => b - a);
+  const first = batches
+    .map((batch) => firstOf(small.filter((one) => one.batch === batch)))
+    .filter(Boolean);
   const told = first.length
     ? [`The first that fits ${gpu.name}:`]
     : [`No script for ViT-L/16 fits ${gpu.name}.`];
   for (const one of first) told.push(`ViT-L/16, batches of ${one.batch}:  python ${one.script}`);
   for (const several of [false, true]) {
-    const large = firstOf("ViT-H/14", several);
+    const large = firstOf(of("ViT-H/14", several));
     if (large) told.push(`ViT-H/14, on ${several ? "four of them" : "one"}:  python ${large.script}`);
   }
   element("answer").textContent = told.join("\n");
