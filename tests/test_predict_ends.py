@@ -10,7 +10,7 @@ STEP = "m = torch.nn.Linear(3, 3).cuda(); o = torch.optim.SGD(m.parameters())\n"
 )
 BAD = {  # what the script does, and what the message has to say
     "raise RuntimeError('went wrong')": "line 2: RuntimeError: went wrong",
-    "print(torch.ones(2).cuda())": "never trained",
+    "print(torch.ones(2))": "never trained",
     "import os; os.remove(__file__)": "line 2: it changes files",
     "import os; os.rename(__file__, 'x')": "line 2: it changes files",
     "import socket; socket.create_connection(('localhost', 1))": "line 2: OSError: [Errno 101]",

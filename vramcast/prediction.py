@@ -32,6 +32,7 @@ class Prediction:
     may_fit: bool | None = None  # the same, if the prediction is exact
     reserved_within_gb: float | None = None  # in that GPU's memory
     batch_size: int | None = None  # that was asked for
+    left_out: list[dict] = field(default_factory=list)  # loops that were not run to their end
     batch_size_line: int | None = None  # of the number in the script that was replaced
     batch_size_may_fit: int | None = None  # the largest that fits if the prediction is exact
     cost: dict | None = None  # of one training step: see cost/counter.py
@@ -103,6 +104,8 @@ def details(row: Prediction) -> list[str]:
     lines.append(host)
     if row.cost:
         lines.append(describe_cost(row.cost, row.gpu))
+    if row.left_out:
+        lines.append(describe_left_out(row.left_out))
     return lines + [f"note: {note}" for note in dict.fromkeys(row.notes)]
 
 
@@ -126,6 +129,18 @@ def describe_cost(cost: dict, model: Model) -> str:
         f"cost: {arithmetic:.3g} TFLOP a sample, {kernels:.0f} kernels a step{moved}; at least "
         f"{time} an epoch on {gpu} (limited by {what})"
     )
+
+
+def describe_left_out(loops: list[dict]) -> str:
+    """Which iterations were not run."""
+    parts = []
+    for loop in loops:
+        where = f" ({loop['place']})" if loop["place"] else ""
+        done, left = loop["done"], loop["left"]
+        rest = "the rest" if left is None else f"{left:,} of {done + left:,} {loop['what']}"
+        after = f" after {done:,} {loop['what']}" if left is None else ""
+        parts.append(f"{rest}{after}{where}")
+    return f"not run: {', '.join(parts)}"
 
 
 def describe_fit(row: Prediction) -> str:

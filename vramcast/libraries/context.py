@@ -1,6 +1,7 @@
 """What the stand-ins of one prediction know in common."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from vramcast.cost.counter import Cost
 from vramcast.memory.tracker import Tracker
@@ -20,6 +21,7 @@ class Loaders:
 class Context:
     """What was asked, and where the stand-ins write down what they see."""
 
+    script: Path
     options: Options
     tracker: Tracker
     watched: Watched

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import itertools
+import sys
 import weakref
 from collections.abc import Iterator
 
@@ -12,7 +13,9 @@ from torch.utils.data import dataloader as torch_dataloader
 
 from vramcast import compat
 from vramcast.libraries.context import Context, Loaders
-from vramcast.memory.watched import QUIET, rose
+from vramcast.loops.course import Course
+from vramcast.loops.growth import Growth
+from vramcast.memory.watched import QUIET
 
 PASSES = 4  # backward passes of accumulation, with which a step without a new peak counts as two
 ENDLESS = 10**6  # batches of a loader that does not know how many it has
@@ -22,10 +25,11 @@ AHEAD = 128  # batches that may be taken before a model sees the first of them
 def install(context: Context) -> None:
     """Let all loaders do so from now on.
 
-    A loader ends once the peak has stayed the same: in training from one optimizer step to the
-    next, two times; in evaluation, and when it is used again, for one batch. The batch size that
-    was asked for replaces the first loader's, and that of other loaders with the same size, unless
-    the number in the script itself is replaced.
+    A loader ends once the memory has stayed the same: in training from one optimizer step to the
+    next, two times; in evaluation, and when it is used again, for one batch. Before it ends, the
+    loop that uses it may want to see other iterations (vramcast/loops/). If memory grows, the rest
+    is counted (loops/growth.py). The batch size that was asked for replaces the first loader's, and
+    that of other loaders with the same size, unless the number in the script itself is replaced.
     """
     options, tracker = context.options, context.tracker
     watched, cost = context.watched, context.cost
@@ -44,17 +48,23 @@ def install(context: Context) -> None:
         if first is None:
             watched.notes.append("a loader has no batch: fewer samples than one, and drop_last?")
             return
-        seen, quiet, steps, ahead, passes = watched.peak(), 0, tracker.steps, 0, tracker.passes
+        course = Course(watched)
+        growth = Growth(course)
+        line = _line(str(context.script))
+        steps, ahead, passes = tracker.steps, 0, tracker.passes
         before = backwards = tracker.backwards
         samples = _samples(first)
-        count = _length(loader)
+        count, place, given, last = _length(loader), 0, 0, False
         epoch = count * samples
         with contextlib.suppress(TypeError):  # a sampler without a length
             epoch = min(epoch, len(loader.sampler))
         watched.loaders += 1
+        watched.runs += 1
         cost.interrupt()
         try:
-            for _ in range(count):
+            while place < count:
+                place, given = place + 1, given + 1
+                watched.batches += 1
                 cost.batch(samples, epoch)
                 batch = torch.utils._pytree.tree_map_only(torch.Tensor, fake, first)
                 if pin:  # one batch: those that workers have ready beforehand are not counted
@@ -71,11 +81,25 @@ def install(context: Context) -> None:
                     continue  # within a cycle
                 many = tracker.backwards - backwards >= PASSES
                 steps, backwards = tracker.steps, tracker.backwards
-                quiet = 0 if rose(seen, watched.peak()) else quiet + 1 + many
-                seen = watched.peak()
-                if quiet >= (QUIET if training and loader not in steady else 1):
+                course.turn(place)
+                course.quiet += many and course.quiet > 0
+                growth.turn()
+                left = None if count == ENDLESS else count - place
+                if last:
+                    break
+                if growth.due(training):
+                    growth.goes_on(left, "batch", line)
+                    last = True  # the peak comes with the last batch
+                elif course.quiet >= (QUIET if training and loader not in steady else 1):
+                    if step := watched.loops.more(course, left):
+                        place += step - 1
+                        course.quiet -= 1
+                        continue
+                    growth.rests(left, "batch", line)
                     steady.add(loader)
-                    return
+                    break
+            more = None if count == ENDLESS else count - given
+            watched.left_out("batches", line, given, more)
         finally:
             watched.loaders -= 1
             cost.interrupt()
@@ -85,6 +109,14 @@ def install(context: Context) -> None:
 
     DataLoader.__iter__ = batches
     torch_dataloader.DataLoader.__iter__ = batches
+
+
+def _line(script: str) -> str:
+    """The line of the script from which a loader is used; "" if there is none."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename != script:
+        frame = frame.f_back
+    return f"line {frame.f_lineno}" if frame else ""
 
 
 def _length(loader: DataLoader) -> int:

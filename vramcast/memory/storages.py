@@ -10,6 +10,8 @@ from torch.utils._pytree import tree_leaves
 
 from vramcast.memory.blocks import rounded
 
+COPIES = 2000  # blocks at most that stand for what a loop would keep
+
 
 class Storage:
     """One allocation: its bytes, and what is known about it."""
@@ -56,6 +58,7 @@ class Storages:
         self.sees = sees  # told each event as it happens
         self.storages: dict[int, Storage] = {}  # alive, by address
         self.watched: dict[int, _Watched] = {}
+        self.copies: dict[Storage, list[Storage]] = {}  # see `copy`
         self.phase = "setup"
         self.stream = 0
         self.pause = False
@@ -114,6 +117,21 @@ class Storages:
         if storage is not None:
             storage.alive = False
             self._log("free", storage, None)
+            if storage in self.copies:
+                self.give_back(self.copies.pop(storage))
+
+    def copy(self, storage: Storage, size: int) -> None:
+        """Book so many bytes more like a storage, in blocks of its size, as long as it lives."""
+        block = max(storage.size, size // COPIES)
+        copies = self.copies.setdefault(storage, [])
+        while storage.alive and size > 0:
+            copy = Storage(
+                min(block, size), storage.device, storage.phase, storage.module, storage.op
+            )
+            copy.kind, copy.saved = storage.kind, storage.saved
+            copies.append(copy)
+            self._log("allocate", copy, self.stream)
+            size -= block
 
     def resized(self, tensor_storage, size: int) -> None:
         """Book that a storage now has `size` bytes, perhaps 0."""

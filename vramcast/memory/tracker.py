@@ -17,6 +17,7 @@ from torch.optim.optimizer import (
 from torch.utils._pytree import tree_leaves
 
 from vramcast import compat
+from vramcast.loops.origins import Origins
 from vramcast.memory.storages import Storage, Storages
 
 WRAPPERS = (
@@ -40,10 +41,13 @@ class Tracker(Storages):
         self.loose: list[Storage] = []  # made by the forward pass outside of modules
         self.steps = self.backwards = 0  # so far: backward passes, and those with a step after
         self.passes = 0  # through a model
+        self.origins = Origins("")  # of what may stay
         self._stepped = 0
 
     def made(self, storage: Storage, tensor: Tensor, op: str, inputs: object) -> None:
         """Recognize inputs: what is moved to the GPU outside of the model, and made from that."""
+        if self.origins.on:
+            self.origins.note(storage, tensor)
         if storage.device == "cuda" and not self.calls and self.phase in ("setup", "forward"):
             sources = [self.find(leaf) for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
             if "_to_copy" in op or "copy_" in op:

@@ -1,18 +1,23 @@
-"""Watches a prediction while it runs: its peak so far, and whether the script may end.
+"""Watches a prediction while it runs: its memory so far, and whether the script may end.
 
-A script ends after enough work, not after some time: once its peak no longer rises from one
-optimizer step to the next.
+A script ends after enough work, not after some time: once its memory no longer changes from one
+optimizer step to the next. Loops end before (vramcast/loops/, libraries/loaders.py); this is for
+what repeats itself elsewhere, as in a library.
 """
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from vramcast.loops.course import Course, Memory
+from vramcast.loops.growth import Growing, Growth
+from vramcast.loops.origins import Origins
 from vramcast.memory import peaks
 from vramcast.memory.allocator import CachingAllocator
 
-NUMBERS = (
-    4096  # bytes by which a peak may rise from step to step: so much take a few logged numbers
-)
+if TYPE_CHECKING:
+    from vramcast.loops.running import Loops
+
 QUIET = 2  # optimizer steps without a new peak, after which one is not expected any more
 STEPS = 20  # and after which a script that uses no loader ends
 REPEATED = 500  # and after which any script ends: it repeats itself
@@ -25,15 +30,6 @@ class Steady(BaseException):
     """The script's peak does not rise any more. No `except Exception` catches this."""
 
 
-class Growing(BaseException):
-    """The peak rises with every step, without an end."""
-
-
-def rose(before: tuple[int, int], now: tuple[int, int]) -> bool:
-    """Whether a peak (bytes allocated, bytes reserved) rose noticeably."""
-    return now[0] > before[0] + NUMBERS or now[1] > before[1]
-
-
 class Watched:
     """The GPU's memory while the script runs; answers its questions, and ends it in time."""
 
@@ -41,27 +37,40 @@ class Watched:
         """`send` is called from time to time with how far the script is."""
         self.allocator = CachingAllocator(prompt=False)
         self.created = 0  # bytes reserved at most until the model was first called
-        self.loaders = 0  # in use
+        self.loaders = self.runs = self.batches = 0  # in use, begun so far, and what they gave
+        self.loops: Loops | None = None  # the script's own that run
+        self.origins = Origins("")
+        # lines of loops that were not run to the end: iterations done, and left if that is known
+        self.unfinished: dict[tuple[str, str], tuple[int, int | None]] = {}
+        self.unseen: dict[str, int] = {}  # lines of conditions that would change so much later
+        self.host = 0  # bytes allocated on the host
+        self.copy: Callable = lambda storage, size: None  # the tracker's
         self.steps = 0
         self.passed = False  # whether a model was called
         self.quantized = False  # whether weights were, to 4 bits
         self.phase = "setup"
         self.notes: list[str] = []
         self._send, self._sent = send, time.monotonic()
-        self._last = self._before = (0, 0)  # the peaks at the last step, and at the last pass
+        self._course = Course(self)  # from step to step
+        self._growth = Growth(self._course)
+        self._before = self._course.most  # at the last pass
         self._passes = 0
         self._quiet = self._unsettled = 0  # steps without a new peak; steps until there were QUIET
 
     def sees(self, what: str, storage, other) -> None:
         """Called with each of the tracker's events as it happens.
 
-        Raises Steady if the script may end, and Growing if its peak rises without an end.
+        Raises Steady if the script may end, and Growing if its memory grows without an end.
         """
         peaks.feed(self.allocator, what, storage, other)
         if what == "allocate":
             self.phase = storage.phase
-            if (block := self.allocator.blocks.get(storage)) is not None:
+            if storage.device == "cpu":
+                self.host += storage.size
+            elif (block := self.allocator.blocks.get(storage)) is not None:
                 storage.block = block.size
+        elif what == "free":
+            self.host -= storage.size if storage.device == "cpu" else 0
         elif what == "mark" and other == "created":
             self.created = self.allocator.max_reserved
         elif what == "mark" and other == "step":
@@ -75,30 +84,39 @@ class Watched:
     def _step(self) -> None:
         self.steps += 1
         self._passes = 0
-        peak, last = self.peak(), self._last
-        self._quiet = 0 if rose(last, peak) else self._quiet + 1
+        before = self._course.most
+        self._course.turn()
+        self._quiet = 0 if self._course.most.peak_rose(before) else self._quiet + 1
         self._unsettled = 0 if self._quiet >= QUIET else self._unsettled + 1
-        self._last = peak
-        if self._quiet >= REPEATED:
+        counted = self.loaders or (self.loops and self.loops.counting())
+        if not counted:
+            self._growth.turn()
+            if self._growth.due(trained=True):
+                self._growth.goes_on(None, "optimizer step", "")
+        if self._course.quiet >= STEPS and not counted:
+            raise Steady
+        if self._quiet >= REPEATED and self.loops and self.loops.end():
+            self._quiet = 0
+        elif self._quiet >= REPEATED:
             self.notes.append(
                 f"ended after {self.steps} optimizer steps, {REPEATED} of them without a new peak: "
                 "what would come later is not counted"
             )
-        if self._quiet >= REPEATED or (self._quiet >= STEPS and not self.loaders):
             raise Steady
-        if self._unsettled >= MOST:
+        if self._unsettled >= MOST and not (self.loops and self.loops.bounded()):
+            now = self._course.most
             raise Growing(
                 f"its peak still rises after {self.steps} optimizer steps, by "
-                f"{(peak[0] - last[0]) / 1e6:.3f} MB in the last one, to {peak[1] / 1e9:.2f} GB "
-                "reserved: it seems to keep something of each step"
+                f"{(now.allocated - before.allocated) / 1e6:.3f} MB in the last one, to "
+                f"{now.reserved / 1e9:.2f} GB reserved, and how often is not known"
             )
 
     def _pass(self) -> None:
         """The model is called. Raises Steady if that was very often, without a training step."""
         self.passed = True
-        peak = self.peak()
-        self._passes = 0 if rose(self._before, peak) else self._passes + 1
-        self._before = peak
+        now = self.memory()
+        self._passes = 0 if now.peak_rose(self._before) else self._passes + 1
+        self._before = now
         if self._passes >= PASSES:
             self.notes.append(
                 f"ended after {PASSES} passes through the model without an optimizer step or a new "
@@ -106,13 +124,26 @@ class Watched:
             )
             raise Steady
 
+    def memory(self) -> Memory:
+        """The memory so far, and now."""
+        gpu = self.allocator
+        return Memory(gpu.max_allocated, gpu.max_reserved, gpu.allocated, self.host)
+
+    def left_out(self, what: str, line: str, done: int, left: int | None) -> None:
+        """Note that a loop was not run to its end; the longest run of each line counts."""
+        if left == 0:
+            return
+        before = self.unfinished.get((what, line))
+        if before is None or done > before[0]:
+            self.unfinished[what, line] = done, left
+
     def peak(self) -> tuple[int, int]:
         """The peaks so far: bytes allocated, and bytes reserved."""
         return self.allocator.max_allocated, self.allocator.max_reserved
 
     def at_rest(self) -> bool:
-        """Whether the peak has not risen for some optimizer steps."""
-        return self._quiet >= QUIET
+        """Whether the memory has not risen for some optimizer steps."""
+        return self._quiet >= QUIET and self._course.quiet >= QUIET
 
     def report(self) -> dict:
         """How far the script is: phase, optimizer steps, and the peak so far in GB."""

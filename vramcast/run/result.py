@@ -11,6 +11,8 @@ from vramcast.memory.tracker import Tracker
 from vramcast.memory.watched import Watched
 from vramcast.options import Options
 
+MUCH = 1e9  # bytes that are reserved and unused: a note says how much suffices
+
 
 def of(tracker: Tracker, watched: Watched, loaders: Loaders, cost: Cost, options: Options) -> dict:
     """Peaks, and what they consist of; in GB of 1e9 bytes where a key says so."""
@@ -18,6 +20,8 @@ def of(tracker: Tracker, watched: Watched, loaders: Loaders, cost: Cost, options
     allocated = watched.allocator.max_allocated  # the sum of these blocks
     host, _, _ = peaks.peak(tracker.events, "cpu")
     sums = peaks.breakdown(tracker, alive)
+    if watched.allocator.max_reserved > max(2 * allocated, allocated + MUCH):
+        _note_less(tracker.events, allocated, watched.notes)
     result = {
         "reserved_gb": watched.allocator.max_reserved / 1e9,
         "allocated_gb": allocated / 1e9,
@@ -31,6 +35,7 @@ def of(tracker: Tracker, watched: Watched, loaders: Loaders, cost: Cost, options
         "groups": len(tracker.groups),
         "batch_size": loaders.batch_size,
         "samples": loaders.samples,
+        "left_out": _left_out(watched),
         "notes": list(dict.fromkeys(watched.notes)),
     }
     if any(what == "use" for what, _, _ in tracker.events):  # several streams share memory
@@ -40,6 +45,31 @@ def of(tracker: Tracker, watched: Watched, loaders: Loaders, cost: Cost, options
     if options.room:
         result["room_gb"] = _room(tracker.events, allocated, watched.allocator.max_reserved)
     return result
+
+
+def _note_less(events: list[tuple], allocated: int, notes: list[str]) -> None:
+    """Note that much less memory suffices, where a tensor that grows leaves many segments unused.
+
+    With little memory, PyTorch gives unused segments back before it gives up.
+    """
+    least = peaks.replay(events, capacity=1.1 * allocated, prompt=False)
+    if least is not None:
+        notes.append(
+            "most of what is reserved is unused, and given back where memory is short: "
+            f"{least.max_reserved / 1e9:.2f} GB reserved suffice"
+        )
+
+
+def _left_out(watched: Watched) -> list[dict]:
+    """The loops that were not run to their end: their iterations, those left, and the place."""
+    for line, on in watched.unseen.items():
+        watched.notes.append(
+            f"{line}: its condition changes after {on:,} more iterations, which were not run"
+        )
+    return [
+        {"what": what, "place": place, "done": done, "left": left}
+        for (what, place), (done, left) in watched.unfinished.items()
+    ]
 
 
 def _room(events: list[tuple], low: int, high: int) -> float:

@@ -71,6 +71,7 @@ _cost = _dict(
     between_gpus_gb_per_step=_number,
     least_minutes_per_epoch=_figures,
 )
+_loop = _dict(what=_text, place=_text, done=_whole, left=_maybe(_whole))
 ALWAYS: dict[str, Form] = {
     "reserved_gb": _number,
     "allocated_gb": _number,
@@ -84,6 +85,7 @@ ALWAYS: dict[str, Form] = {
     "groups": _whole,
     "batch_size": _maybe(_whole),
     "samples": _maybe(_whole),
+    "left_out": _list(_loop),
     "notes": _list(_text),
     "cost": _maybe(_cost),
     "seconds": _number,

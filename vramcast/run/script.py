@@ -4,6 +4,7 @@ Meant for process.py, which gives it a process of its own, because the stand-ins
 PyTorch for good.
 """
 
+import ast
 import contextlib
 import os
 import signal
@@ -18,8 +19,10 @@ import torch
 
 from vramcast import compat
 from vramcast.libraries.example_data import NotHere
+from vramcast.loops import marks
+from vramcast.loops.growth import Growing
 from vramcast.memory.tracker import Tracker
-from vramcast.memory.watched import Growing, Steady, Watched
+from vramcast.memory.watched import Steady, Watched
 from vramcast.options import Options
 from vramcast.processes.supervisor import write_json
 from vramcast.run import result, setup, source
@@ -100,11 +103,16 @@ def predict(
         signal.setitimer(signal.ITIMER_REAL, 0)
     if guard.refusals:  # whatever became of it
         error = guard.refusals[0]
-    if error is None and tracker.steps == 0 and watched.passed and not tracker.backwards:
-        watched.notes.append("no optimizer took a step: this is the memory of inference")
-    elif error is None and tracker.steps == 0:
-        what = "no optimizer took a step" + ", and no model was called" * (not watched.passed)
-        error = "; ".join([f"it never trained: {what}", *watched.notes])
+    if error is None and tracker.steps == 0:
+        if tracker.backwards:
+            watched.notes.append("no optimizer of torch.optim took a step: gradients are computed")
+        elif watched.passed:
+            watched.notes.append("no optimizer took a step: this is the memory of inference")
+        elif watched.peak()[0]:
+            watched.notes.append("no optimizer took a step, and no model with weights was called")
+        else:
+            what = "no optimizer took a step, and no model was called"
+            error = "; ".join([f"it never trained: {what}", *watched.notes])
     if error is not None:
         return {"error": error}
     if not watched.peak()[0]:
@@ -135,11 +143,12 @@ def first_batch_size(script: Path, scratch: Path, options: Options) -> dict:
 
 
 def _code(script: Path, options: Options) -> CodeType:
-    """The script as it is, or with another number."""
+    """The script as it is, or with another number; its loops are marked."""
     text, name = script.read_bytes(), str(script)
+    tree = ast.parse(text, name)
     if options.number:
-        return source.replaced(text, name, options.number, options.batch_size)
-    return compile(text, name, "exec")
+        tree = source.replaced(text, name, options.number, options.batch_size)
+    return compile(marks.marked(tree), name, "exec", dont_inherit=True)
 
 
 def _run(code: CodeType, name: str) -> None:

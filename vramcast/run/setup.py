@@ -16,6 +16,8 @@ import torch
 from vramcast import libraries
 from vramcast.device import as_of_2023, compiler, mode
 from vramcast.libraries.context import Context
+from vramcast.loops.origins import Origins
+from vramcast.loops.running import Loops
 from vramcast.memory.tracker import Tracker
 from vramcast.memory.watched import Watched
 from vramcast.options import Options
@@ -51,7 +53,10 @@ def prepare(
     for name in ("load", "load_inline"):
         message = "a CUDA extension of its own: what it allocates is not known"
         setattr(cpp_extension, name, _cannot(message))
-    context = Context(options, tracker, watched, gpu.cost)
+    tracker.origins = watched.origins = Origins(str(script))
+    watched.copy = tracker.copy
+    Loops(tracker, watched, script).install()
+    context = Context(script, options, tracker, watched, gpu.cost)
     libraries.install(context)
     return gpu, context
 

@@ -2,7 +2,6 @@
 
 import ast
 import re
-from types import CodeType
 
 Place = tuple[int, int]  # line, and column in bytes
 # in the text of a script that is started once for each GPU, as by torchrun
@@ -42,13 +41,13 @@ def places(source: bytes, value: int) -> list[Place]:
         return []
 
 
-def replaced(source: bytes, filename: str, place: Place, value: int) -> CodeType:
+def replaced(source: bytes, filename: str, place: Place, value: int) -> ast.Module:
     """The source with `value` in the place of the number there."""
     tree = ast.parse(source, filename)
     for found, number in _numbers(tree):
         if found == place:
             number.value = value
-    return compile(tree, filename, "exec")
+    return tree
 
 
 def _numbers(tree: ast.Module) -> list[tuple[Place, ast.Constant]]:

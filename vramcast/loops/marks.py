@@ -1,0 +1,107 @@
+"""Marks loops, and the numbers that conditions compare, in a script's source before it is run.
+
+`for x in ITEMS` becomes `for x in LOOP(ITEMS, place)`, and a `while` loop such a `for` loop without
+an end. In the conditions of `if` and `while`, `a < b` and `a % b` become comparisons of NUMBER(a)
+and NUMBER(b), which returns what it is given. Lines stay where they are. What a script computes
+does not change, but for the iterations that are left out.
+"""
+
+import ast
+import itertools
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import CodeType
+
+LOOP, ENDLESS, NUMBER = "__vramcast_loop__", "__vramcast_endless__", "__vramcast_number__"
+TURN = "__vramcast_turn__"
+ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
+_numbers = itertools.count()
+
+
+class _Marker(ast.NodeTransformer):
+    """Marks loops and conditions; `file` is named with each line, "" for the script itself."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+    def _place(self, node: ast.stmt | ast.expr) -> str:
+        return f"{self.file}line {node.lineno}"
+
+    def visit_For(self, node: ast.For) -> ast.For:
+        self.generic_visit(node)
+        node.iter = _call(LOOP, node.iter, ast.Constant(self._place(node)))
+        return node
+
+    def visit_While(self, node: ast.While) -> ast.AST:
+        ends = _Conditions(self._place(node), ends=True)
+        node.test = ends.visit(node.test)
+        self.generic_visit(node)
+        if node.orelse:  # which runs where the condition ends the loop
+            return node
+        leave = ast.If(ast.UnaryOp(ast.Not(), node.test), [ast.Break()], [])
+        items = _call(ENDLESS, ast.Constant(self._place(node)))
+        turn = ast.Name(TURN, ast.Store())
+        return ast.copy_location(ast.For(turn, items, [leave, *node.body], []), node)
+
+    def visit_If(self, node: ast.If) -> ast.If:
+        ends = any(isinstance(inner, (ast.Break, ast.Return)) for inner in node.body)
+        node.test = _Conditions(self._place(node), ends).visit(node.test)
+        self.generic_visit(node)
+        return node
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.IfExp:
+        node.test = _Conditions(self._place(node), ends=False).visit(node.test)
+        self.generic_visit(node)
+        return node
+
+
+class _Conditions(ast.NodeTransformer):
+    """Marks the two numbers of each comparison, and of each remainder, in a condition."""
+
+    def __init__(self, place: str, ends: bool) -> None:
+        self.place, self.ends = place, ends
+
+    def visit_Compare(self, node: ast.Compare) -> ast.Compare:
+        self.generic_visit(node)
+        if len(node.ops) == 1 and isinstance(node.ops[0], ORDERS):
+            node.left, node.comparators[0] = self._both(node.left, node.comparators[0], "order")
+        return node
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.BinOp:
+        self.generic_visit(node)
+        if isinstance(node.op, ast.Mod) and not isinstance(node.left, ast.JoinedStr):
+            node.left, node.right = self._both(node.left, node.right, "remainder")
+        return node
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.Lambda:
+        return node
+
+    def _both(self, left: ast.expr, right: ast.expr, kind: str) -> tuple[ast.Call, ast.Call]:
+        key = (next(_numbers), self.place, kind, self.ends)
+        first, second = (ast.Constant((*key, side)) for side in (False, True))
+        return _call(NUMBER, left, first), _call(NUMBER, right, second)
+
+
+def _call(name: str, *arguments: ast.expr) -> ast.Call:
+    return ast.Call(ast.Name(name, ast.Load()), list(arguments), [])
+
+
+def marked(tree: ast.Module, file: str = "") -> ast.Module:
+    """A source with its loops and compared numbers marked; `file`: where it is another's."""
+    return ast.fix_missing_locations(_Marker(file and f"{file}, ").visit(tree))
+
+
+def install(folder: Path) -> None:
+    """Mark what is imported from a folder, too: a script's own modules."""
+    ours = Path(__file__).parents[1]
+    get_code = SourceFileLoader.get_code
+
+    def get_marked_code(loader: SourceFileLoader, name: str) -> CodeType | None:
+        path = Path(loader.get_filename(name))
+        installed = "site-packages" in path.parts or path.is_relative_to(ours)
+        if installed or not path.is_relative_to(folder):
+            return get_code(loader, name)
+        tree = ast.parse(loader.get_data(str(path)), str(path))
+        return compile(marked(tree, path.name), str(path), "exec", dont_inherit=True)
+
+    SourceFileLoader.get_code = get_marked_code

@@ -1,0 +1,119 @@
+"""The iterations at which a script's conditions change, judged by the numbers that they compare.
+
+If `step == 500` compares 3 and 500, and in the iteration before 2 and 500, it changes in 497
+iterations. Numbers that do not change evenly tell nothing.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+NEAR = 20  # iterations within which is waited for a number that the loop cannot move on
+MOST = 12  # times that one condition is visited
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A comparison or a remainder in a condition."""
+
+    number: int
+    place: str  # its line
+    kind: str  # "order" or "remainder"
+    ends: bool  # whether its loop may end there
+
+
+class Compared:
+    """All whole numbers that conditions compared, as they were last."""
+
+    def __init__(self) -> None:
+        self.pairs: dict[Condition, Pair] = {}
+        self._left: dict[int, int] = {}
+        self._conditions: dict[int, Condition] = {}
+
+    def see(self, value: object, key: tuple) -> object:
+        """Note one of the two numbers of a condition; returns it."""
+        if type(value) is not int:
+            return value
+        number, *_, second = key
+        if not second:
+            self._left[number] = value
+        elif number in self._left:
+            condition = self._conditions.get(number)
+            if condition is None:
+                condition = self._conditions[number] = Condition(*key[:-1])
+            self.pairs[condition] = self._left.pop(number), value
+        return value
+
+
+@dataclass
+class Points:
+    """The points of one loop."""
+
+    now: dict[Condition, Pair] = field(default_factory=dict)
+    # how much more the left number is than the right one with each iteration; the left one alone
+    change: dict[Condition, tuple[float, float]] = field(default_factory=dict)
+    number: int | None = None  # the loop's own
+    own: set[Condition] = field(default_factory=set)  # whose numbers did not follow it
+
+    def turn(self, pairs: dict[Condition, Pair], number: int | None, step: int) -> None:
+        """An iteration is over, in which the loop's own number was this one, if it has one."""
+        passed = 1
+        if number is not None and self.number is not None:
+            passed = (number - self.number) // step or 1
+        for condition, (left, right) in pairs.items():
+            if condition in self.now:
+                old_left, old_right = self.now[condition]
+                more = left - old_left
+                if number is not None and self.number is not None and more != passed * step:
+                    self.own.add(condition)
+                if condition in self.own:
+                    passed = 1
+                self.change[condition] = (more - right + old_right) / passed, more / passed
+        self.now, self.number, self.step = dict(pairs), number, step
+
+    def follows(self, condition: Condition) -> bool:
+        """Whether a condition's number moves on with the loop's own."""
+        return self.number is not None and condition not in self.own
+
+    def ahead(
+        self, visits: dict[Condition, int], rising: bool, left: int | None
+    ) -> dict[Condition, int]:
+        """The conditions to be visited, and in how many iterations each changes.
+
+        `visits`: how often each was. `rising`: whether the last one left something behind. `left`:
+        iterations until the loop ends.
+        """
+        found = {}
+        for condition, distance in self._distances().items():
+            wanted = MOST if rising else 2 if condition.kind == "order" else 1
+            near = self.follows(condition) or distance <= NEAR
+            inside = left is None or distance <= left
+            if not condition.ends and near and inside and visits.get(condition, 0) < wanted:
+                found[condition] = distance
+        return found
+
+    def end(self) -> int | None:
+        """In how many iterations a condition ends the loop; None if that is not known."""
+        distances = self._distances().items()
+        return min((n for condition, n in distances if condition.ends), default=None)
+
+    def unseen(self, visits: dict[Condition, int], left: int | None) -> dict[Condition, int]:
+        """The comparisons that change later and were not visited, and in how many iterations."""
+        return {
+            condition: distance
+            for condition, distance in self._distances().items()
+            if condition.kind == "order" and not condition.ends
+            and condition not in visits and (left is None or distance <= left)
+        }  # fmt: skip
+
+    def _distances(self) -> dict[Condition, int]:
+        found = {}
+        for condition, (more, of_left) in self.change.items():
+            left, right = self.now[condition]
+            if condition.kind == "order":
+                if more and (left - right) * more <= 0:
+                    found[condition] = max(math.ceil(abs((left - right) / more)), 1)
+            elif right > 0 and of_left > 0 and of_left == more:
+                found[condition] = math.ceil((right - left % right) / of_left)
+        return found

@@ -1,0 +1,200 @@
+"""The loops of a script while they run: which of their iterations are left out.
+
+A loop that trains without a loader ends once its memory has been at rest for some iterations. Then
+come those at which one of its conditions changes, and the last one, as far as the loop runs over a
+`range`. A loop over a loader ends with the loader (libraries/loaders.py). A loop around others, and
+one that does not train, run to their end, unless memory grows in them: then the rest is counted
+(growth.py).
+"""
+
+import builtins
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vramcast.loops import marks
+from vramcast.loops.course import Course
+from vramcast.loops.growth import Growth
+from vramcast.loops.points import Compared, Condition, Points
+
+if TYPE_CHECKING:
+    from vramcast.memory.tracker import Tracker
+    from vramcast.memory.watched import Watched
+
+FIRST = 20  # iterations at rest, after which a loop ends in which an optimizer takes its steps
+BY_HAND = 100  # and after which one ends that only has backward passes
+AGAIN = 2  # and after which one ends whose line has ended so before
+
+
+class Loops:
+    """The loops that run now, the innermost last."""
+
+    def __init__(self, tracker: "Tracker", watched: "Watched", script: Path) -> None:
+        self.tracker, self.watched, self.script = tracker, watched, script
+        self.running: list[Loop] = []
+        self.compared = Compared()
+        self.visits: dict[Condition, int] = {}  # how often each was seen to change on purpose
+        self.ended: set[str] = set()  # lines of loops that have ended early
+
+    def install(self) -> None:
+        """Let the marks in the source (marks.py) come here."""
+        setattr(builtins, marks.LOOP, self.run)
+        setattr(builtins, marks.ENDLESS, lambda place: self.run(itertools.count(), place))
+        setattr(builtins, marks.NUMBER, self.compared.see)
+        marks.install(self.script.parent)
+        self.watched.loops = self
+
+    def run(self, items: Iterable, line: str) -> Iterator:
+        """The items of a loop, without those that are left out."""
+        loop = Loop(self, items, line)
+        self.running.append(loop)
+        try:
+            yield from loop.items()
+        finally:
+            self.running.remove(loop)
+
+    def counting(self) -> bool:
+        """Whether a loop decides when the training in it ends."""
+        return any(not loop.fed for loop in self.running)
+
+    def bounded(self) -> bool:
+        """Whether it is known how often the innermost loop runs."""
+        return bool(self.running) and self.running[-1].left() is not None
+
+    def more(self, course: Course, left: int | None) -> int:
+        """For a loader that would end: how many batches on its loop wants the next one, or 0."""
+        loop = next((loop for loop in reversed(self.running) if loop.fed), None)
+        return loop.next_point(course, left) or loop.unseen(left) if loop else 0
+
+    def end(self) -> bool:
+        """Let the innermost loop end that does not do so yet; False if there is none."""
+        for loop in reversed(self.running):
+            if not loop.over:
+                loop.over = True
+                return True
+        return False
+
+
+class Loop:
+    """One loop, from its begin to its end."""
+
+    def __init__(self, loops: Loops, iterable: Iterable, line: str) -> None:
+        self.loops, self.watched, self.tracker = loops, loops.watched, loops.tracker
+        self.iterable, self.line = iterable, line
+        self.course = Course(self.watched)
+        self.growth = Growth(self.course)
+        self.points = Points()
+        self.fed = False  # a loader gives its items
+        self.over = False  # after the running iteration
+        self.rises = 0  # of memory, up to the last visit
+        self.place = 0  # of the running iteration
+        self.shift = 0  # by which the numbers of `enumerate` were moved on
+        self.number: int | None = None  # of the running item, if it has one
+        self.step = iterable.step if type(iterable) is range else 1  # from number to number
+        self.length = None if isinstance(iterable, itertools.count) else _length(iterable)
+
+    def items(self) -> Iterator:
+        """The items, one for each iteration that is run."""
+        numbers = self.iterable if type(self.iterable) is range else None
+        iterator = None if numbers is not None else iter(self.iterable)
+        while numbers is None or self.place < len(numbers):
+            if numbers is not None:
+                item = self.number = numbers[self.place]
+            else:
+                before = self.watched.batches
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+                self.fed = self.watched.batches > before
+                if self.fed and type(self.iterable) is enumerate:
+                    self.number = item[0] + self.shift
+                    item = self.number, item[1]
+            before = self._work(), self.watched.runs
+            yield item
+            del item
+            if self.over:
+                return
+            steps = self._turn(*before)
+            if not steps:
+                return
+            self.place += steps
+
+    def _work(self) -> tuple[int, int, int]:
+        return self.tracker.steps, self.tracker.backwards, self.tracker.passes
+
+    def _turn(self, work: tuple[int, int, int], runs: int) -> int:
+        """An iteration is over: how many on the next one is, 0 if there is none."""
+        steps, backwards, _ = work
+        self.points.turn(self.loops.compared.pairs, self.number, self.step)
+        if self.fed or self._work() == work:
+            return 1
+        self.course.turn(self.place)
+        self.growth.turn()
+        trained = self.tracker.backwards > backwards
+        if self.growth.due(trained):
+            left = self.left()
+            self.growth.goes_on(left, "iteration", self.line)
+            return self._to_last(left)
+        if not trained or self.watched.runs > runs:
+            return 1
+        rest = FIRST if self.tracker.steps > steps else BY_HAND
+        if self.line in self.loops.ended:
+            rest = min(rest, AGAIN)
+        if self.course.quiet < rest:
+            return 1
+        left = self.left()
+        if on := self.next_point(self.course, left):
+            self.course.quiet -= 1
+            return on
+        self.growth.rests(left, "iteration", self.line)
+        self.loops.ended.add(self.line)
+        return self._to_last(left)
+
+    def left(self) -> int | None:
+        """How many iterations come after this one, as far as that is known."""
+        if self.length is not None:
+            return max(self.length - self.place - 1, 0)
+        return self.points.end()
+
+    def next_point(self, course: Course, left: int | None) -> int:
+        """In how many iterations a condition changes that the loop wants to see; 0 if none does.
+
+        It is seen once, or twice if it compares two numbers, which differ before and after it; more
+        often as long as more stays each time.
+        """
+        rising, self.rises = len(course.rises) > self.rises, len(course.rises)
+        ahead = self.points.ahead(self.loops.visits, rising, left)
+        if not ahead:
+            return 0
+        condition, on = min(ahead.items(), key=lambda item: item[1])
+        if not self.points.follows(condition):
+            on = 1  # its own number goes on with each iteration alone
+        for other, distance in ahead.items():
+            if distance == on:
+                self.loops.visits[other] = self.loops.visits.get(other, 0) + 1
+        self.shift += on - 1
+        return on
+
+    def unseen(self, left: int | None) -> int:
+        """Note which conditions would change in iterations that are left out; returns 0."""
+        for condition, on in self.points.unseen(self.loops.visits, left).items():
+            self.watched.unseen.setdefault(condition.place, on)
+        return 0
+
+    def _to_last(self, left: int | None) -> int:
+        """End after one more iteration, the last one if the loop runs over a range."""
+        self.unseen(left)
+        self.over = True
+        done = self.course.turns + (left != 0)
+        more = None if left is None else self.place + 1 + left - done
+        self.watched.left_out("iterations", self.line, done, more)
+        return left if left and type(self.iterable) is range else 1
+
+
+def _length(iterable: Iterable) -> int | None:
+    try:
+        return len(iterable)
+    except (TypeError, NotImplementedError, ValueError):
+        return None
