@@ -221,6 +221,10 @@ def find_accelerator() -> None:
     setattr(place, name, lambda *args: torch.device("cuda"))
 
 
+# the functions that make tensors on the default device; they are remembered at the first call
+constructors = private("torch.utils._device:_device_constructors")
+
+
 def accelerator_memory() -> object:
     """The module of torch.accelerator's memory functions."""
     return private("torch.accelerator:memory", "torch:accelerator")

@@ -7,8 +7,7 @@ optimizer step to the next.
 import time
 from collections.abc import Callable
 
-from vramcast.memory import peaks
-from vramcast.memory.allocator import CachingAllocator
+from vramcast.memory.allocators import Allocators
 
 NUMBERS = (
     4096  # bytes by which a peak may rise from step to step: so much take a few logged numbers
@@ -35,12 +34,12 @@ def rose(before: tuple[int, int], now: tuple[int, int]) -> bool:
 
 
 class Watched:
-    """The GPU's memory while the script runs; answers its questions, and ends it in time."""
+    """The GPUs' memory while the script runs; answers its questions, and ends it in time."""
 
     def __init__(self, send: Callable[[dict], None] = lambda report: None) -> None:
         """`send` is called from time to time with how far the script is."""
-        self.allocator = CachingAllocator(prompt=False)
-        self.created = 0  # bytes reserved at most until the model was first called
+        self.allocators = Allocators(prompt=False)
+        self.created: dict[int, int] = {}  # bytes reserved at most until the model's first call
         self.loaders = 0  # in use
         self.steps = 0
         self.passed = False  # whether a model was called
@@ -57,13 +56,13 @@ class Watched:
 
         Raises Steady if the script may end, and Growing if its peak rises without an end.
         """
-        peaks.feed(self.allocator, what, storage, other)
+        self.allocators.feed(what, storage, other)
         if what == "allocate":
             self.phase = storage.phase
-            if (block := self.allocator.blocks.get(storage)) is not None:
+            if (block := self.allocators[storage.gpu].blocks.get(storage)) is not None:
                 storage.block = block.size
         elif what == "mark" and other == "created":
-            self.created = self.allocator.max_reserved
+            self.created = {gpu: one.max_reserved for gpu, one in self.allocators.items()}
         elif what == "mark" and other == "step":
             self._step()
         elif what == "mark" and other == "pass":
@@ -107,17 +106,18 @@ class Watched:
             raise Steady
 
     def peak(self) -> tuple[int, int]:
-        """The peaks so far: bytes allocated, and bytes reserved."""
-        return self.allocator.max_allocated, self.allocator.max_reserved
+        """The peaks so far, of all GPUs together: bytes allocated, and bytes reserved."""
+        each = self.allocators.values()
+        return sum(one.max_allocated for one in each), sum(one.max_reserved for one in each)
 
     def at_rest(self) -> bool:
         """Whether the peak has not risen for some optimizer steps."""
         return self._quiet >= QUIET
 
     def report(self) -> dict:
-        """How far the script is: phase, optimizer steps, and the peak so far in GB."""
+        """How far the script is: phase, optimizer steps, and a GPU's peak so far in GB."""
         return {
             "phase": self.phase,
             "steps": self.steps,
-            "reserved_gb": self.allocator.max_reserved / 1e9,
+            "reserved_gb": max(one.max_reserved for one in self.allocators.values()) / 1e9,
         }
