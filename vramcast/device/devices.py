@@ -39,9 +39,9 @@ class Places(dict):
         if isinstance(device, str):
             return self[torch.device(device)]
         if device.type == "cuda":
-            have = f"{self.gpus} GPU{'s' * (self.gpus > 1)}"
+            have = f"are {self.gpus} GPUs" if self.gpus > 1 else "is 1 GPU"
             raise RuntimeError(
-                f"CUDA error: invalid device ordinal: {device}, where there is {have} (--gpus N "
+                f"CUDA error: invalid device ordinal: {device}, where there {have} (--gpus N "
                 "says how many)"
             )
         return device
@@ -133,6 +133,7 @@ def _relabel(mode_type: type[FakeTensorMode], tracker: Tracker, places: Places) 
             DTensor, name, property(lambda tensor, name=name: getattr(tensor._local_tensor, name))
         )
     compat.start_no_gpu()
+    compat.refuse_in_words()
     to, cpu = torch.Tensor.to, torch.device("cpu")
 
     def relabelled(device):
@@ -208,10 +209,11 @@ def _beside(make: Callable) -> Callable:
 
 
 def _placed(places: Places, make: Callable) -> Callable:
-    """A function whose `device="cuda"` is the current GPU."""
+    """A function whose `device="cuda"` is the current GPU, also where that is the default."""
 
     @functools.wraps(make)
     def made(*args, device=None, **kwargs):
+        device = compat.default_device() if device is None else device
         return make(*args, device=None if device is None else places[device], **kwargs)
 
     return made
