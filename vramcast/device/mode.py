@@ -178,10 +178,11 @@ class Gpu(FakeTensorMode):
         here, there = copy.device, source.device
         if here == there:
             return
-        if here.type == there.type:
-            self.tracker.meet(here.index, there.index)
-        elif not kwargs.get("non_blocking", args[2] if len(args) > 2 else False):
-            self.tracker.wait_here(here.index if here.type == "cuda" else there.index)
+        gpus = [place.index for place in (here, there) if place.type == "cuda"]
+        if len(gpus) == 2:
+            self.tracker.meet(*gpus)
+        elif gpus and not kwargs.get("non_blocking", args[2] if len(args) > 2 else False):
+            self.tracker.wait_here(*gpus)
 
     def read(self, tensor: torch.Tensor):
         """The number that is read from a tensor. To read from the GPU waits for all its work."""
