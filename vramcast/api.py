@@ -27,7 +27,7 @@ def predict(
     batch_size: int | None = None,
     gpus: int | None = None,
 ) -> Prediction:
-    """Predict a script's peak memory on one GPU.
+    """Predict a script's peak memory on a GPU.
 
     `gpu`: a GPU's name or its GB, to learn whether the script fits. `arguments`: the script's
     command line. `batch_size`: in the place of the script's own. `gpus`: how many GPUs the script

@@ -139,6 +139,27 @@ def start_no_gpu() -> None:
     wrap("torch._C:_select_conv_backend", _choice_without_driver)
 
 
+def refuse_in_words() -> None:
+    """Let operators refuse tensors on different devices as PyTorch does on GPUs."""
+
+    def finding(find: Callable) -> Callable:
+        def found(func, flat_args):
+            try:
+                return find(func, flat_args)
+            except RuntimeError as failure:  # whose words differ by version
+                pair = re.search(r"devices,? ([\w:]+)(?:,| and) ([\w:]+)", str(failure))
+                if pair is None:
+                    raise
+            raise RuntimeError(
+                "Expected all tensors to be on the same device, but found at least two devices, "
+                f"{pair[1]} and {pair[2]}!"
+            )
+
+        return found
+
+    wrap(f"{_FAKE}:FakeTensor._find_common_device", lambda find: staticmethod(finding(find)))
+
+
 def _choice_without_driver(choose: Callable) -> Callable:
     """The choice of a kernel for a convolution, as a GPU's driver would have it.
 
@@ -219,6 +240,15 @@ def find_accelerator() -> None:
     """Let C++ and FSDP2, which ask for the machine's accelerator, find CUDA."""
     place, name = owner("torch._C:_get_accelerator")
     setattr(place, name, lambda *args: torch.device("cuda"))
+
+
+# the functions that make tensors on the default device; they are remembered at the first call
+constructors = private("torch.utils._device:_device_constructors")
+
+
+def default_device() -> torch.device | None:
+    """The default device, if one was set."""
+    return private("torch.utils._device:CURRENT_DEVICE")
 
 
 def accelerator_memory() -> object:

@@ -9,9 +9,9 @@ from vramcast.options import Options
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one GPU would need for a script. GB are 1e9 bytes; `print` shows it in words.
+    """What a GPU would need for a script: the fullest of those that it uses.
 
-    What was not asked, or is not known, is None.
+    GB are 1e9 bytes; `print` shows it in words. What was not asked, or is not known, is None.
     """
 
     script: str
@@ -35,6 +35,7 @@ class Prediction:
     left_out: list[dict] = field(default_factory=list)  # loops that were not run to their end
     batch_size_line: int | None = None  # of the number in the script that was replaced
     batch_size_may_fit: int | None = None  # the largest that fits if the prediction is exact
+    devices: list[dict] | None = None  # each of several GPUs' figures; the others are the fullest's
     cost: dict | None = None  # of one training step: see cost/counter.py
     gpu: Model = field(default=gpus.DEFAULT, repr=False)
 
@@ -70,13 +71,36 @@ def answer(row: Prediction) -> str:
     if row.batch_size_line is not None:
         batch += f" (the number in line {row.batch_size_line})"
     name, at_most = f"{row.script}{batch}", "at most " if is_range(row) else ""
-    needs = f"{at_most}{row.reserved_gb:.2f} GB of GPU memory"
+    where = f" on the fullest of {len(row.devices)} GPUs, {fullest(row)}" if row.devices else ""
+    needs = f"{at_most}{row.reserved_gb:.2f} GB of GPU memory{where}"
     if row.fits is None:
         return f"{name} needs {needs} (predicted peak, reserved)"
     if row.may_fit and row.reserved_gb > row.gpu.memory / 1e9:
         more = f"with more memory, PyTorch would reserve {at_most}{row.reserved_gb:.2f} GB"
-        needs = f"{row.reserved_within_gb:.2f} GB of GPU memory there; {more}"
+        needs = f"{row.reserved_within_gb:.2f} GB of GPU memory there{where}; {more}"
     return f"{name} {verdict(row)} {row.gpu.name}: it needs {needs} (predicted peak, reserved)"
+
+
+def fullest(row: Prediction) -> str:
+    """The name of the fullest of several GPUs, whose figures are the prediction's."""
+    return next(
+        one["device"]
+        for one in row.devices
+        if all(one[key] == getattr(row, key) for key in ("reserved_gb", "breakdown_gb"))
+    )
+
+
+def describe_device(device: dict) -> str:
+    """One line on one of several GPUs."""
+    kinds = ", ".join(
+        f"{kind} {size:.2f}" for kind, size in device["breakdown_gb"].items() if size >= 0.005
+    )
+    least = device.get("reserved_least_gb", device["reserved_gb"])
+    at_most = "at most " if device["reserved_gb"] - least >= 0.005 else ""
+    return (
+        f"{device['device']}: {at_most}{device['reserved_gb']:.2f} GB reserved, "
+        f"{device['allocated_gb']:.2f} GB allocated ({kinds})"
+    )
 
 
 def need(row: Prediction) -> str:
@@ -91,25 +115,27 @@ def details(row: Prediction) -> list[str]:
     """The details of a prediction, a line for each."""
     module = f", at {row.peak_module}" if row.peak_module else ""
     phase = f" ({row.peak_phase}{module})" if row.peak_phase else ""
-    lines = [f"allocated peak: {row.allocated_gb:.2f} GB{phase}"]
+    of = f" of {fullest(row)}" if row.devices else ""
+    lines = [f"allocated peak{of}: {row.allocated_gb:.2f} GB{phase}"]
     if is_range(row):
         lines.append(f"reserved: at least {row.reserved_least_gb:.2f} GB, if the GPU keeps up")
     if row.fits is not None:
         lines += [describe_fit(row), describe_rest(row)]
         if row.gpu.assumed:
             lines.append(f"of {row.gpu.name} nothing else is known: {row.gpu.assumed}")
+    lines += map(describe_device, row.devices or [])
     host = f"host: {row.host_gb:.2f} GB of tensors"
     if row.host_gb - row.host_training_gb >= 0.005:
         host += f", {row.host_training_gb:.2f} GB while it trains"
     lines.append(host)
     if row.cost:
-        lines.append(describe_cost(row.cost, row.gpu))
+        lines.append(describe_cost(row.cost, row.gpu, len(row.devices or [0])))
     if row.left_out:
         lines.append(describe_left_out(row.left_out))
     return lines + [f"note: {note}" for note in dict.fromkeys(row.notes)]
 
 
-def describe_cost(cost: dict, model: Model) -> str:
+def describe_cost(cost: dict, model: Model, number: int = 1) -> str:
     """One line on what a steady step costs, and on the least time of an epoch."""
     arithmetic = sum(cost["tflop_per_sample"].values())
     moved = "".join(
@@ -123,6 +149,7 @@ def describe_cost(cost: dict, model: Model) -> str:
     )
     what, minutes = max(cost["least_minutes_per_epoch"].items(), key=lambda item: item[1])
     gpu = model.name if model.name in gpus.KNOWN else "an A100"  # whose rates another size has
+    gpu = f"{number} GPUs like {gpu}" if number > 1 else gpu
     time = f"{minutes:.2g} minutes" if minutes >= 1 else f"{60 * minutes:.2g} seconds"
     kernels = cost["kernels_per_sample"] * cost["samples_per_step"]
     return (

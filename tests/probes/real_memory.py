@@ -10,6 +10,7 @@ gone.
 import json
 import sys
 import weakref
+from pathlib import Path
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -61,7 +62,7 @@ def main(scripts: list[str]) -> None:
     torch.set_num_threads(1)
     found = []
     for script in scripts:
-        code = compile(open(script).read(), script, "exec")
+        code = compile(Path(script).read_text(), script, "exec")
         with Count() as count, OnCpu():
             exec(code, {"__name__": "__main__"})
         found.append(count.peak)

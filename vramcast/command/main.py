@@ -31,7 +31,7 @@ from vramcast.run.process import NoPrediction, name_of, predict, preloaded
 KEYS = (
     "script", "reserved_gb", "allocated_gb", "host_gb", "breakdown_gb", "peak_phase", "peak_module",
     "seconds", "host_training_gb", "created_gb", "reserved_least_gb", "fits", "may_fit",
-    "reserved_within_gb", "cost", "batch_size_line", "like", "groups", "left_out",
+    "reserved_within_gb", "cost", "batch_size_line", "like", "groups", "devices", "left_out",
 )  # fmt: skip
 
 running = Running()

@@ -47,8 +47,8 @@ class Cost:
             self.step = self.now
         self.now, self._whole = Counts(), True
 
-    def result(self, model: Model) -> dict | None:
-        """A step's cost and the least minutes of an epoch on a GPU; None if no step was whole.
+    def result(self, model: Model, gpus: int = 1) -> dict | None:
+        """A step's cost and the least minutes of an epoch on GPUs; None if no step was whole.
 
         Also None for a script without a loader, which has no samples and no epoch. GB are 1e9
         bytes, TFLOP 1e12 operations; an epoch is the training without validation.
@@ -68,7 +68,7 @@ class Cost:
             "to_gpu_gb_per_step": step.to_gpu / 1e9,
             "to_host_gb_per_step": step.to_host / 1e9,
             "between_gpus_gb_per_step": step.between / 1e9,
-            "least_minutes_per_epoch": least_minutes(step, model),
+            "least_minutes_per_epoch": least_minutes(step, model, gpus),
         }
 
     def mostly_convolutions(self) -> bool:
@@ -77,13 +77,14 @@ class Cost:
         return step.convolved > step.operations.total() / 2
 
 
-def least_minutes(step: Counts, model: Model) -> dict[str, float]:
+def least_minutes(step: Counts, model: Model, gpus: int = 1) -> dict[str, float]:
     """The least minutes of an epoch, by each thing that limits it: arithmetic and the links.
 
     All of them can be busy at the same time, in both directions, so the largest figure is the
-    bound. Left out is what the data sheet gives no rate for.
+    bound. Left out is what the data sheet gives no rate for. Of several GPUs, each may have an
+    equal part of the work, at least.
     """
-    speed, steps = model.speed, step.epoch / step.samples
+    speed, steps = model.speed, step.epoch / step.samples / gpus
     seconds = {
         "arithmetic": sum(
             number / (speed.tflops[precision] * 1e12)

@@ -119,6 +119,8 @@ def _copy(func) -> Rule:
         later = args[place] if len(args) > place else kwargs.get("non_blocking", False)
         if all(_on_gpu(one) for one in (*targets, *sources)):
             counts.kernels += 1
+            if targets[0].device != sources[0].device:
+                counts.between += _bytes(targets)
             return
         for target, source in zip(targets, sources, strict=True):
             to_gpu = _on_gpu(target)

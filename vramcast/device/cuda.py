@@ -1,6 +1,5 @@
 """`torch.cuda` as a script finds it: which GPU there is, and how many."""
 
-import contextlib
 import functools
 from types import SimpleNamespace
 
@@ -8,31 +7,44 @@ import torch
 
 from vramcast import compat
 from vramcast.device import graphs, statistics, streams
+from vramcast.device.devices import Places
 from vramcast.gpus import Model
-from vramcast.memory.allocator import CachingAllocator
-from vramcast.memory.tracker import Tracker
+from vramcast.memory.allocators import Allocators
 
 
-class Device(contextlib.nullcontext):
-    """In the place of `torch.cuda.device`, which changes nothing here: there is one GPU."""
+def choose(places: Places, device: torch.device | str | int) -> None:
+    """Make a GPU the current one, as `torch.cuda.set_device`; a number below 0 changes nothing."""
+    if type(device) is not int or device >= 0:
+        places.choose(places.index(device))
+
+
+class Device:
+    """In the place of `torch.cuda.device`: a context with another current GPU."""
+
+    places: Places
 
     def __init__(self, device=None) -> None:
-        super().__init__()
+        self.device = -1 if device is None else device
+        self._outer: list[int] = []
+
+    def __enter__(self) -> None:
+        self._outer.append(self.places.index())
+        choose(self.places, self.device)
+
+    def __exit__(self, *exception) -> None:
+        self.places.choose(self._outer.pop())
 
 
-def install(
-    tracker: Tracker, allocator: CachingAllocator, model: Model, gpus: int, notes: list[str]
-) -> None:
-    """Let a script find so many GPUs of a model, with an allocator that follows the tracker."""
+def install(places: Places, allocators: Allocators, model: Model, notes: list[str]) -> None:
+    """Let a script find the GPUs of these places, all of a model."""
+    tracker, gpus, Device.places = places.tracker, places.gpus, places
     properties = SimpleNamespace(
         name=model.name, total_memory=model.memory, major=model.capability[0],
         minor=model.capability[1], multi_processor_count=model.multiprocessors, gcnArchName="",
     )  # fmt: skip
     fixed = {
-        "is_available": True, "device_count": gpus, "current_device": 0, "is_initialized": False,
-        "get_device_name": model.name, "get_device_properties": properties,
-        "get_device_capability": model.capability,
-        "_lazy_init": None, "init": None, "set_device": None,
+        "is_available": True, "device_count": gpus, "is_initialized": False,
+        "_lazy_init": None, "init": None,
         "manual_seed": None, "manual_seed_all": None, "seed": None, "seed_all": None,
         "initial_seed": 0, "set_rng_state": None, "set_rng_state_all": None,
         "can_device_access_peer": True, "set_sync_debug_mode": None,
@@ -41,6 +53,17 @@ def install(
     }  # fmt: skip
     for key, value in fixed.items():
         setattr(torch.cuda, key, functools.partial(_answer, value))
+
+    def of_each(value, device=None):
+        """A property that all GPUs have alike. Raises as `Places.index`."""
+        places.index(device)
+        return value
+
+    for key, value in {
+        "get_device_name": model.name, "get_device_properties": properties,
+        "get_device_capability": model.capability,
+    }.items():  # fmt: skip
+        setattr(torch.cuda, key, functools.partial(of_each, value))
 
     def is_bf16_supported(including_emulation: bool = True) -> bool:
         """PyTorch's answer: older GPUs emulate it (torch/cuda/__init__.py)."""
@@ -54,17 +77,21 @@ def install(
     torch.cuda.get_rng_state_all = lambda: [get_rng_state()] * gpus
     for key in ("get_rng_state", "set_rng_state", "initial_seed"):  # called from there, too
         setattr(torch.cuda.random, key, getattr(torch.cuda, key))
+    torch.cuda.current_device = lambda: tracker.gpu
+    torch.cuda.set_device = lambda device: choose(places, device)
     torch.cuda.device = Device
+    torch.cuda.device_of = lambda obj: Device(obj.get_device() if obj.is_cuda else None)
     torch.cuda.profiler.start = torch.cuda.profiler.stop = functools.partial(_answer, None)
     torch.accelerator.is_available = functools.partial(_answer, True)
     torch.accelerator.device_count = functools.partial(_answer, gpus)
-    torch.accelerator.current_device_index = functools.partial(_answer, 0)
-    torch.accelerator.set_device_index = functools.partial(_answer, None)
+    for name in ("index", "idx"):
+        setattr(torch.accelerator, f"current_device_{name}", torch.cuda.current_device)
+        setattr(torch.accelerator, f"set_device_{name}", torch.cuda.set_device)
     torch.accelerator.device_index = Device
     torch.accelerator.current_accelerator = functools.partial(_answer, torch.device("cuda"))
     compat.find_accelerator()
-    streams.install(tracker)
-    statistics.install(allocator, tracker, model, notes)
+    streams.install(places)
+    statistics.install(places, allocators, model, notes)
     graphs.install(tracker, notes)
 
 

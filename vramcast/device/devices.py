@@ -1,24 +1,71 @@
-"""The devices of tensors without data: "cuda" or the CPU for a script, `LABEL` for C++ code.
+"""The devices of tensors without data: a GPU or the CPU for a script, a label for C++ code.
 
-PyTorch's C++ code sees the device `LABEL` in the place of "cuda": its autograd engine calls CUDA's
-driver for tensors on "cuda", and needs none for this label.
+PyTorch's C++ code sees a device of `LABELS` in the place of a GPU: its autograd engine calls CUDA's
+driver for tensors on "cuda", and needs none for these labels. Each GPU has its own, so that C++
+code sees which tensors are together.
 """
+
+import functools
+from collections.abc import Callable
 
 import torch
 from torch.distributed.tensor import DTensor
 
 from vramcast import compat
 from vramcast.compat import FAKE_DEVICE, FakeTensor, FakeTensorMode
+from vramcast.memory.storages import GPUS as MOST
 from vramcast.memory.tracker import Tracker
 
-CUDA = torch.device("cuda:0")
-META = torch.device("meta")
-LABEL = torch.device("meta:1")
+CUDA, META = torch.device("cuda"), torch.device("meta")
+GPUS = [torch.device("cuda", number) for number in range(MOST)]  # a label's has to be below 128
+LABELS = {gpu: torch.device("meta", gpu.index + 1) for gpu in GPUS}  # what C++ code sees
 
 
-def install(mode_type: type[FakeTensorMode], tracker: Tracker) -> None:
-    """Let tensors without data be on "cuda", as a script sees it, and be moved and copied there."""
-    _relabel(mode_type, tracker)
+class Places(dict):
+    """Where a device is, as a script or C++ code names it: one of GPUS, or the device itself.
+
+    `"cuda"` without a number is the current GPU, which the tracker knows.
+    """
+
+    def __init__(self, tracker: Tracker, gpus: int) -> None:
+        self.tracker, self.gpus = tracker, gpus
+        for gpu in GPUS[:gpus]:
+            self[gpu] = self[LABELS[gpu]] = gpu
+        self.choose(0)
+
+    def __missing__(self, device: torch.device | str | int) -> torch.device:
+        if type(device) is int:
+            return self[torch.device("cuda", device)]
+        if isinstance(device, str):
+            return self[torch.device(device)]
+        if device.type == "cuda":
+            have = f"are {self.gpus} GPUs" if self.gpus > 1 else "is 1 GPU"
+            raise RuntimeError(
+                f"CUDA error: invalid device ordinal: {device}, where there {have} (--gpus N "
+                "says how many)"
+            )
+        return device
+
+    def index(self, device: torch.device | str | int | None = None) -> int:
+        """The number of a GPU; None: of the current one.
+
+        Raises RuntimeError if there is no such GPU, and ValueError for another device.
+        """
+        place = self[CUDA if device is None else device]
+        if place.type != "cuda":
+            raise ValueError(f"Expected a cuda device, but got: {device}")
+        return place.index
+
+    def choose(self, gpu: int) -> None:
+        """Make a GPU the current one."""
+        self[CUDA] = self[GPUS[gpu]]
+        self.tracker.gpu = gpu
+
+
+def install(mode_type: type[FakeTensorMode], tracker: Tracker, places: Places) -> None:
+    """Let tensors without data be on a GPU, as a script sees it, and be moved and copied there."""
+    _relabel(mode_type, tracker, places)
+    _number(places)
     _move_parameters()
     FakeTensor.__deepcopy__ = _copy
     resize = torch.UntypedStorage.resize_
@@ -55,7 +102,7 @@ class _AsCuda:
 AS_CUDA = _AsCuda()
 
 
-def _relabel(mode_type: type[FakeTensorMode], tracker: Tracker) -> None:
+def _relabel(mode_type: type[FakeTensorMode], tracker: Tracker, places: Places) -> None:
     """Answer C++ code that asks for a tensor's device, and Python code that compares devices."""
 
     def device(args):
@@ -63,7 +110,7 @@ def _relabel(mode_type: type[FakeTensorMode], tracker: Tracker) -> None:
         if tensor.fake_mode.in_kernel_invocation:
             return META
         place = tensor.__dict__[FAKE_DEVICE]
-        return place if place.type != "cuda" or AS_CUDA.now else LABEL
+        return place if AS_CUDA.now else LABELS.get(place, place)
 
     query = torch.ops.prim.device.default
     compat.META_HANDLERS[query] = device
@@ -86,13 +133,12 @@ def _relabel(mode_type: type[FakeTensorMode], tracker: Tracker) -> None:
             DTensor, name, property(lambda tensor, name=name: getattr(tensor._local_tensor, name))
         )
     compat.start_no_gpu()
+    compat.refuse_in_words()
     to, cpu = torch.Tensor.to, torch.device("cpu")
 
     def relabelled(device):
-        if isinstance(device, str) and device.startswith("cuda"):
-            return LABEL
-        if type(device) is int or (isinstance(device, torch.device) and device.type == "cuda"):
-            return LABEL
+        if type(device) is int or isinstance(device, (str, torch.device)):
+            return LABELS.get(places[device], device)
         return device
 
     def to_labelled(tensor, *args, **kwargs):
@@ -116,7 +162,9 @@ def _relabel(mode_type: type[FakeTensorMode], tracker: Tracker) -> None:
         return copy
 
     torch.Tensor.to = to_labelled
-    torch.Tensor.cuda = lambda tensor, device=None, non_blocking=False, **_: tensor.to(CUDA)
+    torch.Tensor.cuda = lambda tensor, device=None, non_blocking=False, **_: tensor.to(
+        CUDA if device is None else device
+    )
     torch.Tensor.cpu = lambda tensor, **_: tensor.to(cpu)
     FakeTensor.pin_memory = pin_memory
     FakeTensor.is_pinned = is_pinned
@@ -127,6 +175,48 @@ def _relabel(mode_type: type[FakeTensorMode], tracker: Tracker) -> None:
             return new.__new__(cls)
 
     torch.Generator = Generator
+
+
+def _number(places: Places) -> None:
+    """Let functions find the right one of several GPUs whose C++ code takes the first one.
+
+    That code asks the driver for the current GPU before it makes a tensor.
+    """
+
+    def get_device(tensor) -> int:
+        index = tensor.device.index
+        return -1 if index is None else index
+
+    FakeTensor.get_device = get_device
+    torch.get_device = lambda input: input.get_device()
+    if places.gpus == 1:
+        return
+    for name in ("new", "new_tensor"):
+        setattr(FakeTensor, name, _beside(getattr(torch.Tensor, name)))
+    compat.constructors()  # which asks for these functions, and remembers them
+    for name in ("tensor", "as_tensor", "asarray"):
+        setattr(torch, name, _placed(places, getattr(torch, name)))
+
+
+def _beside(make: Callable) -> Callable:
+    """A method that makes a tensor on its own tensor's device if it is told none."""
+
+    @functools.wraps(make)
+    def made(tensor, *args, device=None, **kwargs):
+        return make(tensor, *args, device=tensor.device if device is None else device, **kwargs)
+
+    return made
+
+
+def _placed(places: Places, make: Callable) -> Callable:
+    """A function whose `device="cuda"` is the current GPU, also where that is the default."""
+
+    @functools.wraps(make)
+    def made(*args, device=None, **kwargs):
+        device = compat.default_device() if device is None else device
+        return make(*args, device=None if device is None else places[device], **kwargs)
+
+    return made
 
 
 def _move_parameters() -> None:

@@ -18,11 +18,11 @@ from vramcast.cost.counter import Cost
 from vramcast.cost.rules import rule as rule_of_cost
 from vramcast.device import autocast, cuda, devices, optimizers, readings
 from vramcast.device.cache import Results
-from vramcast.device.devices import CUDA, LABEL
+from vramcast.device.devices import Places
 from vramcast.device.readings import number
 from vramcast.gpus import Model, workspace
 from vramcast.memory import settings as allocator_settings
-from vramcast.memory.allocator import CachingAllocator
+from vramcast.memory.allocators import Allocators
 from vramcast.memory.tracker import Tracker
 from vramcast.operators import registry, unknown_sizes
 from vramcast.ranks import collectives
@@ -56,10 +56,12 @@ class _Traits:
 class Gpu(FakeTensorMode):
     """The mode in which every tensor is fake; `tracker` books the storages, `cost` the work."""
 
-    def __init__(self, tracker: Tracker, capability: tuple[int, int], notes: list[str]) -> None:
+    def __init__(
+        self, tracker: Tracker, capability: tuple[int, int], notes: list[str], places: Places
+    ) -> None:
         """`capability`: the GPU's, by which cuBLAS's workspace is as large as it is."""
         super().__init__(allow_non_fake_inputs=True)
-        self.tracker = tracker
+        self.tracker, self.places = tracker, places
         self.depth = 0  # operators that run inside of operators allocate nothing on a GPU
         self.capability, self.notes = capability, notes
         self.whole_numbers_read = False
@@ -75,19 +77,21 @@ class Gpu(FakeTensorMode):
         if traits is None:
             traits = self.traits[id(func)] = _Traits(func)
         kwargs = kwargs or {}
-        if kwargs.get("device") == LABEL:
-            kwargs = kwargs | {"device": CUDA}
+        device = kwargs.get("device")
+        if device is not None and (place := self.places[device]) is not device:
+            kwargs = kwargs | {"device": place}
         if traits.reads:
             return self.read(args[0])
         outside = self.depth == 0
         passing = False  # whether it takes a workspace and gives it back
-        if traits.cublas and args[1].device.type == "cuda":
+        if traits.cublas and (there := args[1].device).type == "cuda":
             passing = not compat.keeps_workspace()
-            here = self.tracker.phase == "backward", self.tracker.stream
+            here = self.tracker.phase == "backward", self.tracker.streams[there.index]
             if not passing and here not in self.workspaces:
                 self.workspaces.add(here)
-                self.tracker.take([self.workspace])
-        taken = self.tracker.take(traits.buffers(args)) if traits.buffers and outside else []
+                self.tracker.take([self.workspace], args[1])
+        buffers = traits.buffers(args) if traits.buffers and outside else ()
+        taken = self.tracker.take(buffers, args[0]) if buffers else []
         result = self.result(func, types, args, kwargs, traits)
         empty = self.whole_numbers_read and traits.sized and result.numel() == 0
         if empty and (func is not aten.slice.Tensor or args[0].numel()):  # a number was the size
@@ -98,10 +102,10 @@ class Gpu(FakeTensorMode):
             else:
                 traits.book(self.tracker, func, args, result)
             if passing:
-                taken += self.tracker.take([self.workspace])
+                taken += self.tracker.take([self.workspace], args[1])
             self.tracker.give_back(taken)
-            if traits.copies and _waits(result, args, kwargs):
-                self.tracker.wait_here()
+            if traits.copies:
+                self.copied(result, args, kwargs)
             elif traits.collective:
                 self.collective(args)
             if traits.cost is not None and not self.tracker.pause:
@@ -126,7 +130,8 @@ class Gpu(FakeTensorMode):
         if entry is not None and entry is not NOTHING:
             return self.results.make(entry, args)
         # numbers that are known stay so on the host alone: on a GPU there is nothing to compute
-        known = _known(args) if kwargs.get("device") == CUDA else []
+        place = kwargs.get("device")
+        known = _known(args) if place is not None and place.type == "cuda" else []
         for tensor, _ in known:
             tensor.constant = None
         self.depth += 1
@@ -164,12 +169,27 @@ class Gpu(FakeTensorMode):
         finally:
             self.depth -= 1
 
+    def copied(self, copy: torch.Tensor, args: tuple, kwargs: dict) -> None:
+        """Book who waits for a copy (Copy.cu).
+
+        The CPU does, between host and GPU unless `non_blocking`; of two GPUs, each for the other.
+        """
+        source = args[0] if copy is not args[0] else args[1]
+        here, there = copy.device, source.device
+        if here == there:
+            return
+        gpus = [place.index for place in (here, there) if place.type == "cuda"]
+        if len(gpus) == 2:
+            self.tracker.meet(*gpus)
+        elif gpus and not kwargs.get("non_blocking", args[2] if len(args) > 2 else False):
+            self.tracker.wait_here(*gpus)
+
     def read(self, tensor: torch.Tensor):
         """The number that is read from a tensor. To read from the GPU waits for all its work."""
         if not (tensor.dtype.is_floating_point or tensor.dtype == torch.bool):
             self.whole_numbers_read = True
         if tensor.device.type == "cuda":
-            self.tracker.wait_here()
+            self.tracker.wait_here(tensor.device.index)
             return number(tensor)
         # Adam divides by a number that depends on its count of steps, which is kept on the host
         return number(tensor, 1 if self.tracker.phase == "optimizer step" else 0)
@@ -182,32 +202,26 @@ def _known(args: tuple) -> list[tuple[FakeTensor, torch.Tensor]]:
     return [(tensor, tensor.constant) for tensor in fakes if tensor.constant is not None]
 
 
-def _waits(copy: torch.Tensor, args: tuple, kwargs: dict) -> bool:
-    """Whether the CPU waits for a copy: between host and GPU unless `non_blocking` (Copy.cu)."""
-    source = args[0] if copy is not args[0] else args[1]
-    asynchronous = kwargs.get("non_blocking", args[2] if len(args) > 2 else False)
-    return not asynchronous and copy.device.type != source.device.type
-
-
 def install(
     tracker: Tracker,
     model: Model,
     gpus: int,
     notes: list[str] | None = None,
-    allocator: CachingAllocator | None = None,
+    allocators: Allocators | None = None,
 ) -> Gpu:
     """Let scripts find this many GPUs of a model. Returns the mode, not yet entered.
 
-    `notes` is for what is not known of operators that the script uses. `allocator`: what the script
-    is told of its memory.
+    `notes` is for what is not known of operators that the script uses. `allocators`: what the
+    script is told of its memory.
     """
     notes = [] if notes is None else notes
-    cuda.install(tracker, allocator or CachingAllocator(), model, gpus, notes)
+    places = Places(tracker, gpus)
+    cuda.install(places, allocators or Allocators(), model, notes)
     allocator_settings.install(tracker, notes)
-    devices.install(Gpu, tracker)
+    devices.install(Gpu, tracker, places)
     readings.install()
     autocast.install()
     operators.install(model, notes)
     optimizers.install()
     torch.backends.mha.set_fastpath_enabled(False)  # it bypasses the operators that are booked
-    return Gpu(tracker, model.capability, notes)
+    return Gpu(tracker, model.capability, notes, places)

@@ -1,4 +1,4 @@
-"""What a script is told about memory: `torch.cuda` and `torch.accelerator` ask the same allocator.
+"""What a script is told about memory: `torch.cuda` and `torch.accelerator` ask the same allocators.
 
 All figures are bytes, and those that PyTorch's counters would show.
 """
@@ -9,9 +9,9 @@ import functools
 import torch
 
 from vramcast import compat
+from vramcast.device.devices import Places
 from vramcast.gpus import Model
-from vramcast.memory.allocator import CachingAllocator
-from vramcast.memory.tracker import Tracker
+from vramcast.memory.allocators import Allocators
 
 NAMES = {
     "memory_allocated": "allocated_bytes.all.current",
@@ -22,24 +22,24 @@ NAMES = {
 RESETS = ("reset_peak_memory_stats", "reset_max_memory_allocated", "reset_max_memory_cached")
 
 
-def install(allocator: CachingAllocator, tracker: Tracker, model: Model, notes: list[str]) -> None:
-    """Let PyTorch tell what this allocator has allocated and reserved on a GPU of this model."""
+def install(places: Places, allocators: Allocators, model: Model, notes: list[str]) -> None:
+    """Let PyTorch tell what has been allocated and reserved on each GPU, all of this model."""
     share = 1.0
 
     def memory_stats(device=None) -> dict[str, int]:
         """The figures that are known, and 0 for all others."""
-        return collections.defaultdict(int, allocator.statistics())
+        return collections.defaultdict(int, allocators[places.index(device)].statistics())
 
     def figure(key: str, device=None) -> int:
-        return memory_stats()[key]
+        return memory_stats(device)[key]
 
     def mem_get_info(device=None) -> tuple[int, int]:
         """How much the driver has left, and had."""
-        taken = model.context + allocator.reserved
+        taken = model.context + allocators[places.index(device)].reserved
         return max(model.memory - taken, 0), model.memory
 
     def reset_peaks(device=None) -> None:
-        allocator.reset_peaks()
+        allocators[places.index(device)].reset_peaks()
 
     def set_per_process_memory_fraction(fraction, device=None) -> None:
         nonlocal share
@@ -55,12 +55,12 @@ def install(allocator: CachingAllocator, tracker: Tracker, model: Model, notes: 
         "set_per_process_memory_fraction": set_per_process_memory_fraction,
         "get_per_process_memory_fraction": lambda device=None: share,
         "reset_accumulated_memory_stats": lambda device=None: None,
-        "empty_cache": tracker.empty, "empty_host_cache": lambda: None,
+        "empty_cache": places.tracker.empty, "empty_host_cache": lambda: None,
         **dict.fromkeys(RESETS, reset_peaks),
         **{name: functools.partial(figure, key) for name, key in NAMES.items()},
     }  # fmt: skip
-    places = [torch.cuda, torch.cuda.memory, torch.accelerator]
-    for place in (*places, compat.accelerator_memory()):
+    modules = [torch.cuda, torch.cuda.memory, torch.accelerator, compat.accelerator_memory()]
+    for place in modules:
         for name, function in replacements.items():
             if hasattr(place, name):
                 setattr(place, name, function)

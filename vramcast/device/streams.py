@@ -4,30 +4,36 @@ import contextlib
 
 import torch
 
-from vramcast.device.devices import CUDA
-from vramcast.memory.tracker import Tracker
+from vramcast.device.devices import GPUS, Places
+from vramcast.memory.storages import STREAMS
 
 
 class Stream:
-    """In the place of `torch.cuda.Stream` and `torch.Stream`; number 0 is the default stream.
+    """In the place of `torch.cuda.Stream` and `torch.Stream`, each with a number of its own.
 
-    `device` and `priority` make no difference: there is one GPU, and nothing is timed.
+    Those of a GPU begin with its default stream (`STREAMS`). `priority` makes no difference:
+    nothing is timed.
     """
 
-    tracker: Tracker
+    places: Places
     count = 0
-    device_index, device_type = 0, 1  # 1: CUDA (c10/core/DeviceType.h)
+    device_type = 1  # CUDA (c10/core/DeviceType.h)
 
     def __init__(self, device=None, priority: int = 0, **kwargs) -> None:
         Stream.count += 1
-        self.number, self.device, self.priority = Stream.count, CUDA, priority
-        self._outer: list[int] = []
+        gpu = self.places.index(device)
+        self._begin(gpu, gpu * STREAMS + Stream.count, priority)
+
+    def _begin(self, gpu: int, number: int, priority: int = 0) -> None:
+        self.device_index, self.device = gpu, GPUS[gpu]
+        self.number, self.priority = number, priority
+        self._outer: list[tuple[int, int]] = []  # the current GPU, and this one's stream
 
     @classmethod
     def numbered(cls, number: int) -> "Stream":
-        """Another object for a stream that there is."""
+        """Another object for a stream that there is; for a private pool's (below 0), here."""
         stream = cls.__new__(cls)
-        stream.number, stream.device, stream.priority, stream._outer = number, CUDA, 0, []
+        stream._begin(number // STREAMS if number >= 0 else cls.places.index(), number)
         return stream
 
     @staticmethod
@@ -49,12 +55,19 @@ class Stream:
         return hash(self.number)
 
     def __enter__(self) -> "Stream":
-        self._outer.append(self.tracker.stream)
-        self.tracker.stream = self.number
+        tracker = self.places.tracker
+        self._outer.append((tracker.gpu, tracker.streams[self.device_index]))
+        self.choose()
         return self
 
     def __exit__(self, *exception) -> None:
-        self.tracker.stream = self._outer.pop()
+        gpu, self.places.tracker.streams[self.device_index] = self._outer.pop()
+        self.places.choose(gpu)
+
+    def choose(self) -> None:
+        """Make it the current stream of its GPU, and that the current GPU (`_cuda_setStream`)."""
+        self.places.tracker.streams[self.device_index] = self.number
+        self.places.choose(self.device_index)
 
     def synchronize(self) -> None:
         self.record_event().synchronize()
@@ -65,7 +78,7 @@ class Stream:
         return event
 
     def wait_event(self, event) -> None:
-        self.tracker.follow(self.number, event)
+        self.places.tracker.follow(self.number, event)
 
     def wait_stream(self, stream) -> None:
         self.wait_event(stream.record_event())
@@ -84,13 +97,13 @@ class Event:
         pass
 
     def record(self, stream=None) -> None:
-        Stream.tracker.record(self, _number(stream))
+        Stream.places.tracker.record(self, _number(stream))
 
     def synchronize(self) -> None:
-        Stream.tracker.wait(self)
+        Stream.places.tracker.wait(self)
 
     def wait(self, stream=None) -> None:
-        Stream.tracker.follow(_number(stream), self)
+        Stream.places.tracker.follow(_number(stream), self)
 
     def query(self) -> bool:
         return True
@@ -100,7 +113,7 @@ class Event:
 
 
 def _number(stream: Stream | None) -> int:
-    return Stream.tracker.stream if stream is None else stream.number
+    return Stream.places.tracker.stream if stream is None else stream.number
 
 
 def context(stream: Stream | None) -> contextlib.AbstractContextManager:
@@ -108,21 +121,26 @@ def context(stream: Stream | None) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext() if stream is None else stream
 
 
-def install(tracker: Tracker) -> None:
+def install(places: Places) -> None:
     """Let a script find these streams and events."""
-    Stream.tracker = tracker
+    tracker, Stream.places = places.tracker, places
 
     def current_stream(device=None) -> Stream:
-        return Stream.numbered(tracker.stream)
+        return Stream.numbered(tracker.streams[places.index(device)])
 
     def default_stream(device=None) -> Stream:
-        return Stream.numbered(0)
+        return Stream.numbered(places.index(device) * STREAMS)
 
     def set_stream(stream) -> None:
-        tracker.stream = stream.number
+        stream.choose()
 
     def synchronize(device=None) -> None:
-        tracker.wait(None)
+        if not tracker.others:
+            tracker.wait(None)
+            return
+        first = places.index(device) * STREAMS
+        for number in range(first, first + Stream.count + 1):
+            Stream.numbered(number).synchronize()
 
     for module in (torch, torch.cuda):
         module.Stream, module.Event = Stream, Event

@@ -50,7 +50,7 @@ class Growth:
         return True
 
     def goes_on(self, left: int | None, what: str, line: str) -> None:
-        """Count as much for so many more iterations, until what stays now is released.
+        """Count as much for all but one of so many more iterations, until what stays is released.
 
         Raises Growing if it is not known how many there are.
         """
@@ -62,7 +62,7 @@ class Growth:
                 f"{where}memory {told}. After {self.course.turns} of them {peak:.2f} GB are "
                 "reserved, and how many there will be is not known"
             )
-        rates = self.course.rate()
+        left, rates = max(left - 1, 0), self.course.rate()
         for device, rate in zip(("cuda", "cpu"), rates, strict=True):
             kept = self._stays(device)
             total = sum(storage.size for storage in kept)

@@ -11,17 +11,23 @@ from torch.utils._pytree import tree_leaves
 from vramcast.memory.blocks import rounded
 
 COPIES = 2000  # blocks at most that stand for what a loop would keep
+GPUS = 100  # that one process can use
+STREAMS = 2**20  # the default stream of a GPU has the number of the GPU times this; others follow
 
 
 class Storage:
     """One allocation: its bytes, and what is known about it."""
 
     __slots__ = (
-        "alive", "block", "device", "kind", "module", "op", "phase", "pinned", "saved", "size",
+        "alive", "block", "device", "gpu", "kind", "module", "op", "phase", "pinned", "saved",
+        "size",
     )  # fmt: skip
 
-    def __init__(self, size: int, device: str, phase: str, module: str, op: str) -> None:
-        self.size, self.device = size, device
+    def __init__(
+        self, size: int, device: str, phase: str, module: str, op: str, gpu: int = 0
+    ) -> None:
+        """`device`: "cuda" or "cpu"; `gpu`: the number of the GPU (without a meaning on a CPU)."""
+        self.size, self.device, self.gpu = size, device, gpu
         self.phase, self.module, self.op = phase, module, op
         self.alive = True
         # bytes of its block on the GPU; the allocator (watched.py) knows if it is larger than that
@@ -60,10 +66,17 @@ class Storages:
         self.watched: dict[int, _Watched] = {}
         self.copies: dict[Storage, list[Storage]] = {}  # see `copy`
         self.phase = "setup"
-        self.stream = 0
+        self.gpu = 0  # the current one
+        self.streams = [gpu * STREAMS for gpu in range(GPUS)]  # the current one of each GPU
+        self.others = False  # whether a GPU beside the first one has been used
         self.pause = False
         # called, as long as it is set, before a storage of the GPU is booked
         self.configure: Callable[[], None] | None = None
+
+    @property
+    def stream(self) -> int:
+        """The current stream of the current GPU."""
+        return self.streams[self.gpu]
 
     def module(self) -> str:
         """The name of the running module; a subclass knows it."""
@@ -91,20 +104,24 @@ class Storages:
             if storage.size != size:
                 self.resized(raw, size)  # in place, as FSDP does
             return
-        device = tensor.device.type
-        if device not in ("cuda", "cpu"):
+        device = tensor.device
+        if device.type not in ("cuda", "cpu"):
             return
-        storage = self._allocate(key, size, device, str(op), None)
+        storage = self._allocate(key, size, device.type, str(op), None, device.index or 0)
         self.watched[key] = _Watched(raw, key, self._gone)
         self.made(storage, tensor, str(op), inputs)
 
-    def _allocate(self, key: int, size: int, device: str, op: str, kind: str | None) -> Storage:
+    def _allocate(
+        self, key: int, size: int, device: str, op: str, kind: str | None, gpu: int
+    ) -> Storage:
         if self.configure and device == "cuda":
             self.configure()
-        storage = Storage(size, device, self.phase, self.module(), op)
+        if gpu:
+            self.others = True
+        storage = Storage(size, device, self.phase, self.module(), op, gpu)
         storage.kind = kind
         self.storages[key] = storage
-        self._log("allocate", storage, self.stream)
+        self._log("allocate", storage, self.streams[gpu])
         self.allocated(storage)
         return storage
 
@@ -126,11 +143,12 @@ class Storages:
         copies = self.copies.setdefault(storage, [])
         while storage.alive and size > 0:
             copy = Storage(
-                min(block, size), storage.device, storage.phase, storage.module, storage.op
-            )
+                min(block, size), storage.device, storage.phase, storage.module, storage.op,
+                storage.gpu,
+            )  # fmt: skip
             copy.kind, copy.saved = storage.kind, storage.saved
             copies.append(copy)
-            self._log("allocate", copy, self.stream)
+            self._log("allocate", copy, self.streams[storage.gpu])
             size -= block
 
     def resized(self, tensor_storage, size: int) -> None:
@@ -139,7 +157,7 @@ class Storages:
         if storage is not None and storage.size != size:
             self._free(tensor_storage._cdata)
             new = self._allocate(
-                tensor_storage._cdata, size, storage.device, "resize_", storage.kind
+                tensor_storage._cdata, size, storage.device, "resize_", storage.kind, storage.gpu
             )
             new.pinned = storage.pinned
 
@@ -191,11 +209,19 @@ class Storages:
         """Book that the CPU waited for an event; None: for all work of the GPU."""
         self._log("wait", None, event)
 
-    def wait_here(self) -> None:
-        """Book that the CPU waited for the current stream."""
+    def wait_here(self, gpu: int) -> None:
+        """Book that the CPU waited for the current stream of a GPU."""
         here = object()
-        self.record(here, self.stream)
+        self.record(here, self.streams[gpu])
         self.wait(here)
+
+    def meet(self, *gpus: int) -> None:
+        """Book that the current streams of two GPUs waited for each other."""
+        one, other = (self.streams[gpu] for gpu in gpus)
+        for stream, following in ((one, other), (other, one)):
+            here = object()
+            self.record(here, stream)
+            self.follow(following, here)
 
     def empty(self) -> None:
         """Book `torch.cuda.empty_cache()`."""
@@ -209,12 +235,13 @@ class Storages:
         """Book that the script has come to a point of this name."""
         self._log("mark", None, what)
 
-    def take(self, sizes: Iterable[int]) -> list[Storage]:
-        """Book blocks of these sizes on the GPU that a library takes without a tensor."""
-        taken = [Storage(size, "cuda", self.phase, self.module(), "library") for size in sizes]
+    def take(self, sizes: Iterable[int], beside: Tensor) -> list[Storage]:
+        """Book blocks of these sizes that a library takes on the GPU of a tensor, without one."""
+        gpu = beside.device.index or 0
+        taken = [Storage(size, "cuda", self.phase, self.module(), "library", gpu) for size in sizes]
         for storage in taken:
             storage.kind = "temporaries"
-            self._log("allocate", storage, self.stream)
+            self._log("allocate", storage, self.streams[gpu])
         return taken
 
     def give_back(self, taken: list[Storage]) -> None:

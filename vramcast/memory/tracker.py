@@ -51,7 +51,7 @@ class Tracker(Storages):
         if storage.device == "cuda" and not self.calls and self.phase in ("setup", "forward"):
             sources = [self.find(leaf) for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
             if "_to_copy" in op or "copy_" in op:
-                if any(source is None or source.device == "cpu" for source in sources):
+                if any(_new_here(source, storage.gpu) for source in sources):
                     storage.kind = "inputs"
             elif not tensor.requires_grad and any(s and s.kind == "inputs" for s in sources):
                 storage.kind = "inputs"
@@ -178,3 +178,10 @@ class Tracker(Storages):
     def kind(self, storage: Storage) -> str:
         """What a storage is for, one of KINDS, judged by what was seen of it."""
         return storage.kind or ("activations" if storage.saved else "temporaries")
+
+
+def _new_here(source: Storage | None, gpu: int) -> bool:
+    """Whether a copy of this on a GPU is an input: it was on the host, or one on another GPU."""
+    if source is None or source.device == "cpu":
+        return True
+    return source.kind == "inputs" and source.gpu != gpu

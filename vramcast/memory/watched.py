@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from vramcast.loops.course import Course, Memory
 from vramcast.loops.growth import Growing, Growth
 from vramcast.loops.origins import Origins
-from vramcast.memory import peaks
-from vramcast.memory.allocator import CachingAllocator
+from vramcast.memory.allocators import Allocators
 
 if TYPE_CHECKING:
     from vramcast.loops.running import Loops
@@ -31,12 +30,12 @@ class Steady(BaseException):
 
 
 class Watched:
-    """The GPU's memory while the script runs; answers its questions, and ends it in time."""
+    """The GPUs' memory while the script runs; answers its questions, and ends it in time."""
 
     def __init__(self, send: Callable[[dict], None] = lambda report: None) -> None:
         """`send` is called from time to time with how far the script is."""
-        self.allocator = CachingAllocator(prompt=False)
-        self.created = 0  # bytes reserved at most until the model was first called
+        self.allocators = Allocators(prompt=False)
+        self.created: dict[int, int] = {}  # bytes reserved at most until the model's first call
         self.loaders = self.runs = self.batches = 0  # in use, begun so far, and what they gave
         self.loops: Loops | None = None  # the script's own that run
         self.origins = Origins("")
@@ -62,17 +61,17 @@ class Watched:
 
         Raises Steady if the script may end, and Growing if its memory grows without an end.
         """
-        peaks.feed(self.allocator, what, storage, other)
+        self.allocators.feed(what, storage, other)
         if what == "allocate":
             self.phase = storage.phase
             if storage.device == "cpu":
                 self.host += storage.size
-            elif (block := self.allocator.blocks.get(storage)) is not None:
+            elif (block := self.allocators[storage.gpu].blocks.get(storage)) is not None:
                 storage.block = block.size
         elif what == "free":
             self.host -= storage.size if storage.device == "cpu" else 0
         elif what == "mark" and other == "created":
-            self.created = self.allocator.max_reserved
+            self.created = {gpu: one.max_reserved for gpu, one in self.allocators.items()}
         elif what == "mark" and other == "step":
             self._step()
         elif what == "mark" and other == "pass":
@@ -125,9 +124,9 @@ class Watched:
             raise Steady
 
     def memory(self) -> Memory:
-        """The memory so far, and now."""
-        gpu = self.allocator
-        return Memory(gpu.max_allocated, gpu.max_reserved, gpu.allocated, self.host)
+        """The memory so far, and now, of all GPUs together."""
+        level = sum(one.allocated for one in self.allocators.values())
+        return Memory(*self.peak(), level, self.host)
 
     def left_out(self, what: str, line: str, done: int, left: int | None) -> None:
         """Note that a loop was not run to its end; the longest run of each line counts."""
@@ -138,17 +137,18 @@ class Watched:
             self.unfinished[what, line] = done, left
 
     def peak(self) -> tuple[int, int]:
-        """The peaks so far: bytes allocated, and bytes reserved."""
-        return self.allocator.max_allocated, self.allocator.max_reserved
+        """The peaks so far, of all GPUs together: bytes allocated, and bytes reserved."""
+        each = self.allocators.values()
+        return sum(one.max_allocated for one in each), sum(one.max_reserved for one in each)
 
     def at_rest(self) -> bool:
         """Whether the memory has not risen for some optimizer steps."""
         return self._quiet >= QUIET and self._course.quiet >= QUIET
 
     def report(self) -> dict:
-        """How far the script is: phase, optimizer steps, and the peak so far in GB."""
+        """How far the script is: phase, optimizer steps, and a GPU's peak so far in GB."""
         return {
             "phase": self.phase,
             "steps": self.steps,
-            "reserved_gb": self.allocator.max_reserved / 1e9,
+            "reserved_gb": max(one.max_reserved for one in self.allocators.values()) / 1e9,
         }

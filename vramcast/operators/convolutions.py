@@ -121,9 +121,9 @@ class Convolutions:
         if call is None:
             storages.book(output, op, args)
             return
-        copies = storages.take(call.copied(input))
+        copies = storages.take(call.copied(input), input)
         storages.book(output, op, args)
-        copies += storages.take(call.copied(weight))
+        copies += storages.take(call.copied(weight), input)
         self._pass(storages, call, cudnn.FORWARD, input, weight, output)
         storages.give_back(copies)
 
@@ -134,11 +134,11 @@ class Convolutions:
         if call is None:
             storages.book(gradients, op, args)
             return
-        copies = storages.take(call.copied(input) * wanted[1] + call.copied(gradient))
+        copies = storages.take(call.copied(input) * wanted[1] + call.copied(gradient), input)
         of_input, of_weight, of_bias = gradients
         if wanted[0]:
             storages.book(of_input, op, args)
-            copy = storages.take(call.copied(weight))
+            copy = storages.take(call.copied(weight), input)
             self._pass(storages, call, cudnn.DATA, of_input, weight, gradient)
             storages.give_back(copy)
         if wanted[1]:
@@ -170,21 +170,21 @@ class Convolutions:
         if call.kernel.startswith("Slow"):
             size = call.columns(*tensors)
         elif call.kernel.startswith("Cudnn") and self.library:
-            size = self._workspace(storages, call.question(operation, *tensors))
-        storages.give_back(storages.take([size] if size else []))
+            size = self._workspace(storages, call.question(operation, *tensors), tensors[0])
+        storages.give_back(storages.take([size] if size else [], tensors[0]))
 
-    def _workspace(self, storages: Storages, question: cudnn.Question) -> int:
+    def _workspace(self, storages: Storages, question: cudnn.Question, input: torch.Tensor) -> int:
         """The workspace of one pass (`run_single_conv` in Conv_v8.cpp), after benchmarking."""
         refused = _refused(question.dtype)
         plans = self.plans.get((question, refused))
         if plans is None:
             plans = self.plans[question, refused] = Plans(self._workspaces(question, refused))
         # where memory is scarce, the allocator gives back what it keeps unused
-        free = self.model.memory - self.model.context - torch.cuda.memory_allocated()
+        free = self.model.memory - self.model.context - torch.cuda.memory_allocated(input.device)
         if torch.backends.cudnn.benchmark and not plans.tried:
             plans.tried = True
             largest = max((size for size in plans if size <= free), default=0)
-            storages.give_back(storages.take([largest] if largest else []))
+            storages.give_back(storages.take([largest] if largest else [], input))
             storages.empty()
         for size in plans:
             if size <= free:

@@ -15,35 +15,58 @@ MUCH = 1e9  # bytes that are reserved and unused: a note says how much suffices
 
 
 def of(tracker: Tracker, watched: Watched, loaders: Loaders, cost: Cost, options: Options) -> dict:
-    """Peaks, and what they consist of; in GB of 1e9 bytes where a key says so."""
-    _, alive, last = peaks.peak(tracker.events, "cuda")
-    allocated = watched.allocator.max_allocated  # the sum of these blocks
+    """Peaks, and what they consist of; in GB of 1e9 bytes where a key says so.
+
+    Where the script uses several GPUs, the figures are those of the fullest, and "devices" has
+    those of each.
+    """
     host, _, _ = peaks.peak(tracker.events, "cpu")
-    sums = peaks.breakdown(tracker, alive)
-    if watched.allocator.max_reserved > max(2 * allocated, allocated + MUCH):
-        _note_less(tracker.events, allocated, watched.notes)
-    result = {
-        "reserved_gb": watched.allocator.max_reserved / 1e9,
-        "allocated_gb": allocated / 1e9,
+    like, groups = _like(tracker, watched, cost), len(tracker.groups)
+    rows = {gpu: _of_gpu(gpu, tracker, watched, options, like) for gpu in watched.allocators.used()}
+    fullest = max(rows.values(), key=_fullness)
+    result = fullest | {
         "host_gb": host / 1e9,
         "host_training_gb": peaks.training_peak(tracker.events, "cpu") / 1e9,
-        "breakdown_gb": {kind: size / 1e9 for kind, size in sums.items()},
-        "peak_phase": last.phase if last else "",
-        "peak_module": last.module if last else "",
-        "created_gb": watched.created / 1e9,
-        "like": _like(tracker, watched, cost),
-        "groups": len(tracker.groups),
+        "like": like,
+        "groups": groups,
         "batch_size": loaders.batch_size,
         "samples": loaders.samples,
         "left_out": _left_out(watched),
         "notes": list(dict.fromkeys(watched.notes)),
     }
-    if any(what == "use" for what, _, _ in tracker.events):  # several streams share memory
-        result["reserved_least_gb"] = peaks.replay(tracker.events).max_reserved / 1e9
+    if len(rows) > 1:
+        result["devices"] = [{"device": f"cuda:{gpu}"} | row for gpu, row in rows.items()]
+    return result
+
+
+def _fullness(row: dict) -> tuple:
+    """By what the fullest of several GPUs is found: it fits least, and reserves most."""
+    return not row.get("may_fit", True), not row.get("fits", True), row["reserved_gb"]
+
+
+def _of_gpu(gpu: int, tracker: Tracker, watched: Watched, options: Options, like: str) -> dict:
+    """The figures of one GPU."""
+    allocator = watched.allocators[gpu]
+    events = watched.allocators.part(tracker.events, gpu)
+    _, alive, last = peaks.peak(events, "cuda")
+    allocated = allocator.max_allocated  # the sum of these blocks
+    sums = peaks.breakdown(tracker, alive)
+    if allocator.max_reserved > max(2 * allocated, allocated + MUCH):
+        _note_less(events, allocated, watched.notes)
+    result = {
+        "reserved_gb": allocator.max_reserved / 1e9,
+        "allocated_gb": allocated / 1e9,
+        "breakdown_gb": {kind: size / 1e9 for kind, size in sums.items()},
+        "peak_phase": last.phase if last else "",
+        "peak_module": last.module if last else "",
+        "created_gb": watched.created.get(gpu, 0) / 1e9,
+    }
+    if any(what == "use" for what, _, _ in events):  # several streams share memory
+        result["reserved_least_gb"] = peaks.replay(events).max_reserved / 1e9
     if options.capacity:
-        result |= _fit(tracker.events, options, result["like"], result["groups"])
+        result |= _fit(events, options, like, len(tracker.groups))
     if options.room:
-        result["room_gb"] = _room(tracker.events, allocated, watched.allocator.max_reserved)
+        result["room_gb"] = _room(events, allocated, allocator.max_reserved)
     return result
 
 

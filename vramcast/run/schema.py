@@ -72,15 +72,34 @@ _cost = _dict(
     least_minutes_per_epoch=_figures,
 )
 _loop = _dict(what=_text, place=_text, done=_whole, left=_maybe(_whole))
-ALWAYS: dict[str, Form] = {
+GPU: dict[str, Form] = {
     "reserved_gb": _number,
     "allocated_gb": _number,
-    "host_gb": _number,
-    "host_training_gb": _number,
     "breakdown_gb": _kinds,
     "peak_phase": _text,
     "peak_module": _text,
     "created_gb": _number,
+}
+GPU_SOMETIMES: dict[str, Form] = {
+    "reserved_least_gb": _number,
+    "fits": _truth,
+    "may_fit": _truth,
+    "reserved_within_gb": _maybe(_number),
+    "room_gb": _number,
+}
+
+
+def _devices(value: object) -> bool:
+    """A list with the figures of each of several GPUs, and nothing else."""
+    forms = GPU | GPU_SOMETIMES | {"device": _text}
+    return _list(_dict(**GPU, device=_text))(value) and all(
+        key in forms and forms[key](found) for row in value for key, found in row.items()
+    )
+
+
+ALWAYS: dict[str, Form] = GPU | {
+    "host_gb": _number,
+    "host_training_gb": _number,
     "like": lambda value: value in LIKE,
     "groups": _whole,
     "batch_size": _maybe(_whole),
@@ -90,12 +109,8 @@ ALWAYS: dict[str, Form] = {
     "cost": _maybe(_cost),
     "seconds": _number,
 }
-SOMETIMES: dict[str, Form] = {
-    "reserved_least_gb": _number,
-    "fits": _truth,
-    "may_fit": _truth,
-    "reserved_within_gb": _maybe(_number),
-    "room_gb": _number,
+SOMETIMES: dict[str, Form] = GPU_SOMETIMES | {
+    "devices": _devices,
     "timeline": lambda value: value == {} or _step(value),
     "snapshot": _text,
 }

@@ -117,9 +117,10 @@ def predict(
         return {"error": error}
     if not watched.peak()[0]:
         watched.notes.append("nothing was put on a GPU: is there an option for it, as --cuda?")
-    cost = mode.cost.result(options.gpu)
+    cost = mode.cost.result(options.gpu, len(watched.allocators.used()))
     found = result.of(tracker, watched, context.loaders, mode.cost, options)
-    found |= timeline.inside(tracker, lines, options)
+    events = watched.allocators.part(tracker.events, watched.allocators.fullest())
+    found |= timeline.inside(events, tracker.kind, lines, options)
     return found | {"cost": cost, "seconds": time.perf_counter() - start}
 
 

@@ -39,7 +39,7 @@ def prepare(
     """
     _start_as_usual(script, options.arguments)
     tracker.install()
-    gpu = mode.install(tracker, options.gpu, options.gpus, watched.notes, watched.allocator)
+    gpu = mode.install(tracker, options.gpu, options.gpus, watched.notes, watched.allocators)
     if options.as_of == 2023:
         as_of_2023.install(gpu)
     one_of_many.install(tracker, options.gpus)

@@ -3,38 +3,40 @@
 import base64
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from vramcast.kinds import KINDS
 from vramcast.memory import peaks
 from vramcast.memory.storages import Storage
-from vramcast.memory.tracker import Tracker
 from vramcast.options import Options
 from vramcast.step import snapshot
 from vramcast.step.lines import Lines
 
+Kind = Callable[[Storage], str]  # names what a storage is for
 LARGEST = 3  # activations that are named
 
 
-def inside(tracker: Tracker, lines: Lines, options: Options) -> dict:
-    """As far as asked for: "timeline" (see `last`) and "snapshot" (a pickle in base64)."""
+def inside(events: list[tuple], kind: Kind, lines: Lines, options: Options) -> dict:
+    """As far as asked for: "timeline" (see `last`) and "snapshot" (a pickle in base64).
+
+    `events`: the log of one GPU.
+    """
     found = {}
     if options.timeline:
-        found["timeline"] = last(tracker, lines)
+        found["timeline"] = last(events, kind, lines)
     if options.snapshot:
-        content = snapshot.take(tracker.events, lines, tracker.kind, prompt=False)
+        content = snapshot.take(events, lines, kind, prompt=False)
         found["snapshot"] = base64.b64encode(content).decode()
     return found
 
 
-def last(tracker: Tracker, lines: Lines) -> dict:
+def last(events: list[tuple], kind: Kind, lines: Lines) -> dict:
     """The last whole training step, from one optimizer step's end to the next; {} without one.
 
     "course": phase and bytes of each kind after every allocation or release on the GPU. "peak":
     where in the course the peak is ("place"), its bytes, phase, module and line. "activations": the
     largest ones at the peak.
     """
-    events = tracker.events
     ends = [n for n, (what, _, other) in enumerate(events) if (what, other) == ("mark", "step")]
     if len(ends) < 2:
         return {}
@@ -45,7 +47,7 @@ def last(tracker: Tracker, lines: Lines) -> dict:
         if what not in ("allocate", "free") or not peaks.size_on(storage, "cuda"):
             continue
         sign = 1 if what == "allocate" else -1
-        sums[tracker.kind(storage)] += sign * peaks.size_on(storage, "cuda")
+        sums[kind(storage)] += sign * peaks.size_on(storage, "cuda")
         phase = storage.phase if what == "allocate" else phase
         if number > ends[-2]:
             course.append((phase, dict(sums)))
@@ -60,7 +62,7 @@ def last(tracker: Tracker, lines: Lines) -> dict:
             "module": top.module, "line": lines.line(top),
         },
         "activations": largest(
-            [storage for storage in alive if tracker.kind(storage) == "activations"], lines
+            [storage for storage in alive if kind(storage) == "activations"], lines
         ),
     }  # fmt: skip
 
