@@ -10,6 +10,7 @@ files and headers, and for C++ in the repository at the commit of the version, o
 that the compiled library holds where the repository was not at hand.
 """
 
+import contextlib
 import functools
 import importlib
 import os
@@ -250,6 +251,8 @@ def foreach_types() -> list[list[type]]:
     ]
 
 
+# `_group_tensors_by_device_and_dtype` in both modules, and clip_grad_norm_, call it
+GROUPED = "torch._C:_group_tensors_by_device_and_dtype"
 SCALER_STEP = "torch.amp.grad_scaler:GradScaler._maybe_opt_step"
 ADAM_ON_LISTS = "torch.optim.adam:_multi_tensor_adam"
 
@@ -321,6 +324,7 @@ _COLLECTIVE_KERNELS = torch.library.Library("c10d", "IMPL")  # they last as long
 _cpu = private("torch._C:DispatchKeySet")(private("torch._C:DispatchKey.CPU"))
 FakeStore = private("torch.testing._internal.distributed.fake_pg:FakeStore")
 resolve_group = private("torch.distributed.distributed_c10d:_resolve_process_group")
+moved_inputs = private("torch.distributed.utils:_to_kwargs")
 WHOLE_SHAPES = (
     "torch.distributed.tensor._sharding_prop:ShardingPropagator._propagate_tensor_meta_non_cached"
 )
@@ -329,6 +333,22 @@ MESH_METHODS = tuple(
     f"torch.distributed.device_mesh:DeviceMesh.{name}"
     for name in ("__init__", "__getitem__", "_flatten")
 )
+
+
+class _NothingDrawn(private("torch.distributed.tensor._random:_RNGStateTracker")):
+    """In the place of what lets ranks draw other random numbers, or the same, for their parts."""
+
+    def __init__(self) -> None:
+        self.distribute_region_enabled = False
+
+    def _distribute_region(self, spec, generator=None) -> AbstractContextManager:
+        return contextlib.nullcontext()
+
+
+def draw_nothing() -> None:
+    """Let random numbers be drawn into a rank's part of a tensor as into any other tensor."""
+    place, name = owner("torch.distributed.tensor._random:_rng_tracker")
+    setattr(place, name, _NothingDrawn())
 
 
 def collectives_without_data() -> None:

@@ -80,6 +80,9 @@ class Gpu(FakeTensorMode):
         if traits.reads:
             return self.read(args[0])
         outside = self.depth == 0
+        result = self.result(func, types, args, kwargs, traits)
+        if result is NotImplemented:  # a tensor that consists of others does it with those
+            return result
         passing = False  # whether it takes a workspace and gives it back
         if traits.cublas and args[1].device.type == "cuda":
             passing = not compat.keeps_workspace()
@@ -88,7 +91,6 @@ class Gpu(FakeTensorMode):
                 self.workspaces.add(here)
                 self.tracker.take([self.workspace])
         taken = self.tracker.take(traits.buffers(args)) if traits.buffers and outside else []
-        result = self.result(func, types, args, kwargs, traits)
         empty = self.whole_numbers_read and traits.sized and result.numel() == 0
         if empty and (func is not aten.slice.Tensor or args[0].numel()):  # a number was the size
             raise compat.DynamicOutputShapeException(func)

@@ -26,6 +26,7 @@ def install(tracker: Tracker, ranks: int) -> None:
 
     compat.wrap(compat.WHOLE_SHAPES, unbooked)
     compat.collectives_without_data()
+    compat.draw_nothing()
     join = dist.init_process_group
 
     @functools.wraps(join)
