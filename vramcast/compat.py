@@ -324,6 +324,7 @@ _COLLECTIVE_KERNELS = torch.library.Library("c10d", "IMPL")  # they last as long
 _cpu = private("torch._C:DispatchKeySet")(private("torch._C:DispatchKey.CPU"))
 FakeStore = private("torch.testing._internal.distributed.fake_pg:FakeStore")
 resolve_group = private("torch.distributed.distributed_c10d:_resolve_process_group")
+SYNCHRONIZED = "torch.nn.modules._functions:SyncBatchNorm.forward"
 moved_inputs = private("torch.distributed.utils:_to_kwargs")
 WHOLE_SHAPES = (
     "torch.distributed.tensor._sharding_prop:ShardingPropagator._propagate_tensor_meta_non_cached"
