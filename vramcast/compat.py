@@ -198,9 +198,9 @@ _below_autocast = private("torch._C:DispatchKeySet")(private("torch._C:DispatchK
 _Without = private("torch._C:_ExcludeDispatchKeyGuard")
 
 
-def decomposed(op: OpOverload, *args) -> object:
+def decomposed(op: OpOverload, *args, **kwargs) -> object:
     """The result of a composite operator by its own C++ code."""
-    return op._op_dk(_composite, *args)
+    return op._op_dk(_composite, *args, **kwargs)
 
 
 def below_autocast() -> AbstractContextManager:

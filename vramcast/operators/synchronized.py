@@ -71,7 +71,7 @@ def _power(number: int) -> int:
 
 
 def _without_notes(forward: Callable, notes: list[str]) -> Callable:
-    """Let it leave out ranks without input by a mask without a note: as it is, no batch is empty."""
+    """Let it look for ranks without input, by a mask, without a note: each rank has as much."""
 
     def noteless(*args):
         before = len(notes)
