@@ -208,6 +208,15 @@ def below_autocast() -> AbstractContextManager:
     return _Without(_below_autocast)
 
 
+def autocast_everywhere() -> None:
+    """Let autocast's kernels for "cuda", while it is on, be asked about tensors of any device.
+
+    Tensors that are spread over ranks (DTensor) are on another one to the dispatcher.
+    """
+    include = private("torch._C:_dispatch_tls_set_dispatch_key_included")
+    include(private("torch._C:DispatchKey.AutocastCUDA"), True)
+
+
 def wrap_backward(wrapper: Callable[[Callable], Callable]) -> None:
     """Put `wrapper(function)` in the place of what runs each backward pass."""
     run = wrapper(private("torch.autograd.graph:_engine_run_backward"))
