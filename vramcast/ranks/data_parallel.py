@@ -14,9 +14,9 @@ import torch.distributed as dist
 from torch import nn
 
 from vramcast import compat
-from vramcast.device.devices import CUDA
 from vramcast.memory.tracker import Tracker
 
+CUDA = torch.device("cuda:0")
 FIRST = 2**20  # bytes: kDefaultFirstBucketBytes
 
 
