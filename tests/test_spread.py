@@ -5,18 +5,9 @@ The scripts here check themselves, against arithmetic: a failed `assert` is no p
 
 import pytest
 
-from tests.warm import predicted
+from tests.warm import predict, predicted
 
-START = """
-import os
-import torch.distributed as dist
-import torch.nn.functional as F
-from torch.distributed.device_mesh import init_device_mesh
-
-dist.init_process_group("cpu:gloo,cuda:nccl")
-torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-mesh = init_device_mesh("cuda", (dist.get_world_size(),))
-
+TAKEN = """
 def blocks(*sizes):
     return sum(-(-size // 512) * 512 for size in sizes)
 
@@ -29,12 +20,21 @@ def taken(what):
         result, torch.cuda.memory_allocated() - before, torch.cuda.max_memory_allocated() - before
     )
 """
+GROUP = """
+import os
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+
+dist.init_process_group("cpu:gloo,cuda:nccl")
+torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+mesh = init_device_mesh("cuda", (dist.get_world_size(),))
+"""
 
 
 @pytest.fixture
 def answer(script):
     """The prediction of a script with this text, which is rank 0 of 4."""
-    return lambda text: predicted(script(START + text), "--gpus", "4")
+    return lambda text: predicted(script(GROUP + TAKEN + text), "--gpus", "4")
 
 
 def test_inputs_are_moved_and_statistics_are_shared(answer):
@@ -182,3 +182,40 @@ for _ in range(2):
     optimizer.step()
 linear(whole)
 """)
+
+
+def test_of_replicas_in_one_process_the_first_is_predicted(script):
+    """Its own gradients and their sums are there at once; of outputs, those of all replicas."""
+    text = (
+        TAKEN
+        + """
+model = nn.DataParallel(nn.Linear(4096, 4096, bias=False).cuda())
+optimizer = torch.optim.SGD(model.parameters())
+size = 4 * 4096 * 4096
+for place in ("cpu", "cuda", "cuda"):
+    model.zero_grad()
+    images = torch.zeros(64, 4096, device=place)
+    output, kept, most = taken(lambda: model(images))
+    assert output.shape == images.shape
+    _, kept, most = taken(output.sum().backward)
+    optimizer.step()
+assert kept == size and 2 * size < most <= 2 * size + 12 * 2**20, (kept, most)
+"""
+    )
+    (note,) = predicted(script(text), "--gpus", "4")["notes"]
+    assert "first of 4 GPUs" in note
+    assert "DistributedDataParallel" in note
+    assert not predicted(script(text.split("assert kept")[0]))["notes"]
+
+
+def test_a_pipeline_over_several_gpus_is_refused_in_a_sentence(script):
+    file = script(
+        GROUP
+        + """
+from torch.distributed.pipelining import PipelineStage
+stage = PipelineStage(nn.Linear(8, 8).cuda(), 0, 4, torch.device("cuda"))
+"""
+    )
+    process = predict("--gpus", "4", file)
+    assert process.returncode == 2
+    assert "line 14: a pipeline: what its stages on other GPUs" in process.stderr
