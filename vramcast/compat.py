@@ -10,6 +10,7 @@ files and headers, and for C++ in the repository at the commit of the version, o
 that the compiled library holds where the repository was not at hand.
 """
 
+import contextlib
 import functools
 import importlib
 import os
@@ -218,14 +219,23 @@ _below_autocast = private("torch._C:DispatchKeySet")(private("torch._C:DispatchK
 _Without = private("torch._C:_ExcludeDispatchKeyGuard")
 
 
-def decomposed(op: OpOverload, *args) -> object:
+def decomposed(op: OpOverload, *args, **kwargs) -> object:
     """The result of a composite operator by its own C++ code."""
-    return op._op_dk(_composite, *args)
+    return op._op_dk(_composite, *args, **kwargs)
 
 
 def below_autocast() -> AbstractContextManager:
     """A context in which operators do not meet autocast's kernels for "cuda"."""
     return _Without(_below_autocast)
+
+
+def autocast_everywhere() -> None:
+    """Let autocast's kernels for "cuda", while it is on, be asked about tensors of any device.
+
+    Tensors that are spread over ranks (DTensor) are on another one to the dispatcher.
+    """
+    include = private("torch._C:_dispatch_tls_set_dispatch_key_included")
+    include(private("torch._C:DispatchKey.AutocastCUDA"), True)
 
 
 def wrap_backward(wrapper: Callable[[Callable], Callable]) -> None:
@@ -280,6 +290,8 @@ def foreach_types() -> list[list[type]]:
     ]
 
 
+# `_group_tensors_by_device_and_dtype` in both modules, and clip_grad_norm_, call it
+GROUPED = "torch._C:_group_tensors_by_device_and_dtype"
 SCALER_STEP = "torch.amp.grad_scaler:GradScaler._maybe_opt_step"
 ADAM_ON_LISTS = "torch.optim.adam:_multi_tensor_adam"
 
@@ -351,6 +363,8 @@ _COLLECTIVE_KERNELS = torch.library.Library("c10d", "IMPL")  # they last as long
 _cpu = private("torch._C:DispatchKeySet")(private("torch._C:DispatchKey.CPU"))
 FakeStore = private("torch.testing._internal.distributed.fake_pg:FakeStore")
 resolve_group = private("torch.distributed.distributed_c10d:_resolve_process_group")
+SYNCHRONIZED = "torch.nn.modules._functions:SyncBatchNorm.forward"
+moved_inputs = private("torch.distributed.utils:_to_kwargs")
 WHOLE_SHAPES = (
     "torch.distributed.tensor._sharding_prop:ShardingPropagator._propagate_tensor_meta_non_cached"
 )
@@ -359,6 +373,22 @@ MESH_METHODS = tuple(
     f"torch.distributed.device_mesh:DeviceMesh.{name}"
     for name in ("__init__", "__getitem__", "_flatten")
 )
+
+
+class _NothingDrawn(private("torch.distributed.tensor._random:_RNGStateTracker")):
+    """In the place of what lets ranks draw other random numbers, or the same, for their parts."""
+
+    def __init__(self) -> None:
+        self.distribute_region_enabled = False
+
+    def _distribute_region(self, spec, generator=None) -> AbstractContextManager:
+        return contextlib.nullcontext()
+
+
+def draw_nothing() -> None:
+    """Let random numbers be drawn into a rank's part of a tensor as into any other tensor."""
+    place, name = owner("torch.distributed.tensor._random:_rng_tracker")
+    setattr(place, name, _NothingDrawn())
 
 
 def collectives_without_data() -> None:

@@ -89,3 +89,4 @@ def install() -> None:
             op = getattr(packet, overload or "default", None) if packet else None
             if op is not None:
                 LIBRARY.impl(op, kernel(op, rule), "AutocastCUDA", allow_override=True)
+    compat.autocast_everywhere()

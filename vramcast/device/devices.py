@@ -142,7 +142,7 @@ def _relabel(mode_type: type[FakeTensorMode], tracker: Tracker, places: Places) 
         return device
 
     def to_labelled(tensor, *args, **kwargs):
-        if isinstance(tensor, FakeTensor):
+        if isinstance(tensor, (FakeTensor, DTensor)):
             args = tuple(map(relabelled, args))
             kwargs = {
                 key: relabelled(value) if key == "device" else value

@@ -37,8 +37,8 @@ class _Traits:
     """Properties of an operator that are needed at each call; to look them up anew takes long."""
 
     __slots__ = (
-        "book", "buffers", "collective", "convolution", "copies", "cost", "cublas", "direct",
-        "largest", "reads", "sized",
+        "arrives", "book", "buffers", "collective", "convolution", "copies", "cost", "cublas",
+        "direct", "largest", "reads", "sized",
     )  # fmt: skip
 
     def __init__(self, func) -> None:
@@ -48,6 +48,8 @@ class _Traits:
         self.reads = func is aten._local_scalar_dense.default
         self.copies = func in COPIES
         self.collective = func.namespace in ("c10d", "_c10d_functional")
+        # PyTorch's rule for shapes makes another tensor; on a GPU, the waiting stream gets this one
+        self.arrives = func is torch.ops._c10d_functional.wait_tensor.default
         self.sized = func in SIZED
         self.direct = func in compat.META_HANDLERS or func in compat.HANDLED_DIRECTLY
         self.cost = rule_of_cost(func)
@@ -82,7 +84,12 @@ class Gpu(FakeTensorMode):
             kwargs = kwargs | {"device": place}
         if traits.reads:
             return self.read(args[0])
+        if traits.arrives and type(args[0]) is FakeTensor:
+            return args[0]
         outside = self.depth == 0
+        result = self.result(func, types, args, kwargs, traits)
+        if result is NotImplemented:  # a tensor that consists of others does it with those
+            return result
         passing = False  # whether it takes a workspace and gives it back
         if traits.cublas and (there := args[1].device).type == "cuda":
             passing = not compat.keeps_workspace()
@@ -92,7 +99,6 @@ class Gpu(FakeTensorMode):
                 self.tracker.take([self.workspace], args[1])
         buffers = traits.buffers(args) if traits.buffers and outside else ()
         taken = self.tracker.take(buffers, args[0]) if buffers else []
-        result = self.result(func, types, args, kwargs, traits)
         empty = self.whole_numbers_read and traits.sized and result.numel() == 0
         if empty and (func is not aten.slice.Tensor or args[0].numel()):  # a number was the size
             raise compat.DynamicOutputShapeException(func)

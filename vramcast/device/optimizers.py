@@ -4,13 +4,30 @@ import weakref
 from collections.abc import Callable
 
 from vramcast import compat
+from vramcast.device.devices import LABELS
+
+
+GPUS = {label: gpu for gpu, label in LABELS.items()}
 
 
 def install() -> None:
     """Let optimizers work on lists of tensors (foreach), and scalers skip a first step."""
     for supported in compat.foreach_types():
         supported.append(compat.FakeTensor)
+    compat.wrap(compat.GROUPED, _on_cuda)
     compat.wrap(compat.SCALER_STEP, _not_the_first)
+
+
+def _on_cuda(group: Callable) -> Callable:
+    """Let groups of tensors on a GPU be called so, by which lists of them are worked on."""
+
+    def grouped(*args) -> dict:
+        return {
+            (GPUS.get(device, device), dtype): found
+            for (device, dtype), found in group(*args).items()
+        }
+
+    return grouped
 
 
 def _not_the_first(take: Callable) -> Callable:

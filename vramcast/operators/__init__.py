@@ -7,6 +7,8 @@ cudnn           the library that computes most of them, asked for what it takes
 cudnn_devices   a GPU as cuDNN is told of it where there is none
 attention       scaled dot product attention: which kernel runs, what it needs and computes
 recurrent       LSTM, GRU and RNN, which cuDNN computes in one call
+lists           norms of lists of tensors
+synchronized    batch norm over the batches of all ranks
 composites      dropout, softmax and batch norm, which consist of other operators on CUDA
 unknown_sizes   results whose size depends on numbers: the largest possible one
 """
@@ -16,12 +18,14 @@ from vramcast.operators import (
     attention,
     composites,
     convolutions,
+    lists,
     products,
     recurrent,
+    synchronized,
     unknown_sizes,
 )
 
-__all__ = ["install", "products", "unknown_sizes"]
+__all__ = ["install", "lists", "products", "unknown_sizes"]
 
 
 def install(model: Model, notes: list[str]) -> None:
@@ -33,3 +37,4 @@ def install(model: Model, notes: list[str]) -> None:
     recurrent.install(model.capability, notes)
     attention.install(model.capability, model.multiprocessors)
     convolutions.install(model, notes)
+    synchronized.install(notes)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.distributed.tensor import DTensor
+from torch.utils._pytree import tree_leaves
 
 from vramcast import compat
 from vramcast.memory.storages import Storages
@@ -57,10 +59,28 @@ LIBRARY = torch.library.Library("aten", "IMPL")  # its kernels last as long as i
 
 
 def put(kernels: dict[str, Callable]) -> None:
-    """Use these kernels for tensors on "cuda", by the names "operator" or "operator.overload"."""
+    """Use these kernels for tensors on "cuda", by the names "operator" or "operator.overload".
+
+    To PyTorch's C++ code, a tensor that is spread over ranks is on a device of devices.LABELS.
+    """
     for name, kernel in kernels.items():
         for key in ("AutogradCUDA", "CUDA"):
             LIBRARY.impl(name, kernel, key, allow_override=True)
+        packet, _, overload = name.partition(".")
+        spread = _if_spread(kernel, getattr(getattr(torch.ops.aten, packet), overload or "default"))
+        LIBRARY.impl(name, spread, "AutogradMeta", allow_override=True)
+
+
+def _if_spread(kernel: Callable, op: compat.OpOverload) -> Callable:
+    """The kernel for tensors that are spread over ranks; others are asked only for their shapes."""
+
+    def run(*args, **kwargs):
+        leaves = tree_leaves(args)
+        if any(isinstance(leaf, DTensor) for leaf in leaves):
+            return kernel(*args, **kwargs)
+        return unfused(op, *args, **kwargs)
+
+    return run
 
 
 def shape(name: str, rule: Callable) -> None:
@@ -68,9 +88,9 @@ def shape(name: str, rule: Callable) -> None:
     LIBRARY.impl(name, rule, "Meta", allow_override=True)
 
 
-def unfused(op: compat.OpOverload, *args):
+def unfused(op: compat.OpOverload, *args, **kwargs):
     """The result of an operator by its own C++ code, as for the CPU.
 
     (`OpOverload.decompose` would prefer a substitute in Python, if one exists.)
     """
-    return compat.decomposed(op, *args)
+    return compat.decomposed(op, *args, **kwargs)

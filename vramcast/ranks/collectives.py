@@ -7,10 +7,12 @@ since pull request 148590). On a GPU, an asynchronous one has a stream of its ow
 launched on the caller's stream, too.
 """
 
+import torch
 from torch import ScriptObject
 
 from vramcast.compat import ProcessGroup
 from vramcast.memory.tracker import Tracker
+from vramcast.operators.registry import register
 
 
 def in_turn(tracker: Tracker, args: tuple) -> None:
@@ -29,3 +31,17 @@ def group_of(arguments: tuple) -> str | None:
             return ProcessGroup.unbox(argument).group_name
     words = [argument for argument in arguments if isinstance(argument, str)]
     return words[-1] if words else None
+
+
+def _staged(args: tuple) -> list[int]:
+    """Bytes of copies when a tensor's parts become parts along another dimension.
+
+    Each rank's part is made contiguous, and what comes is put into its order
+    (`shard_dim_alltoall` in torch/csrc/distributed/c10d/Functional.cpp).
+    """
+    part, gathered, parted = args[:3]
+    size = part.numel() * part.element_size()
+    return [size] * ((parted != 0) + (gathered != 0))
+
+
+register(torch.ops._dtensor.shard_dim_alltoall.default, buffers=_staged)

@@ -3,7 +3,8 @@
 Gradients are copied into buckets, and a full bucket is added up over all ranks. The rules are those
 of torch/csrc/distributed/c10d/reducer.cpp: parameters fill the buckets in reverse order, as their
 gradients come; the first bucket is closed at 1 MiB, the others at `bucket_cap_mb`. With
-`gradient_as_bucket_view` a gradient is a part of its bucket, else it has memory of its own.
+`gradient_as_bucket_view` a gradient is a part of its bucket, else it has memory of its own. Inputs
+are moved to the GPU in `device_ids` (`_pre_forward` in torch/nn/parallel/distributed.py).
 """
 
 import contextlib
@@ -12,8 +13,10 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from vramcast import compat
 from vramcast.memory.tracker import Tracker
 
+CUDA = torch.device("cuda:0")
 FIRST = 2**20  # bytes: kDefaultFirstBucketBytes
 
 
@@ -41,6 +44,9 @@ def install(tracker: Tracker) -> None:
                 _Bucket(self, parameters, tracker)
 
     def forward(self, *inputs, **kwargs):
+        if self.device_ids:  # and tensors within lists, tuples and dictionaries
+            moved, named = compat.moved_inputs(inputs, kwargs, CUDA, False)
+            inputs, kwargs = moved[0], named[0]
         return self.module(*inputs, **kwargs)
 
     @contextlib.contextmanager

@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from vramcast import compat
 from vramcast.memory.tracker import Tracker
+from vramcast.ranks import checkpoints
 
 
 def install(tracker: Tracker, ranks: int) -> None:
@@ -26,6 +27,7 @@ def install(tracker: Tracker, ranks: int) -> None:
 
     compat.wrap(compat.WHOLE_SHAPES, unbooked)
     compat.collectives_without_data()
+    compat.draw_nothing()
     join = dist.init_process_group
 
     @functools.wraps(join)
@@ -41,8 +43,16 @@ def install(tracker: Tracker, ranks: int) -> None:
         return group(*args, **kwargs)
 
     dist.new_group = dist.distributed_c10d.new_group = group_alone
-    dist.all_gather_object = dist.distributed_c10d.all_gather_object = _gather_same
-    dist.broadcast_object_list = dist.distributed_c10d.broadcast_object_list = _ignore
+    for function, other in (
+        (dist.all_gather_object, _all_gather_same),
+        (dist.gather_object, _gather_same),
+        (dist.scatter_object_list, _scatter_first),
+        (dist.broadcast_object_list, _ignore),
+        (dist.send_object_list, _ignore),
+        (dist.recv_object_list, _nobody),
+    ):
+        _everywhere(function, other)
+    checkpoints.install(_everywhere)
     for method in compat.MESH_METHODS:
         compat.wrap(method, _with_numbers)
     _everywhere(dist.init_device_mesh, _with_numbers(dist.init_device_mesh))
@@ -77,8 +87,24 @@ def _first_of_spawned(function, args=(), nprocs=1, join=True, daemon=False, star
     function(0, *args)
 
 
-def _gather_same(objects: list, value, *args, **kwargs) -> None:
-    objects[:] = [value] * len(objects)
+def _all_gather_same(object_list: list, obj, group=None) -> None:
+    object_list[:] = [obj] * len(object_list)
+
+
+def _gather_same(obj, object_gather_list=None, *args, **kwargs) -> None:
+    if object_gather_list is not None:  # else it is another rank that gathers
+        object_gather_list[:] = [obj] * len(object_gather_list)
+
+
+def _scatter_first(
+    scatter_object_output_list: list, scatter_object_input_list=None, *args, **kwargs
+) -> None:
+    if scatter_object_input_list:
+        scatter_object_output_list[0] = scatter_object_input_list[0]
+
+
+def _nobody(*args, **kwargs) -> int:
+    return 0
 
 
 def _ignore(*args, **kwargs) -> None:

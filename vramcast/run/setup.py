@@ -10,6 +10,7 @@ import functools
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -21,8 +22,9 @@ from vramcast.loops.running import Loops
 from vramcast.memory.tracker import Tracker
 from vramcast.memory.watched import Watched
 from vramcast.options import Options
-from vramcast.ranks import data_parallel, one_of_many
+from vramcast.ranks import data_parallel, one_of_many, replicas
 from vramcast.run.source import starts_group
+from vramcast.when_imported import when_imported
 
 
 class Unpredictable(Exception):
@@ -44,6 +46,9 @@ def prepare(
         as_of_2023.install(gpu)
     one_of_many.install(tracker, options.gpus)
     data_parallel.install(tracker)
+    replicas.install(watched.notes)
+    if options.gpus > 1:
+        when_imported("torch.distributed.pipelining.stage", _no_pipeline)
     if starts_group(script.read_bytes()):
         os.environ |= one_of_many.torchruns(options.gpus)
     torch.compile = functools.partial(compiler.compile_nothing, watched.notes)
@@ -73,6 +78,11 @@ def _start_as_usual(script: Path, arguments: tuple[str, ...]) -> None:
         os.chdir(script.parent)
     sys.argv, sys.path[0] = [str(script), *arguments], str(script.parent)
     argparse.ArgumentParser.error = lambda parser, message: sys.exit(message)  # which is shown
+
+
+def _no_pipeline(module: ModuleType) -> None:
+    message = "a pipeline: what its stages on other GPUs send and need is not known here"
+    module.PipelineStage.__init__ = _cannot(message)
 
 
 def _cannot(message: str):

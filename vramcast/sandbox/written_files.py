@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
+from torch.distributed.tensor import DTensor
 from torch.utils._pytree import tree_map
 
 from vramcast.when_imported import when_imported
@@ -183,16 +184,36 @@ class Shape:
         return torch.empty(self.shape, dtype=self.dtype, device=device or self.device)
 
 
-def _save(written: Written, content, file, *args, **kwargs) -> None:
-    def without_numbers(leaf):
-        if not isinstance(leaf, torch.Tensor):
-            return leaf
-        return Shape(leaf.shape, leaf.dtype, torch.device(leaf.device))
+@dataclass(frozen=True)
+class Part:
+    """What is kept of a tensor that is spread over ranks (DTensor): this rank's part."""
 
+    part: Shape
+    spread: dict[str, object]  # how, as DTensor.from_local takes it
+
+    def tensor(self, device) -> DTensor:
+        """Such a tensor, whose part is on its own device or another."""
+        return DTensor.from_local(self.part.tensor(device), run_check=False, **self.spread)
+
+
+def _kept(leaf):
+    """What is kept of a value that is saved."""
+    if isinstance(leaf, DTensor):
+        spread = {
+            "device_mesh": leaf.device_mesh, "placements": leaf.placements,
+            "shape": leaf.shape, "stride": leaf.stride(),
+        }  # fmt: skip
+        return Part(_kept(leaf.to_local()), spread)
+    if isinstance(leaf, torch.Tensor):
+        return Shape(leaf.shape, leaf.dtype, torch.device(leaf.device))
+    return leaf
+
+
+def _save(written: Written, content, file, *args, **kwargs) -> None:
     if isinstance(file, (str, os.PathLike)):
         with open(file, "wb"):  # so that it is found
             pass
-        written.saved[os.path.abspath(file)] = tree_map(without_numbers, content)
+        written.saved[os.path.abspath(file)] = tree_map(_kept, content)
 
 
 def _load(written: Written, load, file, map_location=None, *args, **kwargs):
@@ -202,6 +223,6 @@ def _load(written: Written, load, file, map_location=None, *args, **kwargs):
     device = map_location if isinstance(map_location, (str, int, torch.device)) else None
 
     def with_shape(leaf):
-        return leaf.tensor(device) if isinstance(leaf, Shape) else leaf
+        return leaf.tensor(device) if isinstance(leaf, (Shape, Part)) else leaf
 
     return tree_map(with_shape, written.saved[name])
