@@ -10,6 +10,7 @@ The tool
     predict_command, predict_options, predict_data, predict_ends       what it is asked, and answers
     timeline, snapshot, cost                a look into one step
     tracker, gpu, composites, allocator, allocator_settings, order, pinned    its parts
+    kinds                                   kinds of tensors and optimizers
     torch_cuda                              `torch.cuda`, as a script finds it
     gpus, cudnn_devices                     the kinds of GPUs that it knows
     cudnn                                   convolutions

@@ -15,7 +15,7 @@ import importlib
 import os
 import re
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -129,6 +129,30 @@ def pointer_guard(mode: FakeTensorMode) -> Callable[[torch.Tensor], None]:
     if mode._allow_unsafe_data_ptr_access:
         return private("torch._C:_set_warn_deprecated_on_mutable_data_ptr")
     return private("torch._C:_set_throw_on_mutable_data_ptr")
+
+
+_wrapped = private("torch._C:_functorch.is_functorch_wrapped_tensor")
+_unwrapped = private("torch._C:_functorch.get_unwrapped")
+_in_kernel = private(f"{_FAKE}:in_kernel_invocation_manager")
+
+
+def held(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """The tensors that a tensor consists of which has no storage of its own.
+
+    One of torch.func (`vmap`, `grad`) has the one that it wraps, a sparse one has its indices and
+    values. Those of a tensor without data are as C++ code keeps them, without its device.
+    """
+    if _wrapped(tensor):
+        return [_unwrapped(tensor)]
+    inside = _in_kernel(tensor.fake_mode) if isinstance(tensor, FakeTensor) else nullcontext()
+    with torch.no_grad(), inside:
+        if tensor.layout == torch.sparse_coo:
+            return [tensor._indices(), tensor._values()]
+        if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+            return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+        if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+            return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return []
 
 
 def start_no_gpu() -> None:

@@ -9,6 +9,7 @@ statistics   what a script is told about memory
 graphs       CUDA graphs and memory pools
 autocast     its casts
 optimizers   how steps are taken
+lbfgs        the optimizer whose state grows as its numbers tell
 compiler     `torch.compile`
 readings     numbers that a script reads from tensors without numbers
 as_of_2023   the rules of PyTorch in 2023

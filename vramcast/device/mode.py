@@ -16,7 +16,7 @@ from vramcast import compat, operators
 from vramcast.compat import NOTHING, FakeTensor, FakeTensorMode
 from vramcast.cost.counter import Cost
 from vramcast.cost.rules import rule as rule_of_cost
-from vramcast.device import autocast, cuda, devices, optimizers, readings
+from vramcast.device import autocast, cuda, devices, lbfgs, optimizers, readings
 from vramcast.device.cache import Results
 from vramcast.device.devices import CUDA, LABEL
 from vramcast.device.readings import number
@@ -209,5 +209,6 @@ def install(
     autocast.install()
     operators.install(model, notes)
     optimizers.install()
+    lbfgs.install(tracker, notes)
     torch.backends.mha.set_fastpath_enabled(False)  # it bypasses the operators that are booked
     return Gpu(tracker, model.capability, notes)

@@ -1,0 +1,142 @@
+"""Kinds of tensors and optimizers: print how many bytes are alive at some points, as JSON.
+
+First on the CPU, with numbers, and then on the GPU without data: see test_kinds.py. What libraries
+take without a tensor (cuBLAS) is left out.
+"""
+
+import json
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from vramcast import gpus
+from vramcast.device import mode as gpu
+from vramcast.memory.tracker import Tracker
+
+KINDS: dict[str, Callable] = {}  # each yields where bytes are counted
+OPTIMIZERS = {
+    **{name: {} for name in (
+        "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Adadelta", "Adagrad", "ASGD", "Rprop",
+        "RMSprop", "SGD", "Adafactor", "Muon",
+    )},
+    "Adam, amsgrad": {"amsgrad": True},
+    "RMSprop, centered": {"centered": True, "momentum": 0.9},
+    "SGD, momentum": {"momentum": 0.9},
+    "SGD, fused": {"fused": True, "momentum": 0.9},
+    "Adam, fused": {"fused": True},
+    "Adagrad, fused": {"fused": True},
+    "NAdam, one by one": {"foreach": False},
+    "RAdam, one by one": {"foreach": False},
+}  # fmt: skip
+
+
+def kind(name: str) -> Callable:
+    return lambda function: KINDS.setdefault(name, function)
+
+
+class Book(TorchDispatchMode):
+    """Book the results of real operators."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        tracker.book(result, func, args)
+        return result
+
+
+def optimizer(name, options, device):
+    """Three steps with an optimizer of torch.optim."""
+    net = nn.Sequential(*(nn.Linear(32, 64, bias=False), nn.Linear(64, 16, bias=False))).to(device)
+    taken = getattr(torch.optim, name.partition(",")[0])(net.parameters(), **options)
+    inputs = torch.ones(8, 32).to(device)
+    for _ in range(3):
+        taken.zero_grad()
+        net(inputs).square().mean().backward()
+        taken.step()
+    return [
+        [key, [*value.shape, str(value.dtype)] if isinstance(value, torch.Tensor) else value]
+        for parameter in net.parameters()
+        for key, value in sorted(taken.state[parameter].items())
+    ]
+
+
+def _lbfgs(device, search):
+    net = nn.Sequential(nn.Linear(50, 50), nn.Tanh(), nn.Linear(50, 50)).to(device)
+    x, y = torch.randn(8, 50).to(device), torch.randn(8, 50).to(device)
+    taken = torch.optim.LBFGS(
+        net.parameters(), lr=0.1, max_iter=8, history_size=20, line_search_fn=search
+    )
+
+    def closure():
+        taken.zero_grad()
+        loss = F.mse_loss(net(x), y)
+        loss.backward()
+        return loss
+
+    for _ in range(8):
+        taken.step(closure)
+        yield
+
+
+@kind("LBFGS")
+def lbfgs(device):
+    yield from _lbfgs(device, None)
+
+
+@kind("LBFGS, strong Wolfe")
+def lbfgs_with_line_search(device):
+    yield from _lbfgs(device, "strong_wolfe")
+
+
+@kind("grad of a functional call")
+def functional(device):
+    net = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64)).to(device)
+    weights = dict(net.named_parameters())
+    for _ in range(4):
+        x = torch.randn(16, 64).to(device)
+        loss = torch.func.grad(
+            lambda w, x: torch.func.functional_call(net, w, (x,)).square().mean()
+        )
+        grads = loss(weights, x)
+        weights = {key: weights[key] - 0.1 * grads[key] for key in weights}
+        yield
+
+
+def run(place: str, sees: Callable) -> dict:
+    """The states of all optimizers; and for each kind, (bytes alive, and their peak so far)."""
+    found = {name: optimizer(name, options, place) for name, options in OPTIMIZERS.items()}
+    for name, steps in KINDS.items():
+        sees.alive = sees.peak = 0
+        torch.manual_seed(0)
+        found[name] = [(sees.alive, sees.peak) for _ in steps(place)]
+    return found
+
+
+class Sees:
+    """Counts the bytes on a device."""
+
+    alive = peak = 0
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+
+    def __call__(self, what, storage, other) -> None:
+        if what in ("allocate", "free") and storage.op != "library":
+            here = storage.device == self.place
+            self.alive += storage.size * here * (1 if what == "allocate" else -1)
+            self.peak = max(self.peak, self.alive)
+
+
+if __name__ == "__main__":
+    sees = Sees("cpu")
+    tracker, notes = Tracker(sees), []
+    with Book():
+        real = run("cpu", sees)
+    sees = Sees("cuda")
+    tracker = Tracker(sees)
+    tracker.install()
+    with gpu.install(tracker, gpus.DEFAULT, 1, notes):
+        shapes = run("cuda", sees)
+    print(json.dumps({"real": real, "shapes": shapes, "notes": sorted(set(notes))}))
