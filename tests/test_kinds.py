@@ -29,6 +29,31 @@ def test_lbfgs_keeps_all_that_it_may(found, name):
     assert any("LBFGS is taken to need all iterations" in note for note in found["notes"])
 
 
-@pytest.mark.parametrize("name", ["grad of a functional call"])
+@pytest.mark.parametrize(
+    "name", ["grad of a functional call", "per-sample gradients", "Jacobians", "flex_attention"]
+)
 def test_bytes_are_those_of_real_tensors(found, name):
-    assert found["shapes"][name] == found["real"][name]
+    """But for a few scalars, which are on the host."""
+    for shapes, real in zip(found["shapes"][name], found["real"][name], strict=True):
+        assert shapes == pytest.approx(real, abs=16)
+
+
+def test_compiled_flex_attention_is_one_kernel(found):
+    """It keeps its result and a number for each row; scores would take 524,288 bytes."""
+    (given, _), (forward, peak), (backward, backward_peak) = found["shapes"][
+        "flex_attention, compiled"
+    ]
+    query, keys, rows, bias = (
+        4 * 2 * 4 * 128 * 16,
+        4 * 2 * 2 * 128 * 16,
+        4 * 2 * 4 * 128,
+        4 * 4 * 256,
+    )
+    scalars = pytest.approx(0, abs=64)
+    assert given - (query + 2 * keys + bias) == scalars
+    assert forward - given - (query + rows) == scalars
+    assert peak - forward - rows == scalars  # each row's largest score, which is not kept
+    gradients = query + 2 * keys + bias
+    assert backward - forward - (gradients - rows) == scalars
+    # `delta`, and the output's gradient, which `sum` has expanded
+    assert backward_peak - forward - (gradients + rows + query) == scalars

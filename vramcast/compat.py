@@ -332,6 +332,13 @@ def cudnn_widths(width: int, value_width: int, capability: tuple[int, int], grad
     return max(widths) <= (256 if hopper else 128)
 
 
+_FLEX = "torch._higher_order_ops.flex_attention"
+flex = private(f"{_FLEX}:flex_attention")
+flex_backward = private(f"{_FLEX}:flex_attention_backward")
+flex_dense = private(f"{_FLEX}:sdpa_dense")
+flex_dense_backward = private(f"{_FLEX}:sdpa_dense_backward")
+
+
 # ------------------------------------------------------------------------- several processes
 
 # Those that 2.11 has kernels without data for (torch/distributed/_meta_registrations.py), but for

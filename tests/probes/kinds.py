@@ -1,9 +1,10 @@
 """Kinds of tensors and optimizers: print how many bytes are alive at some points, as JSON.
 
-First on the CPU, with numbers, and then on the GPU without data: see test_kinds.py. What libraries
-take without a tensor (cuBLAS) is left out.
+First on the CPU, with numbers, and then on the GPU without data: see test_kinds.py. cuBLAS's
+workspaces are left out.
 """
 
+import functools
 import json
 from collections.abc import Callable
 
@@ -12,10 +13,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vramcast import gpus
+from vramcast import compat, gpus
+from vramcast.device import compiler
 from vramcast.device import mode as gpu
 from vramcast.memory.tracker import Tracker
 
+CUBLAS = 8_519_680  # bytes
 KINDS: dict[str, Callable] = {}  # each yields where bytes are counted
 OPTIMIZERS = {
     **{name: {} for name in (
@@ -44,6 +47,16 @@ class Book(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         tracker.book(result, func, args)
         return result
+
+
+def dense(function: Callable) -> Callable:
+    """What flex_attention does with real tensors where it is not compiled, booked."""
+
+    def run_dense(mode, *args):
+        with mode:
+            return function(*args)
+
+    return run_dense
 
 
 def optimizer(name, options, device):
@@ -104,6 +117,74 @@ def functional(device):
         yield
 
 
+@kind("per-sample gradients")
+def per_sample(device):
+    net = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4)).to(device)
+    taken = torch.optim.SGD(net.parameters(), lr=0.1)
+
+    def loss(given, x, y):
+        return F.cross_entropy(torch.func.functional_call(net, given, (x[None],)), y[None])
+
+    each = torch.func.vmap(torch.func.grad_and_value(loss), in_dims=(None, 0, 0))
+    x, y = torch.ones(8, 16).to(device), torch.ones(8, dtype=torch.long).to(device)
+    for _ in range(2):
+        grads, _ = each({key: one.detach() for key, one in net.named_parameters()}, x, y)
+        yield
+        for key, one in net.named_parameters():
+            one.grad = grads[key].mean(0)
+        taken.step()
+        yield
+
+
+@kind("Jacobians")
+def jacobians(device):
+    x = torch.ones(8, 16).to(device)
+    kept = [torch.func.jacrev(torch.sin)(x)]
+    yield
+    kept.append(torch.func.jvp(torch.sin, (x,), (x,)))
+    yield
+    kept.append(torch.func.vjp(torch.exp, x))
+    yield
+    kept.append(kept[-1][1](x))
+    yield
+
+
+def flex(device, attention):
+    """Queries of 4 heads that share 2, of float32, with a bias that is learned."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    query, key, value = (
+        torch.ones(2, heads, 128, 16, device=device, requires_grad=True) for heads in (4, 2, 2)
+    )
+    bias = torch.ones(4, 256, device=device, requires_grad=True)
+    mask = create_block_mask(lambda b, h, i, j: i >= j, None, None, 128, 128, device)
+    yield
+    output = attention(query, key, value, lambda s, b, h, i, j: s + bias[h, i - j + 128], mask)
+    yield
+    output.sum().backward()
+    yield
+    return bias.grad
+
+
+@kind("flex_attention")
+def flex_eager(device):
+    def attention(query, key, value, score_mod, mask):
+        options = {"BACKEND": "AUTO"}
+        return compat.flex(query, key, value, score_mod, mask.as_tuple(), 0.25, options)[0]
+
+    yield from flex(device, attention)
+
+
+@kind("flex_attention, compiled")
+def flex_compiled(device):
+    from torch.nn.attention.flex_attention import flex_attention
+
+    if device == "cuda":  # the CPU's has no backward pass
+        attention = torch.compile(flex_attention)
+        gradient = yield from flex(device, lambda *args: attention(*args, enable_gqa=True))
+        assert gradient.shape == (4, 256)
+
+
 def run(place: str, sees: Callable) -> dict:
     """The states of all optimizers; and for each kind, (bytes alive, and their peak so far)."""
     found = {name: optimizer(name, options, place) for name, options in OPTIMIZERS.items()}
@@ -123,13 +204,15 @@ class Sees:
         self.place = place
 
     def __call__(self, what, storage, other) -> None:
-        if what in ("allocate", "free") and storage.op != "library":
+        if what in ("allocate", "free") and storage.size != CUBLAS:
             here = storage.device == self.place
             self.alive += storage.size * here * (1 if what == "allocate" else -1)
             self.peak = max(self.peak, self.alive)
 
 
 if __name__ == "__main__":
+    compat.flex.python_key_table[Book] = dense(compat.flex_dense)
+    compat.flex_backward.python_key_table[Book] = dense(compat.flex_dense_backward)
     sees = Sees("cpu")
     tracker, notes = Tracker(sees), []
     with Book():
@@ -137,6 +220,7 @@ if __name__ == "__main__":
     sees = Sees("cuda")
     tracker = Tracker(sees)
     tracker.install()
+    torch.compile = functools.partial(compiler.compile_nothing, notes)
     with gpu.install(tracker, gpus.DEFAULT, 1, notes):
         shapes = run("cuda", sees)
     print(json.dumps({"real": real, "shapes": shapes, "notes": sorted(set(notes))}))

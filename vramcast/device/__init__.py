@@ -11,6 +11,7 @@ autocast     its casts
 optimizers   how steps are taken
 lbfgs        the optimizer whose state grows as its numbers tell
 compiler     `torch.compile`
+flex_attention    a kernel if compiled, else plain operators
 readings     numbers that a script reads from tensors without numbers
 as_of_2023   the rules of PyTorch in 2023
 """

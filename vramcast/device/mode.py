@@ -16,7 +16,7 @@ from vramcast import compat, operators
 from vramcast.compat import NOTHING, FakeTensor, FakeTensorMode
 from vramcast.cost.counter import Cost
 from vramcast.cost.rules import rule as rule_of_cost
-from vramcast.device import autocast, cuda, devices, lbfgs, optimizers, readings
+from vramcast.device import autocast, cuda, devices, flex_attention, lbfgs, optimizers, readings
 from vramcast.device.cache import Results
 from vramcast.device.devices import CUDA, LABEL
 from vramcast.device.readings import number
@@ -205,6 +205,7 @@ def install(
     cuda.install(tracker, allocator or CachingAllocator(), model, gpus, notes)
     allocator_settings.install(tracker, notes)
     devices.install(Gpu, tracker)
+    flex_attention.install(Gpu, tracker)
     readings.install()
     autocast.install()
     operators.install(model, notes)
