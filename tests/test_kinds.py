@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.probes.kinds import OPTIMIZERS
+from tests.probes.kinds import OPTIMIZERS, SPARSE
 from tests.warm import run
 
 
@@ -36,6 +36,17 @@ def test_bytes_are_those_of_real_tensors(found, name):
     """But for a few scalars, which are on the host."""
     for shapes, real in zip(found["shapes"][name], found["real"][name], strict=True):
         assert shapes == pytest.approx(real, abs=16)
+
+
+@pytest.mark.parametrize(
+    "name", [*(f"sparse gradients, {name}" for name in SPARSE), "sparse matrices"]
+)
+def test_sparse_tensors_take_what_their_indices_and_values_do(found, name):
+    """But for counts of steps, on the host. What is taken meanwhile differs on the CPU."""
+    for (alive, peak), (real, _) in zip(found["shapes"][name], found["real"][name], strict=True):
+        assert alive == pytest.approx(real, abs=16)
+        assert peak >= alive
+    assert any("as many different indices as there may be" in note for note in found["notes"])
 
 
 def test_compiled_flex_attention_is_one_kernel(found):

@@ -155,6 +155,11 @@ def held(tensor: torch.Tensor) -> list[torch.Tensor]:
     return []
 
 
+def in_kernel(tensor: FakeTensor) -> AbstractContextManager:
+    """A context in which operators run in C++ alone, on tensors as it keeps them."""
+    return _in_kernel(tensor.fake_mode)
+
+
 def start_no_gpu() -> None:
     """Keep tensors without data from starting a GPU when one is made on "cuda"."""
     place, name = owner(f"{_FAKE}:init_gpu_context")
@@ -221,9 +226,14 @@ _below_autocast = private("torch._C:DispatchKeySet")(private("torch._C:DispatchK
 _Without = private("torch._C:_ExcludeDispatchKeyGuard")
 
 
-def decomposed(op: OpOverload, *args) -> object:
+def decomposed(op: OpOverload, *args, **kwargs) -> object:
     """The result of a composite operator by its own C++ code."""
-    return op._op_dk(_composite, *args)
+    return op._op_dk(_composite, *args, **kwargs)
+
+
+def composite(op: OpOverload) -> bool:
+    """Whether an operator consists of others on all devices."""
+    return op.has_kernel_for_dispatch_key(_composite)
 
 
 def below_autocast() -> AbstractContextManager:
@@ -336,6 +346,7 @@ _FLEX = "torch._higher_order_ops.flex_attention"
 flex = private(f"{_FLEX}:flex_attention")
 flex_backward = private(f"{_FLEX}:flex_attention_backward")
 flex_dense = private(f"{_FLEX}:sdpa_dense")
+FLEX_GRAPHS = f"{_FLEX}:create_fw_bw_graph"
 flex_dense_backward = private(f"{_FLEX}:sdpa_dense_backward")
 
 

@@ -149,6 +149,64 @@ def jacobians(device):
     yield
 
 
+SPARSE = {
+    "SparseAdam": lambda given: torch.optim.SparseAdam(given),
+    "SGD": lambda given: torch.optim.SGD(given, lr=0.1),
+    "Adagrad": lambda given: torch.optim.Adagrad(given),
+}
+
+
+def sparse_gradients(device, make):
+    """Two batches for a step, none of which has a word twice."""
+    table = nn.Embedding(100, 16, sparse=True).to(device)
+    bag = nn.EmbeddingBag(100, 16, sparse=True, mode="sum").to(device)
+    taken = make([table.weight, bag.weight])
+    words = torch.arange(24).to(device)
+    for _ in range(3):
+        taken.zero_grad()
+        table(words).square().mean().backward()
+        yield
+        (table(words[:10]).mean() + bag(words.view(6, 4)).mean()).backward()
+        yield
+        taken.step()
+        yield
+
+
+for name, make in SPARSE.items():
+    kind(f"sparse gradients, {name}")(functools.partial(sparse_gradients, make=make))
+
+
+@kind("sparse matrices")
+def sparse_matrices(device):
+    places = torch.stack([torch.arange(40), torch.arange(40) % 30]).to(device)
+    matrix = torch.sparse_coo_tensor(places, torch.ones(40).to(device), (40, 30))
+    yield
+    kept = [matrix.coalesce()]
+    yield
+    weight = nn.Parameter(torch.ones(30, 16).to(device))
+    kept.append(torch.sparse.mm(kept[0], weight))
+    yield
+    kept[-1].sum().backward()
+    yield
+    kept.append(matrix + kept[0])
+    yield
+    kept.append(matrix.t())
+    yield
+    kept.append(matrix.to_dense())
+    yield
+    kept += [kept[0].to_sparse_csr()]
+    yield
+    kept.append(kept[-1] @ weight)
+    yield
+    values = nn.Parameter(kept[0].detach() * 2)
+    torch.sparse.mm(values, weight.detach()).sum().backward()
+    yield
+    kept.append(torch.sparse.softmax(kept[0], 1))
+    yield
+    kept.append(torch.ones(40, 30).to(device).to_sparse())
+    yield
+
+
 def flex(device, attention):
     """Queries of 4 heads that share 2, of float32, with a bias that is learned."""
     from torch.nn.attention.flex_attention import create_block_mask

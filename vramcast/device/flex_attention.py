@@ -29,7 +29,17 @@ def install(mode_type: type, tracker: Tracker) -> None:
     """Let a mode of this type run it, and `create_block_mask`."""
     compat.flex.python_key_table[mode_type] = _forward
     compat.flex_backward.python_key_table[mode_type] = _backward
+    compat.wrap(compat.FLEX_GRAPHS, _untraced)
     when_imported("torch.nn.attention.flex_attention", functools.partial(_change, tracker))
+
+
+def _untraced(trace: Callable) -> Callable:
+    """What traces `score_mod`'s gradient, which takes long; compiled, nothing asks for that."""
+
+    def graphs(score_mod, *args):
+        return (score_mod, None) if compiler.runs() else trace(score_mod, *args)
+
+    return graphs
 
 
 def _change(tracker: Tracker, module: types.ModuleType) -> None:

@@ -24,7 +24,7 @@ from vramcast.gpus import Model, workspace
 from vramcast.memory import settings as allocator_settings
 from vramcast.memory.allocator import CachingAllocator
 from vramcast.memory.tracker import Tracker
-from vramcast.operators import registry, unknown_sizes
+from vramcast.operators import registry, sparse, unknown_sizes
 from vramcast.ranks import collectives
 
 aten = torch.ops.aten
@@ -38,13 +38,14 @@ class _Traits:
 
     __slots__ = (
         "book", "buffers", "collective", "convolution", "copies", "cost", "cublas", "direct",
-        "largest", "reads", "sized",
+        "largest", "makes_sparse", "reads", "sized", "sparse",
     )  # fmt: skip
 
     def __init__(self, func) -> None:
         rules = registry.of(func)
         self.buffers, self.book, self.largest = rules.buffers, rules.book, rules.largest
         self.cublas, self.convolution = rules.cublas, rules.convolution
+        self.sparse, self.makes_sparse = rules.sparse, rules.makes_sparse
         self.reads = func is aten._local_scalar_dense.default
         self.copies = func in COPIES
         self.collective = func.namespace in ("c10d", "_c10d_functional")
@@ -122,12 +123,18 @@ class Gpu(FakeTensorMode):
             if most is not None:
                 return most
         key = None if traits.direct else self.results.key(func, args, kwargs)
+        known = key is not None or traits.direct
+        if traits.makes_sparse or (not known and sparse.sparse(args)):
+            with self:
+                made = sparse.result(func, args, kwargs, traits.sparse)
+            if made is not NotImplemented:
+                return made
         entry = None if key is None else self.results.find(key, func, args, kwargs)
         if entry is not None and entry is not NOTHING:
             return self.results.make(entry, args)
         # numbers that are known stay so on the host alone: on a GPU there is nothing to compute
-        known = _known(args) if kwargs.get("device") == CUDA else []
-        for tensor, _ in known:
+        constants = _known(args) if kwargs.get("device") == CUDA else []
+        for tensor, _ in constants:
             tensor.constant = None
         self.depth += 1
         try:
@@ -139,7 +146,7 @@ class Gpu(FakeTensorMode):
             return super().dispatch(func, types, args, kwargs)
         finally:
             self.depth -= 1
-            for tensor, constant in known:
+            for tensor, constant in constants:
                 tensor.constant = constant
 
     def most(self, func, args, kwargs, traits):
@@ -209,6 +216,7 @@ def install(
     readings.install()
     autocast.install()
     operators.install(model, notes)
+    sparse.install(tracker, notes)
     optimizers.install()
     lbfgs.install(tracker, notes)
     torch.backends.mha.set_fastpath_enabled(False)  # it bypasses the operators that are booked

@@ -8,6 +8,7 @@ cudnn_devices   a GPU as cuDNN is told of it where there is none
 attention       scaled dot product attention: which kernel runs, what it needs and computes
 recurrent       LSTM, GRU and RNN, which cuDNN computes in one call
 composites      dropout, softmax and batch norm, which consist of other operators on CUDA
+sparse          sparse tensors, by operators on their indices and values
 unknown_sizes   results whose size depends on numbers: the largest possible one
 """
 
