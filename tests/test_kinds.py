@@ -30,7 +30,14 @@ def test_lbfgs_keeps_all_that_it_may(found, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["grad of a functional call", "per-sample gradients", "Jacobians", "flex_attention"]
+    "name",
+    [
+        "grad of a functional call",
+        "per-sample gradients",
+        "Jacobians",
+        "flex_attention",
+        "nested tensors",
+    ],
 )
 def test_bytes_are_those_of_real_tensors(found, name):
     """But for a few scalars, which are on the host."""
@@ -68,3 +75,11 @@ def test_compiled_flex_attention_is_one_kernel(found):
     assert backward - forward - (gradients - rows) == scalars
     # `delta`, and the output's gradient, which `sum` has expanded
     assert backward_peak - forward - (gradients + rows + query) == scalars
+
+
+def test_attention_of_nested_tensors_is_one_kernel(found):
+    """It keeps its result of 16 words of 64 numbers in 16 bits, and a number for each row."""
+    (given, _), (forward, _), (backward, _) = found["shapes"]["nested attention"]
+    words, rows = 2 * 16 * 64, 4 * 4 * 3 * 9
+    assert words <= forward - given <= words + rows + 256
+    assert backward - forward == pytest.approx(words - rows, abs=rows)

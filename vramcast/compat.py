@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from types import ModuleType
 
 import torch
 
@@ -158,6 +159,18 @@ def held(tensor: torch.Tensor) -> list[torch.Tensor]:
 def in_kernel(tensor: FakeTensor) -> AbstractContextManager:
     """A context in which operators run in C++ alone, on tensors as it keeps them."""
     return _in_kernel(tensor.fake_mode)
+
+
+def nested_int(module: ModuleType) -> torch.SymInt:
+    """A new size for the lengths in a nested tensor, as torch.nested._internal.nested_tensor does.
+
+    2.14 makes it in Python; where it has no such class, C++ does.
+    """
+    number = module._tensor_id_counter
+    module._tensor_id_counter += 1
+    if hasattr(module, "NestedIntNode"):
+        return torch.SymInt(module.NestedIntNode(number, 1))
+    return private("torch._C:_get_nested_int")(number, 1)
 
 
 def start_no_gpu() -> None:

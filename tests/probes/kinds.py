@@ -44,6 +44,8 @@ class Book(TorchDispatchMode):
     """Book the results of real operators."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if any(one.__name__ == "NestedTensor" for one in types):
+            return NotImplemented  # its parts are to be booked
         result = func(*args, **(kwargs or {}))
         tracker.book(result, func, args)
         return result
@@ -205,6 +207,41 @@ def sparse_matrices(device):
     yield
     kept.append(torch.ones(40, 30).to(device).to_sparse())
     yield
+
+
+def nested(device):
+    """A nested tensor of 16 words, through a layer."""
+    words = [torch.ones(length, 64).to(device) for length in (5, 9, 2)]
+    made = torch.nested.nested_tensor(words, layout=torch.jagged, device=device)
+    layer = nn.Linear(64, 64).to(device)
+    return layer(made), layer
+
+
+@kind("nested tensors")
+def nested_tensors(device):
+    made, layer = nested(device)
+    yield
+    kept = [F.gelu(made) + made, nn.LayerNorm(64).to(device)(made)]
+    yield
+    kept.append(made.to_padded_tensor(0.0))
+    assert kept[-1].shape == (3, 9, 64)
+    yield
+    assert [len(one) for one in made.unbind()] == [5, 9, 2]
+    kept[-1].square().mean().backward()
+    yield
+    assert layer.weight.grad.shape == (64, 64)
+
+
+@kind("nested attention")
+def nested_attention(device):
+    if device == "cuda":  # the CPU has no such kernel
+        made, _ = nested(device)
+        heads = made.half().detach().unflatten(-1, [4, 16]).transpose(1, 2).requires_grad_()
+        yield
+        output = F.scaled_dot_product_attention(heads, heads, heads)
+        yield
+        output.transpose(1, 2).values().sum().backward()
+        yield
 
 
 def flex(device, attention):

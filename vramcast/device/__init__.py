@@ -8,6 +8,7 @@ streams      its streams and events
 statistics   what a script is told about memory
 graphs       CUDA graphs and memory pools
 autocast     its casts
+nested       jagged nested tensors, whose lengths are numbers
 optimizers   how steps are taken
 lbfgs        the optimizer whose state grows as its numbers tell
 compiler     `torch.compile`

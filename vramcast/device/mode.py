@@ -16,7 +16,16 @@ from vramcast import compat, operators
 from vramcast.compat import NOTHING, FakeTensor, FakeTensorMode
 from vramcast.cost.counter import Cost
 from vramcast.cost.rules import rule as rule_of_cost
-from vramcast.device import autocast, cuda, devices, flex_attention, lbfgs, optimizers, readings
+from vramcast.device import (
+    autocast,
+    cuda,
+    devices,
+    flex_attention,
+    lbfgs,
+    nested,
+    optimizers,
+    readings,
+)
 from vramcast.device.cache import Results
 from vramcast.device.devices import CUDA, LABEL
 from vramcast.device.readings import number
@@ -90,6 +99,8 @@ class Gpu(FakeTensorMode):
                 self.tracker.take([self.workspace])
         taken = self.tracker.take(traits.buffers(args)) if traits.buffers and outside else []
         result = self.result(func, types, args, kwargs, traits)
+        if result is NotImplemented:  # a tensor of tensors, which takes it apart
+            return result
         empty = self.whole_numbers_read and traits.sized and result.numel() == 0
         if empty and (func is not aten.slice.Tensor or args[0].numel()):  # a number was the size
             raise compat.DynamicOutputShapeException(func)
@@ -213,6 +224,7 @@ def install(
     allocator_settings.install(tracker, notes)
     devices.install(Gpu, tracker)
     flex_attention.install(Gpu, tracker)
+    nested.install(model.capability)
     readings.install()
     autocast.install()
     operators.install(model, notes)

@@ -20,6 +20,7 @@ from vramcast.where import here
 
 aten = torch.ops.aten
 CSR = torch.sparse_csr
+LAYOUTS = (torch.sparse_coo, CSR, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 INT = 4  # bytes of cuSPARSE's indices
 # of which PyTorch's own rules are right: they only look at a sparse tensor, or make one of parts
 KNOWN = {
@@ -56,7 +57,7 @@ def sparse(values: tuple) -> bool:
     """Whether one of these arguments is a sparse tensor, or a list with one."""
     for value in values:
         if isinstance(value, Tensor):
-            if value.layout != torch.strided:
+            if value.layout in LAYOUTS:
                 return True
         elif type(value) in (list, tuple) and sparse(value):
             return True
