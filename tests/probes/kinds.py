@@ -5,6 +5,7 @@ workspaces are left out.
 """
 
 import functools
+import gc
 import json
 from collections.abc import Callable
 
@@ -284,6 +285,7 @@ def run(place: str, sees: Callable) -> dict:
     """The states of all optimizers; and for each kind, (bytes alive, and their peak so far)."""
     found = {name: optimizer(name, options, place) for name, options in OPTIMIZERS.items()}
     for name, steps in KINDS.items():
+        gc.collect()
         sees.alive = sees.peak = 0
         torch.manual_seed(0)
         found[name] = [(sees.alive, sees.peak) for _ in steps(place)]
