@@ -229,5 +229,5 @@ assert isinstance(torch.cuda.stream(side), torch.cuda.StreamContext)
 assert not torch.cuda.graphs.is_current_stream_capturing()
 graphed = torch.cuda.make_graphed_callables(model, (given,))
 """)
-    line = TRAIN.count("\n") + 17
+    line = TRAIN.count("\n") + 18
     assert any(f"line {line}: torch.cuda.make_graphed" in note for note in row["notes"])

@@ -101,9 +101,7 @@ def install(tracker: Tracker, notes: list[str]) -> None:
             yield
 
     def make_graphed_callables(callables, sample_args, *args, **kwargs):
-        notes.append(
-            f"{here()}torch.cuda.make_graphed_callables: predicted as if nothing were captured"
-        )
+        notes.append(f"{here()}{GRAPHED}")
         return callables
 
     replacements = {
