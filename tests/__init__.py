@@ -11,6 +11,7 @@ The tool
     timeline, snapshot, cost                a look into one step
     tracker, gpu, composites, allocator, allocator_settings, order, pinned    its parts
     spread                                  what ranks share: inputs, statistics, tensors
+    kinds                                   kinds of tensors and optimizers
     torch_cuda                              `torch.cuda`, as a script finds it
     devices                                 several GPUs in one process
     gpus, cudnn_devices                     the kinds of GPUs that it knows

@@ -206,3 +206,28 @@ def test_cublas_has_a_workspace_for_each_stream(tmp_path, config, size):
         "x = torch.ones(8, 8, device='cuda')\n" + PRODUCTS.replace("SIZE", str(size)) + TRAIN
     )
     assert predicted(script)["allocated_gb"] > 0
+
+
+def test_graphs_and_streams_are_classes(answer):
+    """A script derives classes of its own from them, and asks for their kind."""
+    row = answer("""
+class Graph(torch.cuda.CUDAGraph):
+    def __new__(cls, keep_graph=False):
+        return super().__new__(cls, keep_graph)
+
+class Capture(torch.cuda.graph):
+    pass
+
+graph, side, given = Graph(), torch.cuda.Stream(), torch.ones(300, 1000, device="cuda")
+with Capture(graph, pool=torch.cuda.graph_pool_handle(), stream=side) as nothing:
+    made = model[0](given)
+graph.replay()
+graph.debug_dump("graph.dot")
+assert nothing is None and made.shape == (300, 1000)
+assert isinstance(torch.cuda.graph(graph), torch.cuda.graph)
+assert isinstance(torch.cuda.stream(side), torch.cuda.StreamContext)
+assert not torch.cuda.graphs.is_current_stream_capturing()
+graphed = torch.cuda.make_graphed_callables(model, (given,))
+""")
+    line = TRAIN.count("\n") + 18
+    assert any(f"line {line}: torch.cuda.make_graphed" in note for note in row["notes"])

@@ -16,7 +16,8 @@ import importlib
 import os
 import re
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from types import ModuleType
 
 import torch
 
@@ -132,6 +133,47 @@ def pointer_guard(mode: FakeTensorMode) -> Callable[[torch.Tensor], None]:
     return private("torch._C:_set_throw_on_mutable_data_ptr")
 
 
+_wrapped = private("torch._C:_functorch.is_functorch_wrapped_tensor")
+_unwrapped = private("torch._C:_functorch.get_unwrapped")
+_in_kernel = private(f"{_FAKE}:in_kernel_invocation_manager")
+
+
+def held(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """The tensors that a tensor consists of which has no storage of its own.
+
+    One of torch.func (`vmap`, `grad`) has the one that it wraps, a sparse one has its indices and
+    values. Those of a tensor without data are as C++ code keeps them, without its device.
+    """
+    if _wrapped(tensor):
+        return [_unwrapped(tensor)]
+    inside = _in_kernel(tensor.fake_mode) if isinstance(tensor, FakeTensor) else nullcontext()
+    with torch.no_grad(), inside:
+        if tensor.layout == torch.sparse_coo:
+            return [tensor._indices(), tensor._values()]
+        if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+            return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+        if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+            return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return []
+
+
+def in_kernel(tensor: FakeTensor) -> AbstractContextManager:
+    """A context in which operators run in C++ alone, on tensors as it keeps them."""
+    return _in_kernel(tensor.fake_mode)
+
+
+def nested_int(module: ModuleType) -> torch.SymInt:
+    """A new size for the lengths in a nested tensor, as torch.nested._internal.nested_tensor does.
+
+    2.14 makes it in Python; where it has no such class, C++ does.
+    """
+    number = module._tensor_id_counter
+    module._tensor_id_counter += 1
+    if hasattr(module, "NestedIntNode"):
+        return torch.SymInt(module.NestedIntNode(number, 1))
+    return private("torch._C:_get_nested_int")(number, 1)
+
+
 def start_no_gpu() -> None:
     """Keep tensors without data from starting a GPU when one is made on "cuda"."""
     place, name = owner(f"{_FAKE}:init_gpu_context")
@@ -222,6 +264,11 @@ _Without = private("torch._C:_ExcludeDispatchKeyGuard")
 def decomposed(op: OpOverload, *args, **kwargs) -> object:
     """The result of a composite operator by its own C++ code."""
     return op._op_dk(_composite, *args, **kwargs)
+
+
+def composite(op: OpOverload) -> bool:
+    """Whether an operator consists of others on all devices."""
+    return op.has_kernel_for_dispatch_key(_composite)
 
 
 def below_autocast() -> AbstractContextManager:
@@ -348,6 +395,14 @@ def cudnn_widths(width: int, value_width: int, capability: tuple[int, int], grad
     if hopper and grad:
         return max(widths) <= 128 or widths in ((192, 128), (256, 256))
     return max(widths) <= (256 if hopper else 128)
+
+
+_FLEX = "torch._higher_order_ops.flex_attention"
+flex = private(f"{_FLEX}:flex_attention")
+flex_backward = private(f"{_FLEX}:flex_attention_backward")
+flex_dense = private(f"{_FLEX}:sdpa_dense")
+FLEX_GRAPHS = f"{_FLEX}:create_fw_bw_graph"
+flex_dense_backward = private(f"{_FLEX}:sdpa_dense_backward")
 
 
 # ------------------------------------------------------------------------- several processes

@@ -8,8 +8,11 @@ streams      its streams and events
 statistics   what a script is told about memory
 graphs       CUDA graphs and memory pools
 autocast     its casts
+nested       jagged nested tensors, whose lengths are numbers
 optimizers   how steps are taken
+lbfgs        the optimizer whose state grows as its numbers tell
 compiler     `torch.compile`
+flex_attention    a kernel if compiled, else plain operators
 readings     numbers that a script reads from tensors without numbers
 as_of_2023   the rules of PyTorch in 2023
 """

@@ -11,6 +11,7 @@ from vramcast import compat
 from vramcast.compat import FAKE_DEVICE, FakeTensor, FakeTensorMode
 
 META = torch.device("meta")
+STRIDED = torch.strided
 PLAIN = {int, float, bool, str, type(None), torch.dtype, torch.device, torch.layout}
 PLAIN.add(torch.memory_format)
 
@@ -52,6 +53,7 @@ class Results:
                     or own["constant"] is not None
                     or own["dispatch_keys"] is not None
                     or dtype.is_complex
+                    or value.layout is not STRIDED
                     or value.is_neg()
                 ):
                     return False

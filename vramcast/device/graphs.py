@@ -13,7 +13,12 @@ import torch
 
 from vramcast.device.streams import Stream
 from vramcast.memory.tracker import Tracker
+from vramcast.where import here
 
+GRAPHED = (
+    "torch.cuda.make_graphed_callables: predicted as if nothing were captured; what its graphs "
+    "keep from step to step is not counted"
+)
 _numbers = itertools.count(-1, -1)
 
 
@@ -37,6 +42,9 @@ class Pool:
 class Graph:
     """In the place of `torch.cuda.CUDAGraph`. A replay allocates nothing."""
 
+    def __new__(cls, *args, **kwargs) -> "Graph":
+        return super().__new__(cls)
+
     def __init__(self, keep_graph: bool = False) -> None:
         self.place: Stream | None = None
 
@@ -50,10 +58,31 @@ class Graph:
     def pool(self) -> tuple[int, int]:
         return 0, -self.place.number
 
-    def replay(self) -> None:
+    def replay(self, *args, **kwargs) -> None:
         pass
 
-    reset = instantiate = enable_debug_mode = replay
+    reset = instantiate = enable_debug_mode = debug_dump = register_generator_state = replay
+    raw_cuda_graph = raw_cuda_graph_exec = replay
+
+
+class Capture:
+    """In the place of `torch.cuda.graph`, which captures what runs within its context.
+
+    On a stream of its own, on which nothing else is allocated: the pool is the graph's anyway.
+    """
+
+    default_capture_stream: Stream | None = None
+
+    def __init__(self, cuda_graph: Graph, pool=None, stream=None, *args, **kwargs) -> None:
+        self.cuda_graph, self.pool, self.capture_stream = cuda_graph, pool, stream
+
+    def __enter__(self) -> None:
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        self.cuda_graph.capture_begin(self.pool)
+
+    def __exit__(self, *exception) -> None:
+        self.cuda_graph.capture_end()
 
 
 def _number(pool: object) -> int:
@@ -66,28 +95,19 @@ def _number(pool: object) -> int:
 def install(tracker: Tracker, notes: list[str]) -> None:
     """Let a script find them."""
 
-    @contextlib.contextmanager
-    def graph(cuda_graph, pool=None, stream=None, **kwargs):
-        torch.cuda.synchronize()
-        torch.cuda.empty_cache()
-        cuda_graph.capture_begin(pool)
-        try:
-            yield
-        finally:
-            cuda_graph.capture_end()
-
     @contextlib.contextmanager  # by which Dynamo finds the function that is wrapped
     def use_mem_pool(pool, device=None):
         with Stream.numbered(pool.number):
             yield
 
     def make_graphed_callables(callables, sample_args, *args, **kwargs):
-        notes.append("torch.cuda.make_graphed_callables: predicted as if nothing were captured")
+        notes.append(f"{here()}{GRAPHED}")
         return callables
 
     replacements = {
-        "CUDAGraph": Graph, "MemPool": Pool, "graph": graph, "use_mem_pool": use_mem_pool,
+        "CUDAGraph": Graph, "MemPool": Pool, "graph": Capture, "use_mem_pool": use_mem_pool,
         "make_graphed_callables": make_graphed_callables, "graph_pool_handle": lambda: Pool().id,
+        "is_current_stream_capturing": torch.cuda.is_current_stream_capturing,
     }  # fmt: skip
     for place in (torch.cuda, torch.cuda.memory, torch.cuda.graphs):
         for name, value in replacements.items():

@@ -16,7 +16,16 @@ from vramcast import compat, operators
 from vramcast.compat import NOTHING, FakeTensor, FakeTensorMode
 from vramcast.cost.counter import Cost
 from vramcast.cost.rules import rule as rule_of_cost
-from vramcast.device import autocast, cuda, devices, optimizers, readings
+from vramcast.device import (
+    autocast,
+    cuda,
+    devices,
+    flex_attention,
+    lbfgs,
+    nested,
+    optimizers,
+    readings,
+)
 from vramcast.device.cache import Results
 from vramcast.device.devices import Places
 from vramcast.device.readings import number
@@ -24,7 +33,7 @@ from vramcast.gpus import Model, workspace
 from vramcast.memory import settings as allocator_settings
 from vramcast.memory.allocators import Allocators
 from vramcast.memory.tracker import Tracker
-from vramcast.operators import registry, unknown_sizes
+from vramcast.operators import registry, sparse, unknown_sizes
 from vramcast.ranks import collectives
 
 aten = torch.ops.aten
@@ -38,13 +47,14 @@ class _Traits:
 
     __slots__ = (
         "arrives", "book", "buffers", "collective", "convolution", "copies", "cost", "cublas",
-        "direct", "largest", "reads", "sized",
+        "direct", "largest", "makes_sparse", "reads", "sized", "sparse",
     )  # fmt: skip
 
     def __init__(self, func) -> None:
         rules = registry.of(func)
         self.buffers, self.book, self.largest = rules.buffers, rules.book, rules.largest
         self.cublas, self.convolution = rules.cublas, rules.convolution
+        self.sparse, self.makes_sparse = rules.sparse, rules.makes_sparse
         self.reads = func is aten._local_scalar_dense.default
         self.copies = func in COPIES
         self.collective = func.namespace in ("c10d", "_c10d_functional")
@@ -97,8 +107,9 @@ class Gpu(FakeTensorMode):
             if not passing and here not in self.workspaces:
                 self.workspaces.add(here)
                 self.tracker.take([self.workspace], args[1])
-        buffers = traits.buffers(args) if traits.buffers and outside else ()
-        taken = self.tracker.take(buffers, args[0]) if buffers else []
+        taken = []
+        if traits.buffers and outside and (buffers := traits.buffers(args)):
+            taken = self.tracker.take(buffers, args[0][0] if type(args[0]) is list else args[0])
         empty = self.whole_numbers_read and traits.sized and result.numel() == 0
         if empty and (func is not aten.slice.Tensor or args[0].numel()):  # a number was the size
             raise compat.DynamicOutputShapeException(func)
@@ -132,13 +143,19 @@ class Gpu(FakeTensorMode):
             if most is not None:
                 return most
         key = None if traits.direct else self.results.key(func, args, kwargs)
+        known = key is not None or traits.direct
+        if traits.makes_sparse or (not known and sparse.sparse(args)):
+            with self:
+                made = sparse.result(func, args, kwargs, traits.sparse)
+            if made is not NotImplemented:
+                return made
         entry = None if key is None else self.results.find(key, func, args, kwargs)
         if entry is not None and entry is not NOTHING:
             return self.results.make(entry, args)
         # numbers that are known stay so on the host alone: on a GPU there is nothing to compute
         place = kwargs.get("device")
-        known = _known(args) if place is not None and place.type == "cuda" else []
-        for tensor, _ in known:
+        constants = _known(args) if place is not None and place.type == "cuda" else []
+        for tensor, _ in constants:
             tensor.constant = None
         self.depth += 1
         try:
@@ -150,7 +167,7 @@ class Gpu(FakeTensorMode):
             return super().dispatch(func, types, args, kwargs)
         finally:
             self.depth -= 1
-            for tensor, constant in known:
+            for tensor, constant in constants:
                 tensor.constant = constant
 
     def most(self, func, args, kwargs, traits):
@@ -225,9 +242,13 @@ def install(
     cuda.install(places, allocators or Allocators(), model, notes)
     allocator_settings.install(tracker, notes)
     devices.install(Gpu, tracker, places)
+    flex_attention.install(Gpu, tracker)
+    nested.install(model.capability)
     readings.install()
     autocast.install()
     operators.install(model, notes)
+    sparse.install(tracker, notes)
     optimizers.install()
+    lbfgs.install(tracker, notes)
     torch.backends.mha.set_fastpath_enabled(False)  # it bypasses the operators that are booked
     return Gpu(tracker, model.capability, notes, places)

@@ -1,13 +1,18 @@
 """How optimizers, and gradient scalers, take their steps on a GPU."""
 
+import functools
 import weakref
 from collections.abc import Callable
 
 from vramcast import compat
 from vramcast.device.devices import LABELS
-
+from vramcast.operators import registry
 
 GPUS = {label: gpu for gpu, label in LABELS.items()}
+# numbers on the host that an optimizer reads: NAdam divides by `1 - mu_product`, and RAdam takes
+# more once it rectifies, after its first steps
+READ = {"NAdam": ("mu_product", 0.5), "RAdam": ("step", 10)}
+FUSED = ("sgd", "adagrad", "adam", "adamw")
 
 
 def install() -> None:
@@ -16,6 +21,23 @@ def install() -> None:
         supported.append(compat.FakeTensor)
     compat.wrap(compat.GROUPED, _on_cuda)
     compat.wrap(compat.SCALER_STEP, _not_the_first)
+    for name, (key, value) in READ.items():
+        compat.wrap(f"torch.optim:{name}._init_group", functools.partial(_reads, key, value))
+    for name in FUSED:  # which change their arguments alone; PyTorch has some of these rules
+        for overload in ("", ".tensor_lr"):
+            registry.shape(f"_fused_{name}_{overload}", lambda *args, **options: None)
+
+
+def _reads(key: str, value: float, init: Callable) -> Callable:
+    """Let an optimizer read this number from what its state has under a key."""
+
+    def init_group(optimizer, group, params, *args, **kwargs):
+        result = init(optimizer, group, params, *args, **kwargs)
+        for parameter in params:
+            optimizer.state[parameter][key].known_number = value
+        return result
+
+    return init_group
 
 
 def _on_cuda(group: Callable) -> Callable:

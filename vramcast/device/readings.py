@@ -13,6 +13,7 @@ from vramcast.compat import FakeTensor
 def number(tensor: torch.Tensor, value: int = 0):
     if tensor.dtype == torch.bool:
         return getattr(tensor, "known_true", False)
+    value = getattr(tensor, "known_number", value)
     return float(value) if tensor.dtype.is_floating_point else value
 
 

@@ -1,7 +1,5 @@
 """Streams and events as a script finds them, in `torch.cuda`, `torch` and `torch.accelerator`."""
 
-import contextlib
-
 import torch
 
 from vramcast.device.devices import GPUS, Places
@@ -116,9 +114,18 @@ def _number(stream: Stream | None) -> int:
     return Stream.places.tracker.stream if stream is None else stream.number
 
 
-def context(stream: Stream | None) -> contextlib.AbstractContextManager:
-    """In the place of `torch.cuda.stream`, for which None changes nothing."""
-    return contextlib.nullcontext() if stream is None else stream
+class Context:
+    """In the place of `torch.cuda.stream` and `StreamContext`; no stream changes nothing."""
+
+    def __init__(self, stream: Stream | None) -> None:
+        self.stream = stream
+
+    def __enter__(self) -> Stream | None:
+        return None if self.stream is None else self.stream.__enter__()
+
+    def __exit__(self, *exception) -> None:
+        if self.stream is not None:
+            self.stream.__exit__(*exception)
 
 
 def install(places: Places) -> None:
@@ -144,7 +151,7 @@ def install(places: Places) -> None:
 
     for module in (torch, torch.cuda):
         module.Stream, module.Event = Stream, Event
-    torch.cuda.stream = torch.cuda.StreamContext = context
+    torch.cuda.stream = torch.cuda.StreamContext = Context
     torch.cuda.default_stream = default_stream
     for module in (torch.cuda, torch.accelerator):
         module.current_stream, module.set_stream = current_stream, set_stream

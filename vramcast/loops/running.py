@@ -139,6 +139,10 @@ class Loop:
             return self._to_last(left)
         if not trained or self.watched.runs > runs:
             return 1
+        # many backward passes within an iteration say as much as several iterations
+        self.course.quiet += bool(self.course.quiet) * min(
+            self.tracker.backwards - backwards - 1, FIRST // 2
+        )
         rest = FIRST if self.tracker.steps > steps else BY_HAND
         if self.line in self.loops.ended:
             rest = min(rest, AGAIN)

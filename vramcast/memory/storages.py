@@ -4,10 +4,11 @@ import contextlib
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 
-from torch import Tensor
+from torch import Tensor, strided
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 
+from vramcast import compat
 from vramcast.memory.blocks import rounded
 
 COPIES = 2000  # blocks at most that stand for what a loop would keep
@@ -96,15 +97,20 @@ class Storages:
             if isinstance(tensor, Tensor):
                 self._book(tensor, op, inputs)
 
-    def _book(self, tensor: Tensor, op: object, inputs: object) -> None:
-        raw = tensor.untyped_storage()
+    def _book(self, tensor: Tensor, op: object, inputs: object, device=None) -> None:
+        device = device or tensor.device
+        try:
+            raw = tensor.untyped_storage()
+        except NotImplementedError:  # it has none of its own
+            for part in compat.held(tensor):
+                self._book(part, op, inputs, device)
+            return
         key, size = raw._cdata, raw.nbytes()
         storage = self.storages.get(key)
         if storage is not None:
             if storage.size != size:
                 self.resized(raw, size)  # in place, as FSDP does
             return
-        device = tensor.device
         if device.type not in ("cuda", "cpu"):
             return
         storage = self._allocate(key, size, device.type, str(op), None, device.index or 0)
@@ -162,16 +168,26 @@ class Storages:
             new.pinned = storage.pinned
 
     def find(self, tensor: Tensor) -> Storage | None:
-        """The booked storage of a tensor; of a sharded one, that of the part on this rank."""
+        """The booked storage of a tensor; of a sharded one, that of the part on this rank.
+
+        Of a sparse one, that of its values.
+        """
         tensor = getattr(tensor, "_local_tensor", tensor)
-        return self.storages.get(tensor.untyped_storage()._cdata)
+        try:
+            return self.storages.get(tensor.untyped_storage()._cdata)
+        except NotImplementedError:
+            inner = compat.held(tensor)
+            return self.find(inner[-1]) if inner else None
 
     def parts(self, tensor: Tensor) -> list[Tensor]:
-        """The tensors that a tensor consists of: codes and scales if quantized, else itself."""
+        """The tensors that a tensor consists of, each with one storage; most often itself.
+
+        Codes and scales if quantized, indices and values if sparse.
+        """
         tensor = getattr(tensor, "_local_tensor", tensor)
-        if not is_traceable_wrapper_subclass(tensor):
-            return [tensor]
-        return [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
+        if is_traceable_wrapper_subclass(tensor):
+            return [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
+        return [tensor] if tensor.layout == strided else compat.held(tensor)
 
     def label(self, tensors: Iterable[object], kind: str) -> None:
         """Note what the storages of these tensors are for."""
@@ -193,9 +209,9 @@ class Storages:
 
     def use(self, tensor: Tensor, stream: int) -> None:
         """Book `tensor.record_stream(stream)`."""
-        storage = self.find(tensor)
-        if storage is not None:
-            self._log("use", storage, stream)
+        for storage in map(self.find, self.parts(tensor)):
+            if storage is not None:
+                self._log("use", storage, stream)
 
     def record(self, event: object, stream: int) -> None:
         """Book that an event was recorded in a stream."""

@@ -10,6 +10,7 @@ recurrent       LSTM, GRU and RNN, which cuDNN computes in one call
 lists           norms of lists of tensors
 synchronized    batch norm over the batches of all ranks
 composites      dropout, softmax and batch norm, which consist of other operators on CUDA
+sparse          sparse tensors, by operators on their indices and values
 unknown_sizes   results whose size depends on numbers: the largest possible one
 """
 

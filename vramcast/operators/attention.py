@@ -191,6 +191,32 @@ def efficient_backward(args: tuple) -> list[int]:
     return [*copies(gradient), rows * tokens * FLOAT, workspace]
 
 
+def varied_flash_backward(args: tuple) -> list[int]:
+    """The same with lengths of their own: `mha_varlen_bwd` in flash_api.cpp.
+
+    args: the output's gradient and the query, of [tokens of all, heads, size]; at 6, the offsets.
+    """
+    query, offsets = args[1], args[6]
+    if offsets is None:
+        return []
+    tokens, heads, size = query.shape
+    rows = (tokens + 128 * (offsets.numel() - 1)) * heads
+    return [rows * FLOAT, rows * multiple(size, 32 if size <= 128 else 64) * FLOAT]
+
+
+def varied_efficient_backward(args: tuple) -> list[int]:
+    """The same for the memory-efficient kernel, with room for the longest in each.
+
+    args: the gradient and the query, of [1, tokens, heads, size]; at 6 offsets, at 8 the longest.
+    """
+    query, offsets, longest = args[1], args[6], args[8]
+    if offsets is None:
+        return []
+    _, tokens, heads, size = query.shape
+    rows = (offsets.numel() - 1) * heads * multiple(longest, 64)
+    return [tokens * heads * FLOAT, rows * multiple(size, 64) * FLOAT]
+
+
 def causal_share(queries: int, keys: int) -> float:
     """The share of all pairs of query and key in which query i meets only the first i keys."""
     square = min(queries, keys)
@@ -211,6 +237,8 @@ FUSED = [
 ]
 register(*FUSED, share=_share)
 register(aten._scaled_dot_product_efficient_attention.default, buffers=efficient_forward)
+register(aten._flash_attention_backward.default, buffers=varied_flash_backward)
+register(aten._efficient_attention_backward.default, buffers=varied_efficient_backward)
 register(aten._scaled_dot_product_efficient_attention_backward.default, buffers=efficient_backward)
 
 

@@ -30,6 +30,9 @@ class Rules:
     book: Callable[[Storages, compat.OpOverload, tuple, object], None] | None = None
     # the largest result, where its size depends on numbers; None from it if the size is known
     largest: Callable | None = None
+    # the result on sparse tensors, by the operator's arguments, from operators on their parts
+    sparse: Callable | None = None
+    makes_sparse: bool = False  # also of dense ones
     cublas: bool = False  # takes cuBLAS's workspace
     convolution: bool = False  # its C++ code chooses a library, and so a layout, by the device
     # which part of PyTorch's formula is computed, by its arguments' names

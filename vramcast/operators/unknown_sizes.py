@@ -4,13 +4,11 @@
 row. A note names the line, because the script needs less if fewer are found.
 """
 
-import sys
-import traceback
-
 import torch
 
 from vramcast import compat
 from vramcast.operators.registry import register
+from vramcast.where import here
 
 aten = torch.ops.aten
 
@@ -94,11 +92,4 @@ def note(func: compat.OpOverload) -> str:
         return "bincount is taken to meet no number beyond its minlength"
     name = "a mask" if func in (aten.index.Tensor, aten.masked_select.default) else func.name()
     name = name.rpartition("::")[2].removeprefix("_").removesuffix("2")
-    script = getattr(sys.modules["__main__"], "__file__", None)
-    lines = [
-        line
-        for frame, line in traceback.walk_stack(sys._getframe())
-        if frame.f_code.co_filename == script
-    ]
-    where = f"line {lines[0]}: " if lines else ""
-    return f"{where}{name} is taken to find all elements, the most that it can"
+    return f"{here()}{name} is taken to find all elements, the most that it can"
