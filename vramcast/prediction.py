@@ -99,7 +99,7 @@ def describe_device(device: dict) -> str:
     at_most = "at most " if device["reserved_gb"] - least >= 0.005 else ""
     return (
         f"{device['device']}: {at_most}{device['reserved_gb']:.2f} GB reserved, "
-        f"{device['allocated_gb']:.2f} GB allocated ({kinds})"
+        f"{device['allocated_gb']:.2f} GB allocated" + f" ({kinds})" * bool(kinds)
     )
 
 
