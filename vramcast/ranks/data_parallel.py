@@ -12,33 +12,42 @@ import contextlib
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.algorithms.join import JoinHook
 
 from vramcast import compat
 from vramcast.memory.tracker import Tracker
 
 CUDA = torch.device("cuda:0")
 FIRST = 2**20  # bytes: kDefaultFirstBucketBytes
+HOOKED = "what a communication hook of DistributedDataParallel allocates is not counted"
 
 
-def install(tracker: Tracker) -> None:
-    """Give PyTorch's class these methods: also where a library holds the class already."""
+def install(tracker: Tracker, notes: list[str]) -> None:
+    """Give PyTorch's class these methods: also where a library holds the class already.
+
+    `notes` is for what they leave out.
+    """
 
     def __init__(
         self, module, device_ids=None, output_device=None, dim=0, broadcast_buffers=True,
         init_sync=True, process_group=None, bucket_cap_mb=None, *args,
-        gradient_as_bucket_view=False, **kwargs,
+        gradient_as_bucket_view=False, static_graph=False, **kwargs,
     ) -> None:  # fmt: skip
         nn.Module.__init__(self)
         self.module, self.device_ids = module, device_ids
         self.process_group = process_group
         self.require_backward_grad_sync = True
         self._views = gradient_as_bucket_view
-        trained = [p for p in module.parameters() if p.requires_grad]
+        self.static_graph = static_graph
+        ignored = set(getattr(module, "_ddp_params_and_buffers_to_ignore", ()))
+        named = module.named_parameters()
+        trained = [p for name, p in named if p.requires_grad and name not in ignored]
         if not trained:
             raise RuntimeError(
                 "DistributedDataParallel is not needed when a module doesn't have any "
                 "parameters that require a gradient."
             )
+        self.device = trained[0].device
         with torch.no_grad():
             for parameters in _buckets(trained, int((bucket_cap_mb or 25) * 2**20)):
                 _Bucket(self, parameters, tracker)
@@ -60,9 +69,25 @@ def install(tracker: Tracker) -> None:
     def __getstate__(self):
         return dict(self.__dict__)
 
+    def _set_static_graph(self):
+        self.static_graph = True
+
+    def hook(self, *args):
+        if HOOKED not in notes:
+            notes.append(HOOKED)
+
+    def join(self, *args, **kwargs):  # no rank has fewer batches here
+        return contextlib.nullcontext()
+
+    def join_hook(self, **kwargs):
+        return JoinHook()
+
     parallel = nn.parallel.DistributedDataParallel
     parallel.__init__, parallel.forward, parallel.no_sync = __init__, forward, no_sync
     parallel.train, parallel.__getstate__ = nn.Module.train, __getstate__
+    parallel.join, parallel.join_hook = join, join_hook
+    parallel.register_comm_hook = parallel._register_builtin_comm_hook = hook
+    parallel._set_static_graph = _set_static_graph
 
 
 def _buckets(parameters: list[nn.Parameter], cap: int) -> list[list[nn.Parameter]]:

@@ -45,7 +45,7 @@ def prepare(
     if options.as_of == 2023:
         as_of_2023.install(gpu)
     one_of_many.install(tracker, options.gpus)
-    data_parallel.install(tracker)
+    data_parallel.install(tracker, watched.notes)
     replicas.install(watched.notes)
     if options.gpus > 1:
         when_imported("torch.distributed.pipelining.stage", _no_pipeline)
