@@ -99,6 +99,9 @@ class Gpu(FakeTensorMode):
                 self.tracker.take([self.workspace])
         taken = self.tracker.take(traits.buffers(args)) if traits.buffers and outside else []
         result = self.result(func, types, args, kwargs, traits)
+        if result is NotImplemented and (traits.copies or nested.among(args)):
+            self.tracker.give_back(taken)  # a tensor of tensors takes it apart
+            return result
         empty = self.whole_numbers_read and traits.sized and result.numel() == 0
         if empty and (func is not aten.slice.Tensor or args[0].numel()):  # a number was the size
             raise compat.DynamicOutputShapeException(func)
@@ -200,8 +203,6 @@ def _known(args: tuple) -> list[tuple[FakeTensor, torch.Tensor]]:
 
 def _waits(copy: torch.Tensor, args: tuple, kwargs: dict) -> bool:
     """Whether the CPU waits for a copy: between host and GPU unless `non_blocking` (Copy.cu)."""
-    if copy is NotImplemented:  # a tensor of tensors takes it apart
-        return False
     source = args[0] if copy is not args[0] else args[1]
     asynchronous = kwargs.get("non_blocking", args[2] if len(args) > 2 else False)
     return not asynchronous and copy.device.type != source.device.type
