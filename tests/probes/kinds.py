@@ -9,6 +9,7 @@ import gc
 import json
 from collections.abc import Callable
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -236,6 +237,11 @@ def nested_tensors(device):
 @kind("nested attention")
 def nested_attention(device):
     if device == "cuda":  # the CPU has no such kernel
+        unknown = torch.nested.nested_tensor_from_jagged(
+            torch.ones(16, 64, device=device), torch.tensor([0, 5, 11]).to(device).cumsum(0)
+        )
+        with pytest.raises(compat.DynamicOutputShapeException):
+            unknown.unbind()
         made, _ = nested(device)
         heads = made.half().detach().unflatten(-1, [4, 16]).transpose(1, 2).requires_grad_()
         yield

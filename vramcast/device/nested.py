@@ -9,6 +9,7 @@ from types import ModuleType
 
 import torch
 from torch.nn.attention import SDPBackend
+from torch.utils._pytree import tree_leaves
 
 from vramcast import compat
 from vramcast.device.devices import GPUS, LABELS
@@ -22,6 +23,11 @@ def install(capability: tuple[int, int]) -> None:
     """Let nested tensors be made of tensors without data, on a GPU of this compute capability."""
     when_imported(f"{_INTERNAL}.nested_tensor", _make)
     when_imported(f"{_INTERNAL}.sdpa", functools.partial(_attend, capability))
+
+
+def among(values: tuple) -> bool:
+    """Whether a nested tensor is among an operator's arguments."""
+    return any(getattr(one, "layout", None) is torch.jagged for one in tree_leaves(values))
 
 
 def _make(module: ModuleType) -> None:
