@@ -103,6 +103,7 @@ DataDependentOutputException = private(f"{_FAKE}:DataDependentOutputException")
 UnsupportedOperatorException = private(f"{_FAKE}:UnsupportedOperatorException")
 META_HANDLERS = private(f"{_FAKE}:_DISPATCH_META_HANDLERS")
 HANDLED_DIRECTLY = private(f"{_FAKE}:_DISPATCH_HANDLE_DIRECTLY")
+no_dispatch = private("torch.utils._mode_utils:no_dispatch")  # what runs within is real
 _KeyState = private(f"{_FAKE}:_CacheKeyState")
 _Bypass = private(f"{_FAKE}:_BypassDispatchCache")
 _BypassEntry = private(f"{_FAKE}:_DispatchCacheBypassEntry")
@@ -200,6 +201,21 @@ _Without = private("torch._C:_ExcludeDispatchKeyGuard")
 def decomposed(op: OpOverload, *args) -> object:
     """The result of a composite operator by its own C++ code."""
     return op._op_dk(_composite, *args)
+
+
+def below_function_modes(mode: object) -> None:
+    """Enter a mode for PyTorch's functions for good, below those that a script is in.
+
+    Each mode takes the topmost one away when it ends, and a default device has to be the lowest.
+    """
+    push, pop = private("torch.overrides:_push_mode"), private("torch.overrides:_pop_mode")
+    count = private("torch.overrides:_len_torch_function_stack")()
+    entered = [pop() for _ in range(count)][::-1]
+    devices = [
+        one for one in entered if isinstance(one, private("torch.utils._device:DeviceContext"))
+    ]
+    for one in (*devices, mode, *(one for one in entered if one not in devices)):
+        push(one)
 
 
 def below_autocast() -> AbstractContextManager:

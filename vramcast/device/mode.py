@@ -16,10 +16,11 @@ from vramcast import compat, operators
 from vramcast.compat import NOTHING, FakeTensor, FakeTensorMode
 from vramcast.cost.counter import Cost
 from vramcast.cost.rules import rule as rule_of_cost
-from vramcast.device import autocast, cuda, devices, optimizers, readings
+from vramcast.device import autocast, cuda, devices, known, optimizers, ranges, readings, unknown
 from vramcast.device.cache import Results
 from vramcast.device.devices import CUDA, LABEL
-from vramcast.device.readings import number
+from vramcast.device.readings import number, numbers_of
+from vramcast.device.unknown import Unknown
 from vramcast.gpus import Model, workspace
 from vramcast.memory import settings as allocator_settings
 from vramcast.memory.allocator import CachingAllocator
@@ -38,7 +39,7 @@ class _Traits:
 
     __slots__ = (
         "book", "buffers", "collective", "convolution", "copies", "cost", "cublas", "direct",
-        "largest", "reads", "sized",
+        "ends", "known", "largest", "reads", "sized",
     )  # fmt: skip
 
     def __init__(self, func) -> None:
@@ -51,6 +52,7 @@ class _Traits:
         self.sized = func in SIZED
         self.direct = func in compat.META_HANDLERS or func in compat.HANDLED_DIRECTLY
         self.cost = rule_of_cost(func)
+        self.known, self.ends = known.Kind(func), ranges.rule(func)
 
 
 class Gpu(FakeTensorMode):
@@ -62,7 +64,7 @@ class Gpu(FakeTensorMode):
         self.tracker = tracker
         self.depth = 0  # operators that run inside of operators allocate nothing on a GPU
         self.capability, self.notes = capability, notes
-        self.whole_numbers_read = False
+        unknown.SIZED.note, unknown.SIZED.forget = self.note, functools.partial(known.drop, self)
         # with a workspace of cuBLAS: the backward pass's thread or all others', and the stream
         self.workspaces: set[tuple[bool, int]] = set()
         self.results = Results(self)
@@ -89,9 +91,14 @@ class Gpu(FakeTensorMode):
                 self.tracker.take([self.workspace])
         taken = self.tracker.take(traits.buffers(args)) if traits.buffers and outside else []
         result = self.result(func, types, args, kwargs, traits)
-        empty = self.whole_numbers_read and traits.sized and result.numel() == 0
-        if empty and (func is not aten.slice.Tensor or args[0].numel()):  # a number was the size
-            raise compat.DynamicOutputShapeException(func)
+        if traits.sized and Unknown.read and result.numel() == 0:
+            unknown.check_empty(func is aten.slice.Tensor, args)
+        if (
+            traits.ends is not None
+            and outside
+            and (type(result) is not FakeTensor or not result.dtype.is_floating_point)
+        ):
+            ranges.track(traits.ends, func, args, kwargs, result)
         if outside:
             if traits.book is None:
                 self.tracker.book(result, func, args)
@@ -117,18 +124,46 @@ class Gpu(FakeTensorMode):
 
     def result(self, func, types, args, kwargs, traits):
         """The result of an operator."""
+        if traits.largest is not None or traits.known.measured:
+            exact = self.exact(func, args, kwargs, traits)
+            if exact is not None:
+                return exact
         if traits.largest is not None:
             most = self.most(func, args, kwargs, traits)
             if most is not None:
                 return most
         key = None if traits.direct else self.results.key(func, args, kwargs)
+        if key is None and not traits.direct:
+            held = known.Held(args, kwargs)
+            if held.some:
+                return self.beside_numbers(func, types, args, kwargs, traits, held)
+        result = self.shaped(key, func, types, args, kwargs, traits)
+        if traits.known.factory and self.depth == 0:
+            known.made(self, func, traits.known, args, kwargs, result)
+        return result
+
+    def exact(self, func, args, kwargs, traits):
+        """The result of an operator whose size depends on numbers, if they are known; else None."""
+        self.depth += 1
+        try:
+            return known.measured(self, func, traits.known, known.Held(args, kwargs))
+        finally:
+            self.depth -= 1
+
+    def beside_numbers(self, func, types, args, kwargs, traits, held):
+        """The result of an operator some of whose tensors are known."""
+        with held:
+            key = self.results.key(func, args, kwargs)
+            result = self.shaped(key, func, types, args, kwargs, traits)
+        if self.depth == 0:
+            known.compute(self, func, traits.known, held, result)
+        return result
+
+    def shaped(self, key, func, types, args, kwargs, traits):
+        """The result of an operator, without numbers."""
         entry = None if key is None else self.results.find(key, func, args, kwargs)
         if entry is not None and entry is not NOTHING:
             return self.results.make(entry, args)
-        # numbers that are known stay so on the host alone: on a GPU there is nothing to compute
-        known = _known(args) if kwargs.get("device") == CUDA else []
-        for tensor, _ in known:
-            tensor.constant = None
         self.depth += 1
         try:
             if entry is NOTHING:
@@ -139,8 +174,10 @@ class Gpu(FakeTensorMode):
             return super().dispatch(func, types, args, kwargs)
         finally:
             self.depth -= 1
-            for tensor, constant in known:
-                tensor.constant = constant
+
+    def may_turn_const(self, tensor: torch.Tensor) -> bool:
+        """FakeTensorMode computes no numbers: `known` does."""
+        return False
 
     def most(self, func, args, kwargs, traits):
         """The largest possible result of an operator, if its size is not known; else None."""
@@ -154,6 +191,12 @@ class Gpu(FakeTensorMode):
             self.notes.append(unknown_sizes.note(func))
         return found
 
+    def note(self, text: str) -> None:
+        """Note something that is assumed, with the line of the script."""
+        text = f"{unknown_sizes.place()}{text}"
+        if text not in self.notes:
+            self.notes.append(text)
+
     @contextlib.contextmanager
     def as_cuda(self) -> Iterator[None]:
         """A context in which C++ code sees tensors on "cuda", and nothing is booked."""
@@ -166,20 +209,15 @@ class Gpu(FakeTensorMode):
 
     def read(self, tensor: torch.Tensor):
         """The number that is read from a tensor. To read from the GPU waits for all its work."""
+        if numbers_of(tensor) is not None:
+            return number(tensor)
         if not (tensor.dtype.is_floating_point or tensor.dtype == torch.bool):
-            self.whole_numbers_read = True
+            Unknown.lost = True
         if tensor.device.type == "cuda":
             self.tracker.wait_here()
             return number(tensor)
         # Adam divides by a number that depends on its count of steps, which is kept on the host
         return number(tensor, 1 if self.tracker.phase == "optimizer step" else 0)
-
-
-def _known(args: tuple) -> list[tuple[FakeTensor, torch.Tensor]]:
-    """The tensors among the arguments whose numbers are known, and these numbers."""
-    leaves = torch.utils._pytree.tree_leaves(args)
-    fakes = [leaf for leaf in leaves if isinstance(leaf, FakeTensor)]
-    return [(tensor, tensor.constant) for tensor in fakes if tensor.constant is not None]
 
 
 def _waits(copy: torch.Tensor, args: tuple, kwargs: dict) -> bool:
@@ -202,6 +240,7 @@ def install(
     is told of its memory.
     """
     notes = [] if notes is None else notes
+    torch.default_generator.manual_seed(0)  # random numbers on the host are known: always the same
     cuda.install(tracker, allocator or CachingAllocator(), model, gpus, notes)
     allocator_settings.install(tracker, notes)
     devices.install(Gpu, tracker)

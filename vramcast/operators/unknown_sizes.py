@@ -94,11 +94,15 @@ def note(func: compat.OpOverload) -> str:
         return "bincount is taken to meet no number beyond its minlength"
     name = "a mask" if func in (aten.index.Tensor, aten.masked_select.default) else func.name()
     name = name.rpartition("::")[2].removeprefix("_").removesuffix("2")
+    return f"{place()}{name} is taken to find all elements, the most that it can"
+
+
+def place() -> str:
+    """The line of the script that is running, as a note begins: "line 3: "; or nothing."""
     script = getattr(sys.modules["__main__"], "__file__", None)
     lines = [
         line
         for frame, line in traceback.walk_stack(sys._getframe())
         if frame.f_code.co_filename == script
     ]
-    where = f"line {lines[0]}: " if lines else ""
-    return f"{where}{name} is taken to find all elements, the most that it can"
+    return f"line {lines[0]}: " if lines else ""

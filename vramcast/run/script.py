@@ -17,6 +17,7 @@ from types import CodeType, ModuleType
 import torch
 
 from vramcast import compat
+from vramcast.device.unknown import Unsized
 from vramcast.libraries.example_data import NotHere
 from vramcast.memory.tracker import Tracker
 from vramcast.memory.watched import Growing, Steady, Watched
@@ -161,13 +162,13 @@ def _explain(script: Path, failure: BaseException) -> str:
     if isinstance(failure, SyntaxError):
         place = f"line {failure.lineno}: " if failure.lineno else ""
         return f"{place}{failure.msg}"
-    if isinstance(failure, (setup.Unpredictable, NotHere)):
+    if isinstance(failure, (setup.Unpredictable, Unsized, NotHere)):
         return f"{where}{failure}"
     if isinstance(
         failure,
         (compat.DynamicOutputShapeException, compat.DataDependentOutputException),
     ):
-        return f"{where}a shape depends on the data ({failure.func}), which is not known here"
+        return f"{where}a shape depends on the data, which is not known here"
     text = str(failure).strip().partition("\n")[0]
     if isinstance(failure, compat.UnsupportedOperatorException) or "data pointer" in text:
         return f"{where}an operator of its own has no rule for shapes ({text})"
