@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_u
 
 from vramcast import compat
 from vramcast.compat import FakeTensor, FakeTensorMode, OpOverload
+from vramcast.operators.ranges import keep_numbers
 
 MOST = 4096  # whole numbers or truth values of a tensor that is known
 FLOATS = 256  # other numbers: so that small weights on the host are not computed
@@ -85,7 +86,7 @@ def compute(mode: FakeTensorMode, func, kind: Kind, held: Held, result) -> None:
     What it writes to a tensor is forgotten if it cannot.
     """
     if kind.lifts and not result.dtype.is_floating_point and not result.dtype.is_complex:
-        keep(mode, result, *held.leaves)  # however many: nothing is copied or computed
+        keep_numbers(result, *held.leaves)  # however many: nothing is copied or computed
         return
     made = tree_leaves(result)
     arguments = held.real(kind) if all(map(_small, made)) else None
@@ -96,7 +97,7 @@ def compute(mode: FakeTensorMode, func, kind: Kind, held: Held, result) -> None:
     for one, other in zip(made, tree_leaves(found)):
         tensors = isinstance(one, FakeTensor) and isinstance(other, torch.Tensor)
         if tensors and one.constant is not other and one.shape == other.shape:
-            keep(mode, one, other)
+            keep_numbers(one, other)
 
 
 def measured(mode: FakeTensorMode, func, kind: Kind, held: Held) -> object | None:
@@ -109,7 +110,7 @@ def measured(mode: FakeTensorMode, func, kind: Kind, held: Held) -> object | Non
     def fake(real: torch.Tensor) -> FakeTensor:
         tensor = torch.empty_strided(real.shape, real.stride(), dtype=real.dtype)
         if _small(tensor):
-            keep(mode, tensor, real)
+            keep_numbers(tensor, real)
         return tensor
 
     with mode:
@@ -122,11 +123,11 @@ def made(mode: FakeTensorMode, func, kind: Kind, args: tuple, kwargs: dict, resu
         return
     if kind.alike is not None:
         with compat.no_dispatch():
-            keep(mode, result, torch.full(result.shape, kind.alike, dtype=result.dtype))
+            keep_numbers(result, torch.full(result.shape, kind.alike, dtype=result.dtype))
     else:
         found = computed(func, args, kwargs | {"pin_memory": None})
         if found is not None:
-            keep(mode, result, found)
+            keep_numbers(result, found)
 
 
 def computed(func, args: tuple, kwargs: dict) -> object | None:
@@ -136,12 +137,6 @@ def computed(func, args: tuple, kwargs: dict) -> object | None:
             return func(*args, **kwargs)
     except (RuntimeError, IndexError, ValueError, TypeError):
         return None
-
-
-def keep(mode: FakeTensorMode, tensor: FakeTensor, constant: torch.Tensor) -> None:
-    """From now on, these are the numbers of a tensor, until something unknown is written to it."""
-    tensor.constant = constant
-    mode.fake_tensor_converter.add_constant_storage_mapping(tensor)
 
 
 def forget(mode: FakeTensorMode, kind: Kind, args: tuple) -> None:

@@ -16,16 +16,16 @@ from vramcast import compat, operators
 from vramcast.compat import NOTHING, FakeTensor, FakeTensorMode
 from vramcast.cost.counter import Cost
 from vramcast.cost.rules import rule as rule_of_cost
-from vramcast.device import autocast, cuda, devices, known, optimizers, ranges, readings, unknown
+from vramcast.device import autocast, cuda, devices, known, optimizers, readings, unknown
 from vramcast.device.cache import Results
 from vramcast.device.devices import CUDA, LABEL
-from vramcast.device.readings import number, numbers_of
+from vramcast.device.readings import number
 from vramcast.device.unknown import Unknown
 from vramcast.gpus import Model, workspace
 from vramcast.memory import settings as allocator_settings
 from vramcast.memory.allocator import CachingAllocator
 from vramcast.memory.tracker import Tracker
-from vramcast.operators import registry, unknown_sizes
+from vramcast.operators import ranges, registry, unknown_sizes
 from vramcast.ranks import collectives
 
 aten = torch.ops.aten
@@ -187,8 +187,10 @@ class Gpu(FakeTensorMode):
                 found = traits.largest(*args, **kwargs)
         finally:
             self.depth -= 1
+        if isinstance(found, registry.Exact):
+            return found.result
         if found is not None:
-            self.notes.append(unknown_sizes.note(func))
+            self.note(unknown_sizes.note(func))
         return found
 
     def note(self, text: str) -> None:
@@ -209,7 +211,7 @@ class Gpu(FakeTensorMode):
 
     def read(self, tensor: torch.Tensor):
         """The number that is read from a tensor. To read from the GPU waits for all its work."""
-        if numbers_of(tensor) is not None:
+        if ranges.numbers(tensor) is not None:
             return number(tensor)
         if not (tensor.dtype.is_floating_point or tensor.dtype == torch.bool):
             Unknown.lost = True

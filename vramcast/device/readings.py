@@ -9,18 +9,13 @@ import torch
 
 from vramcast import compat
 from vramcast.compat import FakeTensor
-from vramcast.device import ranges
 from vramcast.device.unknown import Unknown, unknown
-
-
-def numbers_of(tensor: torch.Tensor) -> torch.Tensor | None:
-    """The real tensor of what is known of a tensor's numbers; None if that is nothing."""
-    return tensor.constant if isinstance(tensor, FakeTensor) else tensor
+from vramcast.operators import ranges
 
 
 def number(tensor: torch.Tensor, value: int = 0):
     """What is read from a tensor of one number: `value` if that is not known."""
-    constant = numbers_of(tensor)
+    constant = ranges.numbers(tensor)
     if constant is not None:
         with compat.no_dispatch():
             return constant.item()
@@ -53,7 +48,7 @@ def install() -> None:
         format(number(tensor), spec) if tensor.dim() == 0 else repr(tensor)
     )
     FakeTensor.tolist = lambda tensor: (
-        _nested(tensor, tensor.shape) if tensor.constant is None else tensor.constant.tolist()
+        _nested(tensor, tensor.shape) if tensor.constant is None else ranges.listed(tensor)
     )
     FakeTensor.numpy = lambda tensor, **_: zeros(tensor)
     item = torch.Tensor.item
@@ -76,10 +71,8 @@ def install() -> None:
 
 def _equal(tensor: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether two tensors are equal; by their shapes if the numbers of one are not known."""
-    known = numbers_of(tensor), numbers_of(other)
-    if tensor.shape != other.shape or any(one is None for one in known):
-        return tensor.shape == other.shape
-    return known[0].tolist() == known[1].tolist()
+    known = ranges.listed(tensor), ranges.listed(other)
+    return tensor.shape == other.shape and (None in known or known[0] == known[1])
 
 
 def _of_finite(function, first: bool):

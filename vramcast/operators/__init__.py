@@ -8,6 +8,8 @@ cudnn_devices   a GPU as cuDNN is told of it where there is none
 attention       scaled dot product attention: which kernel runs, what it needs and computes
 recurrent       LSTM, GRU and RNN, which cuDNN computes in one call
 composites      dropout, softmax and batch norm, which consist of other operators on CUDA
+sequences       packed sequences, and ctc_loss
+ranges          which numbers are known, and the range of others
 unknown_sizes   results whose size depends on numbers: the largest possible one
 """
 
@@ -18,6 +20,7 @@ from vramcast.operators import (
     convolutions,
     products,
     recurrent,
+    sequences,
     unknown_sizes,
 )
 
@@ -31,5 +34,7 @@ def install(model: Model, notes: list[str]) -> None:
     """
     composites.install()
     recurrent.install(model.capability, notes)
+    sequences.install(notes)
+    unknown_sizes.install()
     attention.install(model.capability, model.multiprocessors)
     convolutions.install(model, notes)

@@ -1,4 +1,7 @@
-"""Ranges of whole numbers that are not known: an index that `argmax` finds is below the size.
+"""What is known of a tensor's numbers: all of them, or the range of whole numbers.
+
+All: `constant` holds them, of small tensors on the host. The range: an index that `argmax` finds is
+below the size.
 
 A tensor keeps its range in its `__dict__`, with the version for which it is true. Where such a
 number is read and becomes a size, its upper end is taken.
@@ -9,16 +12,41 @@ from collections.abc import Callable
 
 import torch
 
-from vramcast.compat import OpOverload
+from vramcast import compat
+from vramcast.compat import FakeTensor, OpOverload
 
 TRUTH = (0, 1)
 Range = tuple[int, int]
+
+
+def numbers(tensor: torch.Tensor) -> torch.Tensor | None:
+    """A real tensor with the numbers of a tensor; None if they are not known."""
+    return tensor.constant if isinstance(tensor, FakeTensor) else tensor
+
+
+def listed(tensor: torch.Tensor) -> list | None:
+    """The numbers of a tensor as `tolist` gives them; None if they are not known."""
+    known = numbers(tensor)
+    if known is None:
+        return None
+    with compat.no_dispatch():
+        return known.tolist()
+
+
+def keep_numbers(tensor: FakeTensor, constant: torch.Tensor) -> None:
+    """From now on, these are the numbers of a tensor, until something unknown is written to it."""
+    tensor.constant = constant
+    tensor.fake_mode.fake_tensor_converter.add_constant_storage_mapping(tensor)
 
 
 def of(tensor: torch.Tensor) -> Range | None:
     """The range of a tensor's whole numbers, both ends included; None if that is not known."""
     if tensor.dtype == torch.bool:
         return TRUTH
+    known = numbers(tensor)
+    if known is not None:
+        with compat.no_dispatch():
+            return (int(known.min()), int(known.max())) if known.numel() else None
     found = vars(tensor).get("range_of_numbers")
     if found is None or (not tensor.is_inference() and found[0] != tensor._version):
         return None
