@@ -146,6 +146,13 @@ def forget(mode: FakeTensorMode, kind: Kind, args: tuple) -> None:
             drop(mode, tensor)
 
 
+def keep_row(row: FakeTensor, constant: torch.Tensor, dim: int, place: int) -> None:
+    """Keep the numbers of a row of a known tensor, if they are few enough."""
+    if _small(row):
+        with compat.no_dispatch():
+            keep_numbers(row, constant.select(dim, place))
+
+
 def drop(mode: FakeTensorMode, tensor: torch.Tensor) -> None:
     """The numbers of a tensor are not known any more, nor are those of its views."""
     if isinstance(tensor, FakeTensor) and tensor.constant is not None:

@@ -39,7 +39,7 @@ class _Traits:
 
     __slots__ = (
         "book", "buffers", "collective", "convolution", "copies", "cost", "cublas", "direct",
-        "ends", "known", "largest", "reads", "sized",
+        "ends", "known", "largest", "reads", "selects", "sized",
     )  # fmt: skip
 
     def __init__(self, func) -> None:
@@ -49,7 +49,7 @@ class _Traits:
         self.reads = func is aten._local_scalar_dense.default
         self.copies = func in COPIES
         self.collective = func.namespace in ("c10d", "_c10d_functional")
-        self.sized = func in SIZED
+        self.sized, self.selects = func in SIZED, func is aten.select.int
         self.direct = func in compat.META_HANDLERS or func in compat.HANDLED_DIRECTLY
         self.cost = rule_of_cost(func)
         self.known, self.ends = known.Kind(func), ranges.rule(func)
@@ -132,6 +132,10 @@ class Gpu(FakeTensorMode):
             most = self.most(func, args, kwargs, traits)
             if most is not None:
                 return most
+        if traits.selects and type(args[0]) is FakeTensor:
+            row = self.selected(func, types, args, traits)
+            if row is not None:
+                return row
         key = None if traits.direct else self.results.key(func, args, kwargs)
         if key is None and not traits.direct:
             held = known.Held(args, kwargs)
@@ -141,6 +145,29 @@ class Gpu(FakeTensorMode):
         if traits.known.factory and self.depth == 0:
             known.made(self, func, traits.known, args, kwargs, result)
         return result
+
+    def selected(self, func, types, args, traits):
+        """A row of a tensor: as its first row, but further on, to remember one result for all.
+
+        None if the row is not there, or nothing can be remembered.
+        """
+        tensor, dim, place = args
+        first, constant = (tensor, dim, 0), tensor.constant
+        if not tensor.dim() or not -tensor.shape[dim] <= place < tensor.shape[dim]:
+            return None
+        tensor.constant = None
+        key = self.results.key(func, first, {})
+        entry = None if key is None else self.results.find(key, func, first, {})
+        if entry is None and key is not None:
+            self.shaped(key, func, types, first, {}, traits)
+            entry = self.results.find(key, func, first, {})
+        tensor.constant = constant
+        if entry is None or entry is NOTHING:
+            return None
+        row = self.results.make(entry, first, place % tensor.shape[dim] * tensor.stride(dim))
+        if constant is not None:
+            known.keep_row(row, constant, dim, place)
+        return row
 
     def exact(self, func, args, kwargs, traits):
         """The result of an operator whose size depends on numbers, if they are known; else None."""
