@@ -10,6 +10,9 @@ graphs       CUDA graphs and memory pools
 autocast     its casts
 optimizers   how steps are taken
 compiler     `torch.compile`
-readings     numbers that a script reads from tensors without numbers
+readings     numbers that a script reads from tensors
+known        small tensors on the host, whose numbers are known
+unknown      numbers that are read without being known, and sizes that they decide
+loops        loops that end by such numbers
 as_of_2023   the rules of PyTorch in 2023
 """

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_u
 
 from vramcast import compat
 from vramcast.compat import FakeTensor, FakeTensorMode, OpOverload
-from vramcast.operators.ranges import keep_numbers
+from vramcast.operators.ranges import drop, keep_numbers
 
 MOST = 4096  # whole numbers or truth values of a tensor that is known
 FLOATS = 256  # other numbers: so that small weights on the host are not computed
@@ -143,7 +143,7 @@ def forget(mode: FakeTensorMode, kind: Kind, args: tuple) -> None:
     """The numbers of what the operator writes to, and of all its views, are not known any more."""
     for place in kind.writes:
         for tensor in tree_leaves(args[place]) if place < len(args) else ():
-            drop(mode, tensor)
+            drop(tensor)
 
 
 def keep_row(row: FakeTensor, constant: torch.Tensor, dim: int, place: int) -> None:
@@ -151,12 +151,6 @@ def keep_row(row: FakeTensor, constant: torch.Tensor, dim: int, place: int) -> N
     if _small(row):
         with compat.no_dispatch():
             keep_numbers(row, constant.select(dim, place))
-
-
-def drop(mode: FakeTensorMode, tensor: torch.Tensor) -> None:
-    """The numbers of a tensor are not known any more, nor are those of its views."""
-    if isinstance(tensor, FakeTensor) and tensor.constant is not None:
-        mode.fake_tensor_converter.invalidate_constant_aliases(tensor.constant)
 
 
 def _small(result: object) -> bool:

@@ -19,6 +19,7 @@ from vramcast.cost.rules import rule as rule_of_cost
 from vramcast.device import autocast, cuda, devices, known, optimizers, readings, unknown
 from vramcast.device.cache import Results
 from vramcast.device.devices import CUDA, LABEL
+from vramcast.device.loops import Loops
 from vramcast.device.readings import number
 from vramcast.device.unknown import Unknown
 from vramcast.gpus import Model, workspace
@@ -64,7 +65,8 @@ class Gpu(FakeTensorMode):
         self.tracker = tracker
         self.depth = 0  # operators that run inside of operators allocate nothing on a GPU
         self.capability, self.notes = capability, notes
-        unknown.SIZED.note, unknown.SIZED.forget = self.note, functools.partial(known.drop, self)
+        self.loops: Loops | None = None  # of the script
+        unknown.SIZED.note, unknown.SIZED.forget = self.note, ranges.drop
         # with a workspace of cuBLAS: the backward pass's thread or all others', and the stream
         self.workspaces: set[tuple[bool, int]] = set()
         self.results = Results(self)
@@ -242,6 +244,8 @@ class Gpu(FakeTensorMode):
             return number(tensor)
         if not (tensor.dtype.is_floating_point or tensor.dtype == torch.bool):
             Unknown.lost = True
+        if self.loops:
+            self.loops.read(unknown_sizes.line())
         if tensor.device.type == "cuda":
             self.tracker.wait_here()
             return number(tensor)

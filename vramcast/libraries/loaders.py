@@ -13,6 +13,7 @@ from torch.utils.data import dataloader as torch_dataloader
 from vramcast import compat
 from vramcast.libraries.context import Context, Loaders
 from vramcast.memory.watched import QUIET, rose
+from vramcast.operators import ranges
 
 PASSES = 4  # backward passes of accumulation, with which a step without a new peak counts as two
 ENDLESS = 10**6  # batches of a loader that does not know how many it has
@@ -81,7 +82,13 @@ def install(context: Context) -> None:
             cost.interrupt()
 
     def fake(tensor):
-        return torch.empty_like(tensor, device="cpu")
+        """A tensor without numbers, which other batches have others of; only their range."""
+        made = torch.empty_like(tensor, device="cpu")
+        ranges.drop(made)
+        whole = not (tensor.dtype.is_floating_point or tensor.dtype.is_complex)
+        if whole and (ends := ranges.of(tensor)):
+            ranges.keep(made, (min(ends[0], 0), ends[1]))
+        return made
 
     DataLoader.__iter__ = batches
     torch_dataloader.DataLoader.__iter__ = batches

@@ -16,6 +16,7 @@ from vramcast import compat
 from vramcast.compat import FakeTensor, OpOverload
 
 TRUTH = (0, 1)
+FEW = 2**20  # known numbers among which the least and the largest are looked for
 Range = tuple[int, int]
 
 
@@ -39,12 +40,19 @@ def keep_numbers(tensor: FakeTensor, constant: torch.Tensor) -> None:
     tensor.fake_mode.fake_tensor_converter.add_constant_storage_mapping(tensor)
 
 
+def drop(tensor: torch.Tensor) -> None:
+    """The numbers of a tensor are not known any more, nor are those of its views."""
+    if isinstance(tensor, FakeTensor) and tensor.constant is not None:
+        converter = tensor.fake_mode.fake_tensor_converter
+        converter.invalidate_constant_aliases(tensor.constant)
+
+
 def of(tensor: torch.Tensor) -> Range | None:
     """The range of a tensor's whole numbers, both ends included; None if that is not known."""
     if tensor.dtype == torch.bool:
         return TRUTH
     known = numbers(tensor)
-    if known is not None:
+    if known is not None and known.numel() <= FEW:
         with compat.no_dispatch():
             return (int(known.min()), int(known.max())) if known.numel() else None
     found = vars(tensor).get("range_of_numbers")
@@ -202,7 +210,8 @@ def track(ends: Callable, func: OpOverload, args: tuple, kwargs: dict, result) -
     for number, tensor in enumerate(made):
         if not isinstance(tensor, torch.Tensor) or tensor.dtype == torch.bool:
             continue
-        if tensor.dtype.is_floating_point or tensor.dtype.is_complex:
+        known = isinstance(tensor, FakeTensor) and tensor.constant is not None
+        if known or tensor.dtype.is_floating_point or tensor.dtype.is_complex:
             continue
         found = places(args, result) if places and number else ends(args, result)
         if found is not None:

@@ -149,10 +149,12 @@ def note(func: compat.OpOverload) -> str:
 
 def place() -> str:
     """The line of the script that is running, as a note begins: "line 3: "; or nothing."""
+    found = line()
+    return "" if found is None else f"line {found}: "
+
+
+def line() -> int | None:
+    """The line of the script that is running; None if the script is not known."""
     script = getattr(sys.modules["__main__"], "__file__", None)
-    lines = [
-        line
-        for frame, line in traceback.walk_stack(sys._getframe())
-        if frame.f_code.co_filename == script
-    ]
-    return f"line {lines[0]}: " if lines else ""
+    frames = traceback.walk_stack(sys._getframe())
+    return next((line for frame, line in frames if frame.f_code.co_filename == script), None)

@@ -17,6 +17,7 @@ from types import CodeType, ModuleType
 import torch
 
 from vramcast import compat
+from vramcast.device.loops import Loops
 from vramcast.device.unknown import Unsized
 from vramcast.libraries.example_data import NotHere
 from vramcast.memory.tracker import Tracker
@@ -70,6 +71,7 @@ def predict(
 
     try:
         code = _code(script, options)
+        mode.loops = Loops(source.loops(script.read_bytes()))
         signal.signal(signal.SIGALRM, ring)
         # again and again: Python swallows what is raised while an object is released
         signal.setitimer(signal.ITIMER_REAL, options.time_limit or 0, 1)
@@ -99,6 +101,7 @@ def predict(
             error = None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+    watched.notes += mode.loops.notes() if mode.loops else []
     if guard.refusals:  # whatever became of it
         error = guard.refusals[0]
     if error is None and tracker.steps == 0 and watched.passed and not tracker.backwards:

@@ -17,6 +17,7 @@ from types import ModuleType
 import torch
 from torch.utils._pytree import tree_map
 
+from vramcast.operators import ranges
 from vramcast.when_imported import when_imported
 
 FIRST = ("mkdir", "remove", "unlink", "rmdir", "utime", "chmod", "truncate")  # one path, changed
@@ -179,8 +180,10 @@ class Shape:
     device: torch.device
 
     def tensor(self, device) -> torch.Tensor:
-        """A tensor of this shape and type, on its own device or another."""
-        return torch.empty(self.shape, dtype=self.dtype, device=device or self.device)
+        """A tensor of this shape and type, on its own device or another, without numbers."""
+        made = torch.empty(self.shape, dtype=self.dtype, device=device or self.device)
+        ranges.drop(made)
+        return made
 
 
 def _save(written: Written, content, file, *args, **kwargs) -> None:
