@@ -203,19 +203,12 @@ def decomposed(op: OpOverload, *args) -> object:
     return op._op_dk(_composite, *args)
 
 
-def below_function_modes(mode: object) -> None:
-    """Enter a mode for PyTorch's functions for good, below those that a script is in.
+def remember_factories() -> None:
+    """Let a default device know the functions that make tensors, before others take their places.
 
-    Each mode takes the topmost one away when it ends, and a default device has to be the lowest.
+    `_device_constructors` in torch/utils/_device.py looks for them once.
     """
-    push, pop = private("torch.overrides:_push_mode"), private("torch.overrides:_pop_mode")
-    count = private("torch.overrides:_len_torch_function_stack")()
-    entered = [pop() for _ in range(count)][::-1]
-    devices = [
-        one for one in entered if isinstance(one, private("torch.utils._device:DeviceContext"))
-    ]
-    for one in (*devices, mode, *(one for one in entered if one not in devices)):
-        push(one)
+    private("torch.utils._device:_device_constructors")()
 
 
 def below_autocast() -> AbstractContextManager:

@@ -20,13 +20,14 @@ OTHERS = {"set_", "resize_", "resize_as_", "_local_scalar_dense"}  # not compute
 # results of these numbers, whatever the tensor's that they resemble; what is empty gets its later
 ALIKE = {"ones_like": 1, "new_ones": 1, "zeros_like": 0, "new_zeros": 0}
 ALIKE |= dict.fromkeys(("empty", "empty_strided", "new_empty", "empty_like"), 0)
+ORDERS = {"arange", "randperm"}  # of data sets, whose numbers are known however many they are
 PICKS = {"index", "index_select", "gather", "embedding", "take"}  # read as many as they return
 
 
 class Kind:
     """What matters here about an operator; to look it up anew takes long."""
 
-    __slots__ = ("alike", "computed", "factory", "lifts", "measured", "picks", "writes")
+    __slots__ = ("alike", "computed", "factory", "lifts", "measured", "orders", "picks", "writes")
 
     def __init__(self, func: OpOverload) -> None:
         name = func._schema.name.rpartition("::")[2]
@@ -37,6 +38,7 @@ class Kind:
         tensors = any("Tensor" in str(argument.type) for argument in arguments)
         self.factory = self.computed and (not tensors or self.alike is not None)
         self.picks = func.is_view or name in PICKS
+        self.orders = name in ORDERS
         self.measured = torch.Tag.dynamic_output_shape in func.tags
         written = [one.alias_info is not None and one.alias_info.is_write for one in arguments]
         self.writes = [place for place, is_written in enumerate(written) if is_written]
@@ -119,7 +121,8 @@ def measured(mode: FakeTensorMode, func, kind: Kind, held: Held) -> object | Non
 
 def made(mode: FakeTensorMode, func, kind: Kind, args: tuple, kwargs: dict, result) -> None:
     """Keep the numbers that a function gives a tensor on the host which it makes."""
-    if not _small(result) or type(result) is not FakeTensor:
+    few = READ if kind.orders else MOST
+    if type(result) is not FakeTensor or not _small(result, few):
         return
     if kind.alike is not None:
         with compat.no_dispatch():
@@ -153,12 +156,12 @@ def keep_row(row: FakeTensor, constant: torch.Tensor, dim: int, place: int) -> N
             keep_numbers(row, constant.select(dim, place))
 
 
-def _small(result: object) -> bool:
+def _small(result: object, most: int = MOST) -> bool:
     """Whether the numbers of an operator's result are few enough, if it is a tensor."""
     if not isinstance(result, FakeTensor):
         return not isinstance(result, torch.Tensor)
     dtype = result.dtype
-    few = FLOATS if dtype.is_floating_point else MOST
+    few = FLOATS if dtype.is_floating_point else most
     return (
         result.fake_device.type == "cpu"
         and result.numel() <= few

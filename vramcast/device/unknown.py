@@ -14,7 +14,6 @@ import operator
 import sys
 
 import torch
-from torch.overrides import TorchFunctionMode
 
 from vramcast import compat
 
@@ -28,6 +27,9 @@ SIZES = {
     "unflatten", "unfold", "view", "zeros",
 }  # fmt: skip
 ITEMS = {"__getitem__", "__setitem__"}
+# and functions that put a number into a tensor, which is not known then
+VALUES = {"tensor", "as_tensor", "full_like", "fill_", "add", "sub", "mul", "clamp", "where"}
+VALUES |= {f"__{name}__" for name in ("add", "radd", "iadd", "sub", "rsub", "mul", "rmul")}
 
 
 class Unsized(Exception):
@@ -144,7 +146,7 @@ def _any(values) -> bool:
     return False
 
 
-class Sizes(TorchFunctionMode):
+class Sizes:
     """Replaces numbers that are not known where they are arguments of PyTorch's functions.
 
     `note` is called with a text about each size; `forget` with a tensor that now holds one.
@@ -152,20 +154,17 @@ class Sizes(TorchFunctionMode):
 
     note = forget = staticmethod(lambda told: None)
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if not _any(args) and not (kwargs and _any(kwargs.values())):
-            return func(*args, **kwargs)
-        name = getattr(func, "__name__", "")
+    def call(self, name: str, function, args: tuple, kwargs: dict):
+        """The result of a function, with the largest sizes. Raises Unsized if there are none."""
         written = name in ("__setitem__", "__iadd__") or (name[-1:] == "_" and name[-2:] != "__")
-        size = self.most if name in SIZES else _value
         if name in ("split", "split_with_sizes") and isinstance((*args, *kwargs.values())[1], list):
             return self.split(*args, **kwargs)
         if name in ITEMS and _sliced(args[1]):
             self.note("a slice by a number of a tensor is taken to be as large as it can be")
-        changed = _changed(args, size), {key: _changed(one, size) for key, one in kwargs.items()}
+        size = self.most if name in SIZES else _value
+        args, kwargs = _changed(args, size), {key: _changed(kwargs[key], size) for key in kwargs}
         try:
-            result = func(*changed[0], **changed[1])
+            result = function(*args, **kwargs)
         except RuntimeError as failure:
             if name not in SIZES:
                 raise
@@ -270,9 +269,27 @@ def _changed(value, size):
 
 
 def _follow() -> None:
-    """From now on, numbers that are not known may be arguments of PyTorch's functions."""
+    """From now on, numbers that are not known may be arguments of PyTorch's functions.
+
+    Not by a mode for all functions: it would be called for each attribute of a tensor, too.
+    """
+    compat.remember_factories()
     builtins.max, builtins.min = _of_several(builtins.max), _of_several(builtins.min)
-    compat.below_function_modes(SIZED)
+    for owner in (torch, torch.Tensor, torch.nn.functional):
+        for name in SIZES | ITEMS | VALUES:
+            function = getattr(owner, name, None)
+            if function is not None and not hasattr(object, name):
+                setattr(owner, name, _looked_at(name, function))
+
+
+def _looked_at(name: str, function):
+    @functools.wraps(function)
+    def looked_at(*args, **kwargs):
+        if _any(args) or (kwargs and _any(kwargs.values())):
+            return SIZED.call(name, function, args, kwargs)
+        return function(*args, **kwargs)
+
+    return looked_at
 
 
 SIZED = Sizes()
