@@ -11,6 +11,7 @@ The tool
     timeline, snapshot, cost                a look into one step
     tracker, gpu, composites, allocator, allocator_settings, order, pinned    its parts
     torch_cuda                              `torch.cuda`, as a script finds it
+    numbers                                 numbers that are known, and sizes that they decide
     gpus, cudnn_devices                     the kinds of GPUs that it knows
     cudnn                                   convolutions
     messages, sandbox, endings, pool        processes: what they may do, and how they end

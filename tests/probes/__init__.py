@@ -5,6 +5,7 @@ composites    of which others composite operators consist, on CUDA and here
 convolutions  convolutions on the GPU without data, and what cuDNN is asked
 gpu           a small training on the GPU without data
 memtracker    the peak that PyTorch's MemTracker sees of a ViT
+numbers       sizes that depend on numbers
 processes     processes that send, break, sleep and are ended
 ranks         one of our scripts, in one or several processes
 remembered    operators that are called again and again

@@ -82,12 +82,11 @@ def install(context: Context) -> None:
             cost.interrupt()
 
     def fake(tensor):
-        """A tensor without numbers, which other batches have others of; only their range."""
+        """A tensor without numbers, since other batches have others: at most with their range."""
         made = torch.empty_like(tensor, device="cpu")
         ranges.drop(made)
-        whole = not (tensor.dtype.is_floating_point or tensor.dtype.is_complex)
-        if whole and (ends := ranges.of(tensor)):
-            ranges.keep(made, (min(ends[0], 0), ends[1]))
+        if ranges.numbers(tensor) is None and (ends := ranges.of(tensor)):
+            ranges.keep(made, ends)
         return made
 
     DataLoader.__iter__ = batches

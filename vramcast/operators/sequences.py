@@ -145,14 +145,20 @@ def _ctc_loss(
     (aten/src/ATen/native/LossCTC.cpp).
     """
     given = input_lengths, target_lengths, blank
-    if aten._use_cudnn_ctc_loss(log_probs, targets, *given):
-        deterministic = torch.are_deterministic_algorithms_enabled()
-        loss, _ = aten._cudnn_ctc_loss(log_probs, targets, *given, deterministic, zero_infinity)
+
+    def overload(operator):  # a tensor would be taken for a list
+        tensors = isinstance(given[0], torch.Tensor)
+        return operator.Tensor if tensors else operator.default
+
+    if overload(aten._use_cudnn_ctc_loss)(log_probs, targets, *given):
+        loss, _ = overload(aten._cudnn_ctc_loss)(
+            log_probs, targets, *given, torch.are_deterministic_algorithms_enabled(), zero_infinity
+        )
     else:
         moved = targets.to(log_probs.device, torch.long)
         lists = [_lengths(one) for one in given[:2]]
         given = given if None in lists else (*lists, blank)
-        loss, _ = aten._ctc_loss(log_probs, moved, *given, zero_infinity)
+        loss, _ = overload(aten._ctc_loss)(log_probs, moved, *given, zero_infinity)
     if zero_infinity:
         loss = torch.where(loss == torch.inf, torch.zeros_like(loss), loss)
     if reduction == 1:
