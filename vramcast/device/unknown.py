@@ -54,9 +54,8 @@ class Unknown(int):
 def unknown(value: int, low: int | None, high: int | None) -> Unknown:
     """A number that reads `value`, and is known to be from `low` to `high` (None: not known)."""
     number = Unknown(value)
-    if not Unknown.read:
-        Unknown.read = True
-        _follow()
+    Unknown.read = True
+    follow()
     number.low, number.high = low, high
     return number
 
@@ -268,10 +267,12 @@ def _changed(value, size):
     return value
 
 
-def _follow() -> None:
+@functools.cache
+def follow() -> None:
     """From now on, numbers that are not known may be arguments of PyTorch's functions.
 
-    Not by a mode for all functions: it would be called for each attribute of a tensor, too.
+    To be called before a script that reads numbers starts: it looks up a function before it reads
+    an argument. Not by a mode for all functions: each attribute of a tensor would call it, too.
     """
     compat.remember_factories()
     builtins.max, builtins.min = _of_several(builtins.max), _of_several(builtins.min)

@@ -18,7 +18,7 @@ import torch
 
 from vramcast import compat
 from vramcast.device.loops import Loops
-from vramcast.device.unknown import Unsized
+from vramcast.device.unknown import Unsized, follow
 from vramcast.libraries.example_data import NotHere
 from vramcast.memory.tracker import Tracker
 from vramcast.memory.watched import Growing, Steady, Watched
@@ -72,6 +72,8 @@ def predict(
     try:
         code = _code(script, options)
         mode.loops = Loops(source.loops(script.read_bytes()))
+        if any(word in script.read_bytes() for word in (b".item(", b".tolist(")):
+            follow()
         signal.signal(signal.SIGALRM, ring)
         # again and again: Python swallows what is raised while an object is released
         signal.setitimer(signal.ITIMER_REAL, options.time_limit or 0, 1)
