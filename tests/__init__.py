@@ -14,6 +14,7 @@ The tool
     kinds                                   kinds of tensors and optimizers
     torch_cuda                              `torch.cuda`, as a script finds it
     devices                                 several GPUs in one process
+    numbers                                 numbers that are known, and sizes that they decide
     gpus, cudnn_devices                     the kinds of GPUs that it knows
     cudnn                                   convolutions
     messages, sandbox, endings, pool        processes: what they may do, and how they end

@@ -38,8 +38,9 @@ ENDED = {
         "GridSampler.cpp, cond_cudnn_grid_sampler: both make the output and keep the inputs",
     ),
     "ctc_loss": (
-        ["add.Tensor", "_use_cudnn_ctc_loss.Tensor"], ["add.Tensor", "_ctc_loss.Tensor"],
-        "LossCTC.cpp: which kernel, and how much it keeps, depends on the lengths: no prediction",
+        ["add.Tensor", "_use_cudnn_ctc_loss.Tensor"],
+        ["add.Tensor", "_ctc_loss", "_to_copy", "clamp_min", "div.Tensor", "mean"],
+        "LossCTC.cpp: lengths on the host decide which kernel, and how much it keeps",
     ),
 }  # fmt: skip
 

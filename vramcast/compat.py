@@ -105,6 +105,7 @@ DataDependentOutputException = private(f"{_FAKE}:DataDependentOutputException")
 UnsupportedOperatorException = private(f"{_FAKE}:UnsupportedOperatorException")
 META_HANDLERS = private(f"{_FAKE}:_DISPATCH_META_HANDLERS")
 HANDLED_DIRECTLY = private(f"{_FAKE}:_DISPATCH_HANDLE_DIRECTLY")
+no_dispatch = private("torch.utils._mode_utils:no_dispatch")  # what runs within is real
 _KeyState = private(f"{_FAKE}:_CacheKeyState")
 _Bypass = private(f"{_FAKE}:_BypassDispatchCache")
 _BypassEntry = private(f"{_FAKE}:_DispatchCacheBypassEntry")
@@ -269,6 +270,14 @@ def decomposed(op: OpOverload, *args, **kwargs) -> object:
 def composite(op: OpOverload) -> bool:
     """Whether an operator consists of others on all devices."""
     return op.has_kernel_for_dispatch_key(_composite)
+
+
+def remember_factories() -> None:
+    """Let a default device know the functions that make tensors, before others take their places.
+
+    `_device_constructors` in torch/utils/_device.py looks for them once.
+    """
+    private("torch.utils._device:_device_constructors")()
 
 
 def below_autocast() -> AbstractContextManager:

@@ -4,10 +4,14 @@ import sys
 import traceback
 
 
-def here() -> str:
-    """The innermost line of the script on the stack, as "line 12: "; "" if it is not there."""
+def line() -> int | None:
+    """The innermost line of the script on the stack; None if it is not there."""
     script = getattr(sys.modules["__main__"], "__file__", None)
-    for frame, line in traceback.walk_stack(sys._getframe()):
-        if frame.f_code.co_filename == script:
-            return f"line {line}: "
-    return ""
+    frames = traceback.walk_stack(sys._getframe())
+    return next((line for frame, line in frames if frame.f_code.co_filename == script), None)
+
+
+def here() -> str:
+    """The same, as a note begins: "line 12: "; "" if it is not there."""
+    found = line()
+    return "" if found is None else f"line {found}: "

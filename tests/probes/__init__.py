@@ -6,6 +6,7 @@ convolutions  convolutions on the GPU without data, and what cuDNN is asked
 gpu           a small training on the GPU without data
 kinds         kinds of tensors and optimizers, with numbers and without
 memtracker    the peak that PyTorch's MemTracker sees of a ViT
+numbers       sizes that depend on numbers
 processes     processes that send, break, sleep and are ended
 ranks         one of our scripts, in one or several processes
 remembered    operators that are called again and again

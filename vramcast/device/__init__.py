@@ -13,6 +13,9 @@ optimizers   how steps are taken
 lbfgs        the optimizer whose state grows as its numbers tell
 compiler     `torch.compile`
 flex_attention    a kernel if compiled, else plain operators
-readings     numbers that a script reads from tensors without numbers
+readings     numbers that a script reads from tensors
+known        small tensors on the host, whose numbers are known
+unknown      numbers that are read without being known, and sizes that they decide
+loops        loops that end by such numbers
 as_of_2023   the rules of PyTorch in 2023
 """

@@ -81,13 +81,13 @@ class Results:
             self.entries[key] = entry
         return entry
 
-    def make(self, entry, args: tuple) -> object:
-        """A new result of an operator, as the entry describes it."""
+    def make(self, entry, args: tuple, further: int = 0) -> object:
+        """A new result of an operator, as the entry describes it; a view begins `further` on."""
         if entry.is_output_tuple:
-            return tuple(self._make(info, args) for info in entry.output_infos)
-        return self._make(entry.output_infos[0], args)
+            return tuple(self._make(info, args, further) for info in entry.output_infos)
+        return self._make(entry.output_infos[0], args, further)
 
-    def _make(self, info, args: tuple) -> object:
+    def _make(self, info, args: tuple, further: int) -> object:
         if info.inplace_idx is not None:
             return args[info.inplace_idx]
         known = info.metadata
@@ -97,7 +97,7 @@ class Results:
         tensor = torch.empty_strided(shape, stride, dtype=known.dtype, device=META)
         if info.view_idx is not None:
             storage = args[info.view_idx].untyped_storage()
-            tensor.set_(storage, known.storage_offset, shape, stride)
+            tensor.set_(storage, known.storage_offset + further, shape, stride)
         attributes = self.attributes.get(device)
         if attributes is None:
             attributes = self.attributes[device] = dict(vars(FakeTensor(self.mode, tensor, device)))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import torch
 
-from vramcast import compat, operators
+from vramcast import compat, operators, where
 from vramcast.compat import NOTHING, FakeTensor, FakeTensorMode
 from vramcast.cost.counter import Cost
 from vramcast.cost.rules import rule as rule_of_cost
@@ -21,19 +21,23 @@ from vramcast.device import (
     cuda,
     devices,
     flex_attention,
+    known,
     lbfgs,
     nested,
     optimizers,
     readings,
+    unknown,
 )
 from vramcast.device.cache import Results
 from vramcast.device.devices import Places
+from vramcast.device.loops import Loops
 from vramcast.device.readings import number
+from vramcast.device.unknown import Unknown
 from vramcast.gpus import Model, workspace
 from vramcast.memory import settings as allocator_settings
 from vramcast.memory.allocators import Allocators
 from vramcast.memory.tracker import Tracker
-from vramcast.operators import registry, sparse, unknown_sizes
+from vramcast.operators import ranges, registry, sparse, unknown_sizes
 from vramcast.ranks import collectives
 
 aten = torch.ops.aten
@@ -47,7 +51,7 @@ class _Traits:
 
     __slots__ = (
         "arrives", "book", "buffers", "collective", "convolution", "copies", "cost", "cublas",
-        "direct", "largest", "makes_sparse", "reads", "sized", "sparse",
+        "direct", "ends", "known", "largest", "makes_sparse", "reads", "selects", "sized", "sparse",
     )  # fmt: skip
 
     def __init__(self, func) -> None:
@@ -60,9 +64,10 @@ class _Traits:
         self.collective = func.namespace in ("c10d", "_c10d_functional")
         # PyTorch's rule for shapes makes another tensor; on a GPU, the waiting stream gets this one
         self.arrives = func is torch.ops._c10d_functional.wait_tensor.default
-        self.sized = func in SIZED
+        self.sized, self.selects = func in SIZED, func is aten.select.int
         self.direct = func in compat.META_HANDLERS or func in compat.HANDLED_DIRECTLY
         self.cost = rule_of_cost(func)
+        self.known, self.ends = known.Kind(func), ranges.rule(func)
 
 
 class Gpu(FakeTensorMode):
@@ -76,7 +81,8 @@ class Gpu(FakeTensorMode):
         self.tracker, self.places = tracker, places
         self.depth = 0  # operators that run inside of operators allocate nothing on a GPU
         self.capability, self.notes = capability, notes
-        self.whole_numbers_read = False
+        self.loops: Loops | None = None  # of the script
+        unknown.SIZED.note, unknown.SIZED.forget = self.note, ranges.drop
         # with a workspace of cuBLAS: the backward pass's thread or all others', and the stream
         self.workspaces: set[tuple[bool, int]] = set()
         self.results = Results(self)
@@ -110,9 +116,14 @@ class Gpu(FakeTensorMode):
         taken = []
         if traits.buffers and outside and (buffers := traits.buffers(args)):
             taken = self.tracker.take(buffers, args[0][0] if type(args[0]) is list else args[0])
-        empty = self.whole_numbers_read and traits.sized and result.numel() == 0
-        if empty and (func is not aten.slice.Tensor or args[0].numel()):  # a number was the size
-            raise compat.DynamicOutputShapeException(func)
+        if traits.sized and Unknown.read and result.numel() == 0:
+            unknown.check_empty(func is aten.slice.Tensor, args)
+        if (
+            traits.ends is not None
+            and outside
+            and (type(result) is not FakeTensor or not result.dtype.is_floating_point)
+        ):
+            ranges.track(traits.ends, func, args, kwargs, result)
         if outside:
             if traits.book is None:
                 self.tracker.book(result, func, args)
@@ -138,25 +149,79 @@ class Gpu(FakeTensorMode):
 
     def result(self, func, types, args, kwargs, traits):
         """The result of an operator."""
+        if traits.largest is not None or traits.known.measured:
+            exact = self.exact(func, args, kwargs, traits)
+            if exact is not None:
+                return exact
         if traits.largest is not None:
             most = self.most(func, args, kwargs, traits)
             if most is not None:
                 return most
+        if traits.selects and type(args[0]) is FakeTensor:
+            row = self.selected(func, types, args, traits)
+            if row is not None:
+                return row
         key = None if traits.direct else self.results.key(func, args, kwargs)
-        known = key is not None or traits.direct
-        if traits.makes_sparse or (not known and sparse.sparse(args)):
+        shapes = key is not None or traits.direct
+        if traits.makes_sparse or (not shapes and sparse.sparse(args)):
             with self:
                 made = sparse.result(func, args, kwargs, traits.sparse)
             if made is not NotImplemented:
                 return made
+        if not shapes:
+            held = known.Held(args, kwargs)
+            if held.some:
+                return self.beside_numbers(func, types, args, kwargs, traits, held)
+        result = self.shaped(key, func, types, args, kwargs, traits)
+        if traits.known.factory and self.depth == 0:
+            known.made(self, func, traits.known, args, kwargs, result)
+        return result
+
+    def selected(self, func, types, args, traits):
+        """A row of a tensor: as its first row, but further on, to remember one result for all.
+
+        None if the row is not there, or nothing can be remembered.
+        """
+        tensor, dim, place = args
+        first, constant = (tensor, dim, 0), tensor.constant
+        if not tensor.dim() or not -tensor.shape[dim] <= place < tensor.shape[dim]:
+            return None
+        tensor.constant = None
+        key = self.results.key(func, first, {})
+        entry = None if key is None else self.results.find(key, func, first, {})
+        if entry is None and key is not None:
+            self.shaped(key, func, types, first, {}, traits)
+            entry = self.results.find(key, func, first, {})
+        tensor.constant = constant
+        if entry is None or entry is NOTHING:
+            return None
+        row = self.results.make(entry, first, place % tensor.shape[dim] * tensor.stride(dim))
+        if constant is not None:
+            known.keep_row(row, constant, dim, place)
+        return row
+
+    def exact(self, func, args, kwargs, traits):
+        """The result of an operator whose size depends on numbers, if they are known; else None."""
+        self.depth += 1
+        try:
+            return known.measured(self, func, traits.known, known.Held(args, kwargs))
+        finally:
+            self.depth -= 1
+
+    def beside_numbers(self, func, types, args, kwargs, traits, held):
+        """The result of an operator some of whose tensors are known."""
+        with held:
+            key = self.results.key(func, args, kwargs)
+            result = self.shaped(key, func, types, args, kwargs, traits)
+        if self.depth == 0:
+            known.compute(self, func, traits.known, held, result)
+        return result
+
+    def shaped(self, key, func, types, args, kwargs, traits):
+        """The result of an operator, without numbers."""
         entry = None if key is None else self.results.find(key, func, args, kwargs)
         if entry is not None and entry is not NOTHING:
             return self.results.make(entry, args)
-        # numbers that are known stay so on the host alone: on a GPU there is nothing to compute
-        place = kwargs.get("device")
-        constants = _known(args) if place is not None and place.type == "cuda" else []
-        for tensor, _ in constants:
-            tensor.constant = None
         self.depth += 1
         try:
             if entry is NOTHING:
@@ -167,8 +232,10 @@ class Gpu(FakeTensorMode):
             return super().dispatch(func, types, args, kwargs)
         finally:
             self.depth -= 1
-            for tensor, constant in constants:
-                tensor.constant = constant
+
+    def may_turn_const(self, tensor: torch.Tensor) -> bool:
+        """FakeTensorMode computes no numbers: `known` does."""
+        return False
 
     def most(self, func, args, kwargs, traits):
         """The largest possible result of an operator, if its size is not known; else None."""
@@ -178,9 +245,17 @@ class Gpu(FakeTensorMode):
                 found = traits.largest(*args, **kwargs)
         finally:
             self.depth -= 1
+        if isinstance(found, registry.Exact):
+            return found.result
         if found is not None:
-            self.notes.append(unknown_sizes.note(func))
+            self.note(unknown_sizes.note(func))
         return found
+
+    def note(self, text: str) -> None:
+        """Note something that is assumed, with the line of the script."""
+        text = f"{where.here()}{text}"
+        if text not in self.notes:
+            self.notes.append(text)
 
     @contextlib.contextmanager
     def as_cuda(self) -> Iterator[None]:
@@ -209,20 +284,17 @@ class Gpu(FakeTensorMode):
 
     def read(self, tensor: torch.Tensor):
         """The number that is read from a tensor. To read from the GPU waits for all its work."""
+        if ranges.numbers(tensor) is not None:
+            return number(tensor)
         if not (tensor.dtype.is_floating_point or tensor.dtype == torch.bool):
-            self.whole_numbers_read = True
+            Unknown.lost = True
+        if self.loops:
+            self.loops.read(where.line())
         if tensor.device.type == "cuda":
             self.tracker.wait_here(tensor.device.index)
             return number(tensor)
         # Adam divides by a number that depends on its count of steps, which is kept on the host
         return number(tensor, 1 if self.tracker.phase == "optimizer step" else 0)
-
-
-def _known(args: tuple) -> list[tuple[FakeTensor, torch.Tensor]]:
-    """The tensors among the arguments whose numbers are known, and these numbers."""
-    leaves = torch.utils._pytree.tree_leaves(args)
-    fakes = [leaf for leaf in leaves if isinstance(leaf, FakeTensor)]
-    return [(tensor, tensor.constant) for tensor in fakes if tensor.constant is not None]
 
 
 def install(
@@ -238,6 +310,7 @@ def install(
     script is told of its memory.
     """
     notes = [] if notes is None else notes
+    torch.default_generator.manual_seed(0)  # random numbers on the host are known: always the same
     places = Places(tracker, gpus)
     cuda.install(places, allocators or Allocators(), model, notes)
     allocator_settings.install(tracker, notes)

@@ -1,4 +1,4 @@
-"""What a script reads from tensors without data: 0, and False for a truth value.
+"""What a script reads from tensors: what is known, else 0, and False for a truth value.
 
 The exception is `isfinite`, and `all` of it: True, since 0 is finite.
 """
@@ -7,14 +7,26 @@ import functools
 
 import torch
 
+from vramcast import compat
 from vramcast.compat import FakeTensor
+from vramcast.device.unknown import Unknown, unknown
+from vramcast.operators import ranges
 
 
 def number(tensor: torch.Tensor, value: int = 0):
+    """What is read from a tensor of one number: `value` if that is not known."""
+    constant = ranges.numbers(tensor)
+    if constant is not None:
+        with compat.no_dispatch():
+            return constant.item()
     if tensor.dtype == torch.bool:
         return getattr(tensor, "known_true", False)
     value = getattr(tensor, "known_number", value)
-    return float(value) if tensor.dtype.is_floating_point else value
+    if tensor.dtype.is_floating_point or tensor.dtype.is_complex:
+        return float(value)
+    if hasattr(tensor, "known_number"):
+        return value
+    return unknown(value, *(ranges.of(tensor) or (None, None)))
 
 
 def _nested(tensor: torch.Tensor, shape: torch.Size):
@@ -39,14 +51,31 @@ def install() -> None:
         format(number(tensor), spec) if tensor.dim() == 0 else repr(tensor)
     )
     FakeTensor.tolist = lambda tensor: (
-        _nested(tensor, tensor.shape) if tensor.constant is None else tensor.constant.tolist()
+        _nested(tensor, tensor.shape) if tensor.constant is None else ranges.listed(tensor)
     )
     FakeTensor.numpy = lambda tensor, **_: zeros(tensor)
-    torch.equal = torch.Tensor.equal = lambda tensor, other: tensor.shape == other.shape
+    item = torch.Tensor.item
+
+    def tracked(tensor):
+        lost = Unknown.lost
+        value = item(tensor)  # which waits for the GPU
+        if type(value) is not int or tensor.constant is not None:
+            return value
+        Unknown.lost = lost  # since the number remembers
+        return unknown(value, *(ranges.of(tensor) or (None, None)))
+
+    FakeTensor.item = tracked
+    torch.equal = torch.Tensor.equal = _equal
     FakeTensor.__array__ = lambda tensor, dtype=None, **_: zeros(tensor)
     for owner in (torch, torch.Tensor):
         for name in ("isfinite", "all"):
             setattr(owner, name, _of_finite(getattr(owner, name), name == "isfinite"))
+
+
+def _equal(tensor: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors are equal; by their shapes if the numbers of one are not known."""
+    known = ranges.listed(tensor), ranges.listed(other)
+    return tensor.shape == other.shape and (None in known or known[0] == known[1])
 
 
 def _of_finite(function, first: bool):

@@ -16,6 +16,7 @@ from vramcast.libraries.context import Context, Loaders
 from vramcast.loops.course import Course
 from vramcast.loops.growth import Growth
 from vramcast.memory.watched import QUIET
+from vramcast.operators import ranges
 
 PASSES = 4  # backward passes of accumulation, with which a step without a new peak counts as two
 ENDLESS = 10**6  # batches of a loader that does not know how many it has
@@ -105,7 +106,12 @@ def install(context: Context) -> None:
             cost.interrupt()
 
     def fake(tensor):
-        return torch.empty_like(tensor, device="cpu")
+        """A tensor without numbers, since other batches have others: at most with their range."""
+        made = torch.empty_like(tensor, device="cpu")
+        ranges.drop(made)
+        if ranges.numbers(tensor) is None and (ends := ranges.of(tensor)):
+            ranges.keep(made, ends)
+        return made
 
     DataLoader.__iter__ = batches
     torch_dataloader.DataLoader.__iter__ = batches

@@ -11,6 +11,7 @@ import torch
 from vramcast.libraries import model_sizes
 from vramcast.libraries.context import Context
 from vramcast.libraries.datasets import STAND_INS
+from vramcast.operators import ranges
 from vramcast.when_imported import when_imported
 
 ENCODERS = (  # whose tokenizers put a text between two special tokens
@@ -160,12 +161,15 @@ def _file(cls, config) -> dict[str, torch.Tensor]:
     tensors = dict(model.named_parameters())  # a weight that is used twice is kept once
     kept = model.state_dict()
     tensors |= {name: buffer for name, buffer in model.named_buffers() if name in kept}
-    return {
+    made = {
         name: torch.empty(
             tensor.shape, dtype=kind if tensor.is_floating_point() else tensor.dtype, device="cpu"
         )
         for name, tensor in tensors.items()
     }
+    for tensor in made.values():
+        ranges.drop(tensor)
+    return made
 
 
 def tokenizer(sizes: Mapping, options: Mapping, notes: list[str]):

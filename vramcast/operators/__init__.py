@@ -11,6 +11,8 @@ lists           norms of lists of tensors
 synchronized    batch norm over the batches of all ranks
 composites      dropout, softmax and batch norm, which consist of other operators on CUDA
 sparse          sparse tensors, by operators on their indices and values
+sequences       packed sequences, and ctc_loss
+ranges          which numbers are known, and the range of others
 unknown_sizes   results whose size depends on numbers: the largest possible one
 """
 
@@ -22,6 +24,7 @@ from vramcast.operators import (
     lists,
     products,
     recurrent,
+    sequences,
     synchronized,
     unknown_sizes,
 )
@@ -36,6 +39,8 @@ def install(model: Model, notes: list[str]) -> None:
     """
     composites.install()
     recurrent.install(model.capability, notes)
+    sequences.install(notes)
+    unknown_sizes.install()
     attention.install(model.capability, model.multiprocessors)
     convolutions.install(model, notes)
     synchronized.install(notes)

@@ -6,13 +6,15 @@ rules for the shapes of all their results in training; those rules are here.
 
 Not known and not counted are cuDNN's workspace, the state and the masks of its dropout, and its
 copies of inputs that are not contiguous. Stacks that cuDNN refuses (if it is switched off, or for
-bfloat16 before compute capability 8) are computed as on a CPU, which counts too much. There is no
-prediction for packed sequences, whose lengths depend on data.
+bfloat16 before compute capability 8) are computed as on a CPU, which counts too much.
+Packed sequences keep as much as if all were as long as the longest: cuDNN is asked by the batch and
+the longest length alone (cudnnGetRNNTempSpaceSizes).
 """
 
 import torch
 import torch.nn.functional as F
 
+from vramcast.operators.ranges import listed
 from vramcast.operators.registry import put, shape, unfused
 
 aten = torch.ops.aten
@@ -42,9 +44,12 @@ def _forward(
     If the weights are one piece already, `weight_buf` is given and takes no bytes.
     """
     steps, batch = (input.shape[1], input.shape[0]) if batch_first else input.shape[:2]
+    if batch_sizes:
+        steps, batch = len(batch_sizes), batch_sizes[0]
     directions = 2 if bidirectional else 1
     width = proj_size or hidden_size
-    output = input.new_empty(steps, batch, width * directions)
+    rows = input.shape[:1] if batch_sizes else (steps, batch)
+    output = input.new_empty(*rows, width * directions)
     numbers = KEPT[mode] * num_layers * hidden_size + (num_layers - 1) * width
     reserve = numbers * directions * steps * batch * input.element_size() if train else 0
     if weight_buf is None:
@@ -92,20 +97,22 @@ def _gru_cell_backward(grad_hy, workspace, has_bias):
     return *gates, torch.empty_like(grad_hy), *biases
 
 
-def _stack(name: str, capability: tuple[int, int], notes: list[str]):
-    """The kernel for one kind of stack: cuDNN's, if it accepts the input."""
+def _stacks(name: str, capability: tuple[int, int], notes: list[str]) -> dict:
+    """The kernels for one kind of stack, also of packed sequences: cuDNN's, if it accepts them."""
     mode = MODES[name][0]
-    composite = getattr(aten, name).input
     types = {torch.float16, torch.float32, torch.float64}
     acceptable = types | ({torch.bfloat16} if capability >= (8, 0) else set())
 
     def stack(
-        input, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first
-    ):
+        input, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first,
+        batch_sizes=None,
+    ):  # fmt: skip
         if not (torch.backends.cudnn.enabled and input.dtype in acceptable and input.numel()):
+            if batch_sizes is not None:
+                raise NotImplementedError("there is no rule for packed sequences without cuDNN")
             return unfused(
-                composite, input, hx, params, has_biases, num_layers, dropout, train,
-                bidirectional, batch_first,
+                getattr(aten, name).input, input, hx, params, has_biases, num_layers, dropout,
+                train, bidirectional, batch_first,
             )  # fmt: skip
         if NOTE not in notes:
             notes.append(NOTE)
@@ -124,11 +131,15 @@ def _stack(name: str, capability: tuple[int, int], notes: list[str]):
                 params[1].shape[0] // {"lstm": 4, "gru": 3}.get(name, 1),
                 0 if states[1] is None or states[0].shape == states[1].shape
                 else states[0].shape[2],
-                num_layers, batch_first, dropout, train, bidirectional, [], None,
+                num_layers, batch_first, dropout, train, bidirectional,
+                [] if batch_sizes is None else listed(batch_sizes), None,
             )  # fmt: skip
         return results[:3] if name == "lstm" else results[:2]
 
-    return stack
+    def packed(input, batch_sizes, hx, params, *options):
+        return stack(input, hx, params, *options, False, batch_sizes)
+
+    return {f"{name}.input": stack, f"{name}.data": packed}
 
 
 def lstm_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
@@ -148,7 +159,8 @@ def install(capability: tuple[int, int], notes: list[str]) -> None:
 
     What is not known of them is added to `notes`, once.
     """
-    put({f"{name}.input": _stack(name, capability, notes) for name in MODES})
+    for name in MODES:
+        put(_stacks(name, capability, notes))
     put({"lstm_cell": lstm_cell, "gru_cell": gru_cell})
     for name, rule in (
         ("_cudnn_rnn", _forward),

@@ -39,6 +39,13 @@ class Rules:
     share: Callable[[dict], float] | None = None
 
 
+@dataclass
+class Exact:
+    """A result that the rule for the largest one found to be of this very size."""
+
+    result: object
+
+
 NONE = Rules()
 _rules: dict[compat.OpOverload, Rules] = {}
 

@@ -18,6 +18,8 @@ from types import CodeType, ModuleType
 import torch
 
 from vramcast import compat
+from vramcast.device.loops import Loops
+from vramcast.device.unknown import Unsized, follow
 from vramcast.libraries.example_data import NotHere
 from vramcast.loops import marks
 from vramcast.loops.growth import Growing
@@ -72,6 +74,9 @@ def predict(
 
     try:
         code = _code(script, options)
+        mode.loops = Loops(source.loops(script.read_bytes()))
+        if any(word in script.read_bytes() for word in (b".item(", b".tolist(")):
+            follow()
         signal.signal(signal.SIGALRM, ring)
         # again and again: Python swallows what is raised while an object is released
         signal.setitimer(signal.ITIMER_REAL, options.time_limit or 0, 1)
@@ -101,6 +106,7 @@ def predict(
             error = None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+    watched.notes += mode.loops.notes() if mode.loops else []
     if guard.refusals:  # whatever became of it
         error = guard.refusals[0]
     if error is None and tracker.steps == 0:
@@ -171,13 +177,13 @@ def _explain(script: Path, failure: BaseException) -> str:
     if isinstance(failure, SyntaxError):
         place = f"line {failure.lineno}: " if failure.lineno else ""
         return f"{place}{failure.msg}"
-    if isinstance(failure, (setup.Unpredictable, NotHere)):
+    if isinstance(failure, (setup.Unpredictable, Unsized, NotHere)):
         return f"{where}{failure}"
     if isinstance(
         failure,
         (compat.DynamicOutputShapeException, compat.DataDependentOutputException),
     ):
-        return f"{where}a shape depends on the data ({failure.func}), which is not known here"
+        return f"{where}a shape depends on the data, which is not known here"
     text = str(failure).strip().partition("\n")[0]
     if isinstance(failure, compat.UnsupportedOperatorException) or "data pointer" in text:
         return f"{where}an operator of its own has no rule for shapes ({text})"

@@ -33,6 +33,39 @@ def imported(source: bytes) -> set[str]:
     return {name.partition(".")[0] for name in names}
 
 
+def loops(source: bytes) -> dict[int, tuple[int, bool]]:
+    """The lines in which a loop reads what decides how often it runs.
+
+    For each, the loop's own line, and whether it is of a `while`'s condition. Others are those in
+    the loop that assign what it compares, and those of `for … in range(…)`.
+    """
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except (SyntaxError, ValueError):
+        return {}
+    found = {}
+    for loop in nodes:
+        if isinstance(loop, (ast.For, ast.While)) and loop.body[0].lineno == loop.lineno:
+            continue  # all in one line
+        if isinstance(loop, ast.For) and "range" in ast.dump(loop.iter):
+            found |= dict.fromkeys(_lines(loop.iter), (loop.lineno, False))
+        if not isinstance(loop, ast.While):
+            continue
+        names = {node.id for node in ast.walk(loop.test) if isinstance(node, ast.Name)}
+        for node in (node for one in loop.body for node in ast.walk(one)):
+            targets = getattr(node, "targets", [getattr(node, "target", None)])
+            parts = [part for one in targets if one for part in ast.walk(one)]
+            written = {part.id for part in parts if isinstance(part, ast.Name)}
+            if isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)) and written & names:
+                found |= dict.fromkeys(_lines(node), (loop.lineno, False))
+        found |= dict.fromkeys(_lines(loop.test), (loop.lineno, True))
+    return found
+
+
+def _lines(node: ast.AST) -> range:
+    return range(node.lineno, node.end_lineno + 1)
+
+
 def places(source: bytes, value: int) -> list[Place]:
     """The places of this number in a source; none if the source is no Python."""
     try:

@@ -18,6 +18,7 @@ import torch
 from torch.distributed.tensor import DTensor
 from torch.utils._pytree import tree_map
 
+from vramcast.operators import ranges
 from vramcast.when_imported import when_imported
 
 FIRST = ("mkdir", "remove", "unlink", "rmdir", "utime", "chmod", "truncate")  # one path, changed
@@ -180,8 +181,10 @@ class Shape:
     device: torch.device
 
     def tensor(self, device) -> torch.Tensor:
-        """A tensor of this shape and type, on its own device or another."""
-        return torch.empty(self.shape, dtype=self.dtype, device=device or self.device)
+        """A tensor of this shape and type, on its own device or another, without numbers."""
+        made = torch.empty(self.shape, dtype=self.dtype, device=device or self.device)
+        ranges.drop(made)
+        return made
 
 
 @dataclass(frozen=True)
