@@ -16,6 +16,5 @@ flex_attention    a kernel if compiled, else plain operators
 readings     numbers that a script reads from tensors
 known        small tensors on the host, whose numbers are known
 unknown      numbers that are read without being known, and sizes that they decide
-loops        loops that end by such numbers
 as_of_2023   the rules of PyTorch in 2023
 """

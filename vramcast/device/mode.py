@@ -30,10 +30,10 @@ from vramcast.device import (
 )
 from vramcast.device.cache import Results
 from vramcast.device.devices import Places
-from vramcast.device.loops import Loops
 from vramcast.device.readings import number
 from vramcast.device.unknown import Unknown
 from vramcast.gpus import Model, workspace
+from vramcast.loops.unknown_ends import UnknownEnds
 from vramcast.memory import settings as allocator_settings
 from vramcast.memory.allocators import Allocators
 from vramcast.memory.tracker import Tracker
@@ -81,7 +81,7 @@ class Gpu(FakeTensorMode):
         self.tracker, self.places = tracker, places
         self.depth = 0  # operators that run inside of operators allocate nothing on a GPU
         self.capability, self.notes = capability, notes
-        self.loops: Loops | None = None  # of the script
+        self.loops: UnknownEnds | None = None  # of the script
         unknown.SIZED.note, unknown.SIZED.forget = self.note, ranges.drop
         # with a workspace of cuBLAS: the backward pass's thread or all others', and the stream
         self.workspaces: set[tuple[bool, int]] = set()

@@ -8,5 +8,6 @@ course     the memory at the end of each iteration: at rest, or growing
 points     the iterations at which a condition would change
 growth     what stays of each iteration, and as much for those that are left out
 origins    where what stays comes from
+unknown_ends    loops that end by numbers that are not known
 running    the loops of the script while they run
 """

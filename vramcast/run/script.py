@@ -18,11 +18,11 @@ from types import CodeType, ModuleType
 import torch
 
 from vramcast import compat
-from vramcast.device.loops import Loops
 from vramcast.device.unknown import Unsized, follow
 from vramcast.libraries.example_data import NotHere
 from vramcast.loops import marks
 from vramcast.loops.growth import Growing
+from vramcast.loops.unknown_ends import UnknownEnds
 from vramcast.memory.tracker import Tracker
 from vramcast.memory.watched import Steady, Watched
 from vramcast.options import Options
@@ -74,7 +74,7 @@ def predict(
 
     try:
         code = _code(script, options)
-        mode.loops = Loops(source.loops(script.read_bytes()))
+        mode.loops = UnknownEnds(source.loops(script.read_bytes()))
         if any(word in script.read_bytes() for word in (b".item(", b".tolist(")):
             follow()
         signal.signal(signal.SIGALRM, ring)

@@ -5,7 +5,7 @@ from vramcast.memory.watched import Steady
 MOST = 2000  # readings after which a loop is taken not to end
 
 
-class Loops:
+class UnknownEnds:
     """Counts the readings of numbers in the lines that decide how often a loop runs."""
 
     def __init__(self, lines: dict[int, tuple[int, bool]]) -> None:
