@@ -11,6 +11,7 @@ datasets, evaluate     data sets and metrics of the Hugging Face hub
 huggingface_hub        there is no network
 accelerate, lightning, ignite    training loops
 timm                   pretrained models
+safetensors            files by their headers
 torchao, bitsandbytes  quantized weights and optimizer states
 triton                 kernels are not run
 torchmetrics           no checks of numbers

@@ -23,7 +23,7 @@ from vramcast.memory.watched import Growing, Steady, Watched
 from vramcast.options import Options
 from vramcast.processes.supervisor import write_json
 from vramcast.run import result, setup, source
-from vramcast.sandbox import audit, written_files
+from vramcast.sandbox import audit, checkpoints, programs, written_files
 from vramcast.step import timeline
 from vramcast.step.lines import Lines
 
@@ -52,7 +52,7 @@ def predict(
     if compat.NOTE:
         watched.notes.append(compat.NOTE)
     error = None
-    written_files.install(scratch)
+    _redirect(scratch)
     guard.settled = watched.at_rest
     guard.watch()
 
@@ -127,11 +127,17 @@ def first_batch_size(script: Path, scratch: Path, options: Options) -> dict:
         raise Steady
 
     torch.utils.data.DataLoader.__init__ = first
-    written_files.install(scratch)
+    _redirect(scratch)
     guard.watch()
     with contextlib.suppress(BaseException), mode:  # a number that it cannot do with, say
         _run(_code(script, options), str(script))
     return found
+
+
+def _redirect(scratch: Path) -> None:
+    """Let the script's files and programs be those of a prediction."""
+    checkpoints.install(written_files.install(scratch))
+    programs.install()
 
 
 def _code(script: Path, options: Options) -> CodeType:
@@ -171,5 +177,6 @@ def _explain(script: Path, failure: BaseException) -> str:
     text = str(failure).strip().partition("\n")[0]
     if isinstance(failure, compat.UnsupportedOperatorException) or "data pointer" in text:
         return f"{where}an operator of its own has no rule for shapes ({text})"
-    here = "; what a script opens by itself has to be here" * isinstance(failure, FileNotFoundError)
+    missing = isinstance(failure, FileNotFoundError) and "starts no program" not in text
+    here = "; what a script opens by itself has to be here" * missing
     return f"{where}{type(failure).__name__}: {text}{here}"
