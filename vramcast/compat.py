@@ -221,6 +221,9 @@ def find_accelerator() -> None:
     setattr(place, name, lambda *args: torch.device("cuda"))
 
 
+DeviceProperties = private("torch._C:_CudaDeviceProperties", "builtins:object")
+
+
 def accelerator_memory() -> object:
     """The module of torch.accelerator's memory functions."""
     return private("torch.accelerator:memory", "torch:accelerator")

@@ -11,7 +11,7 @@ import itertools
 
 import torch
 
-from vramcast.device.streams import Stream
+from vramcast.device.streams import Stream, take_all
 from vramcast.memory.tracker import Tracker
 
 _numbers = itertools.count(-1, -1)
@@ -40,7 +40,7 @@ class Graph:
     def __init__(self, keep_graph: bool = False) -> None:
         self.place: Stream | None = None
 
-    def capture_begin(self, pool=None, capture_error_mode: str = "global", **kwargs) -> None:
+    def capture_begin(self, pool=None, *args, **kwargs) -> None:
         self.place = Stream.numbered(_number(pool))
         self.place.__enter__()
 
@@ -67,7 +67,7 @@ def install(tracker: Tracker, notes: list[str]) -> None:
     """Let a script find them."""
 
     @contextlib.contextmanager
-    def graph(cuda_graph, pool=None, stream=None, **kwargs):
+    def graph(cuda_graph, pool=None, *args, **kwargs):
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
         cuda_graph.capture_begin(pool)
@@ -85,6 +85,8 @@ def install(tracker: Tracker, notes: list[str]) -> None:
         notes.append("torch.cuda.make_graphed_callables: predicted as if nothing were captured")
         return callables
 
+    take_all(Graph, torch.cuda.CUDAGraph)
+    take_all(Pool, torch.cuda.MemPool)
     replacements = {
         "CUDAGraph": Graph, "MemPool": Pool, "graph": graph, "use_mem_pool": use_mem_pool,
         "make_graphed_callables": make_graphed_callables, "graph_pool_handle": lambda: Pool().id,

@@ -16,6 +16,7 @@ class Stream:
 
     tracker: Tracker
     count = 0
+    device, priority = CUDA, 0
     device_index, device_type = 0, 1  # 1: CUDA (c10/core/DeviceType.h)
 
     def __init__(self, device=None, priority: int = 0, **kwargs) -> None:
@@ -77,8 +78,17 @@ class Stream:
         return False
 
 
+class ExternalStream(Stream):
+    """In the place of `torch.cuda.ExternalStream`: another library's, by its address."""
+
+    def __init__(self, stream_ptr: int, device=None, **kwargs) -> None:
+        super().__init__()
+
+
 class Event:
     """In the place of `torch.cuda.Event` and `torch.Event`: a point in a stream."""
+
+    device, event_id, cuda_event = CUDA, 0, 0
 
     def __init__(self, *args, **kwargs) -> None:
         pass
@@ -103,6 +113,13 @@ def _number(stream: Stream | None) -> int:
     return Stream.tracker.stream if stream is None else stream.number
 
 
+def take_all(stand_in: type, real: type) -> None:
+    """Let a class have all methods of the one that it stands in for; what it lacks does nothing."""
+    for name in dir(real):
+        if not name.startswith("_") and not hasattr(stand_in, name):
+            setattr(stand_in, name, lambda *args, **kwargs: None)
+
+
 def context(stream: Stream | None) -> contextlib.AbstractContextManager:
     """In the place of `torch.cuda.stream`, for which None changes nothing."""
     return contextlib.nullcontext() if stream is None else stream
@@ -124,10 +141,13 @@ def install(tracker: Tracker) -> None:
     def synchronize(device=None) -> None:
         tracker.wait(None)
 
+    for name in ("Stream", "Event"):
+        for module in (torch, torch.cuda):
+            take_all(globals()[name], getattr(module, name))
     for module in (torch, torch.cuda):
         module.Stream, module.Event = Stream, Event
     torch.cuda.stream = torch.cuda.StreamContext = context
-    torch.cuda.default_stream = default_stream
+    torch.cuda.default_stream, torch.cuda.ExternalStream = default_stream, ExternalStream
     for module in (torch.cuda, torch.accelerator):
         module.current_stream, module.set_stream = current_stream, set_stream
         module.synchronize = synchronize
