@@ -22,7 +22,7 @@ from vramcast.memory.tracker import Tracker
 from vramcast.memory.watched import Growing, Steady, Watched
 from vramcast.options import Options
 from vramcast.processes.supervisor import write_json
-from vramcast.run import result, setup, source
+from vramcast.run import hints, result, setup, source
 from vramcast.sandbox import audit, checkpoints, programs, written_files
 from vramcast.step import timeline
 from vramcast.step.lines import Lines
@@ -177,6 +177,5 @@ def _explain(script: Path, failure: BaseException) -> str:
     text = str(failure).strip().partition("\n")[0]
     if isinstance(failure, compat.UnsupportedOperatorException) or "data pointer" in text:
         return f"{where}an operator of its own has no rule for shapes ({text})"
-    missing = isinstance(failure, FileNotFoundError) and "starts no program" not in text
-    here = "; what a script opens by itself has to be here" * missing
-    return f"{where}{type(failure).__name__}: {text}{here}"
+    told = text or (hints.statement(str(script), lines[-1]) if lines else "")
+    return f"{where}{type(failure).__name__}: {told}{hints.hint(failure, text)}"
