@@ -32,7 +32,7 @@ TOLD = {  # what the script does, and the parts of the message
     "urlopen": (
         "from urllib.request import urlopen\nurlopen('http://x')", "line 3: URLError: ", NETWORK
     ),
-    "requests": ("import requests\nrequests.get('http://x')", "line 3: ConnectionError: ", NETWORK),
+    "session": ("import requests\nrequests.get('http://x')", "line 3: ConnectionError: ", NETWORK),
     "hub": (
         "from huggingface_hub import hf_hub_download\nhf_hub_download('a/b', 'c')",
         "line 3: LocalEntryNotFoundError: ",
