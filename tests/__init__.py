@@ -7,6 +7,7 @@ The scripts
 The tool
     predict_ladder, predict_training, predict_models, predict_ranks    its figures
     evidence                                what others measured, and the margins of that
+    predict_files, predict_missing          files that a script writes, programs, what is not here
     predict_command, predict_options, predict_data, predict_ends       what it is asked, and answers
     timeline, snapshot, cost                a look into one step
     tracker, gpu, composites, allocator, allocator_settings, order, pinned    its parts

@@ -3,9 +3,11 @@
 The scripts here check themselves: a failed `assert` is no prediction.
 """
 
+import json
+
 import pytest
 
-from tests.warm import predicted
+from tests.warm import predicted, run
 from vramcast import gpus
 
 TRAIN = """
@@ -231,3 +233,14 @@ graphed = torch.cuda.make_graphed_callables(model, (given,))
 """)
     line = TRAIN.count("\n") + 18
     assert any(f"line {line}: torch.cuda.make_graphed" in note for note in row["notes"])
+
+
+def test_stand_ins_take_what_pytorch_takes_and_phases_have_peaks_of_their_own():
+    """Each replaced function and method is held against the real one's signature."""
+    process = run("-m", "tests.probes.torch_cuda")
+    assert process.returncode == 0, process.stderr
+    found = json.loads(process.stdout)
+    assert found["wrong"] == {}
+    assert found["compared"] > 100
+    assert len(found["peaks"]) == 4
+    assert all(peaks == [20 * 2**20, 4 * 2**20] for peaks in found["peaks"].values()), found

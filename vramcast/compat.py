@@ -317,6 +317,9 @@ def default_device() -> torch.device | None:
     return private("torch.utils._device:CURRENT_DEVICE")
 
 
+DeviceProperties = private("torch._C:_CudaDeviceProperties", "builtins:object")
+
+
 def accelerator_memory() -> object:
     """The module of torch.accelerator's memory functions."""
     return private("torch.accelerator:memory", "torch:accelerator")

@@ -10,6 +10,7 @@ numbers       sizes that depend on numbers
 processes     processes that send, break, sleep and are ended
 ranks         one of our scripts, in one or several processes
 remembered    operators that are called again and again
+torch_cuda    what stands in for torch.cuda, held against the real one
 tracker       a small training with shapes, with numbers, and by MemTracker
 training      one of our scripts on few images
 """

@@ -1,6 +1,7 @@
 """`torch.cuda` as a script finds it: which GPU there is, and how many."""
 
 import functools
+import uuid
 from types import SimpleNamespace
 
 import torch
@@ -10,6 +11,7 @@ from vramcast.device import graphs, statistics, streams
 from vramcast.device.devices import Places
 from vramcast.gpus import Model
 from vramcast.memory.allocators import Allocators
+from vramcast.operators.cudnn_devices import LIMITS
 
 
 def choose(places: Places, device: torch.device | str | int) -> None:
@@ -23,6 +25,8 @@ class Device:
 
     places: Places
 
+    idx = prev_idx = 0
+
     def __init__(self, device=None) -> None:
         self.device = -1 if device is None else device
         self._outer: list[int] = []
@@ -35,13 +39,16 @@ class Device:
         self.places.choose(self._outer.pop())
 
 
+class PlanCache(list):
+    """In the place of cuFFT's caches of plans, one for each GPU: they are empty."""
+
+    size = max_size = 0
+
+
 def install(places: Places, allocators: Allocators, model: Model, notes: list[str]) -> None:
     """Let a script find the GPUs of these places, all of a model."""
     tracker, gpus, Device.places = places.tracker, places.gpus, places
-    properties = SimpleNamespace(
-        name=model.name, total_memory=model.memory, major=model.capability[0],
-        minor=model.capability[1], multi_processor_count=model.multiprocessors, gcnArchName="",
-    )  # fmt: skip
+    properties = _properties(model)
     fixed = {
         "is_available": True, "device_count": gpus, "is_initialized": False,
         "_lazy_init": None, "init": None,
@@ -50,6 +57,8 @@ def install(places: Places, allocators: Allocators, model: Model, notes: list[st
         "can_device_access_peer": True, "set_sync_debug_mode": None,
         "is_current_stream_capturing": False, "ipc_collect": None, "utilization": 0,
         "memory_usage": 0, "temperature": 0, "power_draw": 0, "clock_rate": 0,
+        "current_blas_handle": 0, "current_solver_handle": 0, "_exchange_device": 0,
+        "_maybe_exchange_device": 0,
     }  # fmt: skip
     for key, value in fixed.items():
         setattr(torch.cuda, key, functools.partial(_answer, value))
@@ -81,6 +90,8 @@ def install(places: Places, allocators: Allocators, model: Model, notes: list[st
     torch.cuda.set_device = lambda device: choose(places, device)
     torch.cuda.device = Device
     torch.cuda.device_of = lambda obj: Device(obj.get_device() if obj.is_cuda else None)
+    torch.cuda.default_generators = tuple(torch.Generator() for _ in range(gpus))
+    torch.backends.cuda.cufft_plan_cache = PlanCache(PlanCache() for _ in range(gpus))
     torch.cuda.profiler.start = torch.cuda.profiler.stop = functools.partial(_answer, None)
     torch.accelerator.is_available = functools.partial(_answer, True)
     torch.accelerator.device_count = functools.partial(_answer, gpus)
@@ -93,6 +104,25 @@ def install(places: Places, allocators: Allocators, model: Model, notes: list[st
     streams.install(places)
     statistics.install(places, allocators, model, notes)
     graphs.install(tracker, notes)
+
+
+def _properties(model: Model) -> SimpleNamespace:
+    """What `torch.cuda.get_device_properties` tells; what is not known of a GPU is 0."""
+    major, minor = model.capability
+    threads, _, shared = LIMITS.get(model.capability, (2048, 32, 96))
+    told = {
+        "name": model.name, "total_memory": model.memory, "major": major, "minor": minor,
+        "multi_processor_count": model.multiprocessors, "gcnArchName": "", "warp_size": 32,
+        "L2_cache_size": model.cache, "regs_per_multiprocessor": 65536,
+        "max_threads_per_block": 1024, "max_threads_per_multi_processor": threads,
+        "shared_memory_per_block": 48 * 1024, "shared_memory_per_block_optin": shared * 1024,
+        # from compute capability 8 on, 1 KiB of each block's is the system's
+        "shared_memory_per_multiprocessor": (shared + (major >= 8)) * 1024,
+        "clock_rate": model.clock, "memory_clock_rate": model.memory_clock,
+        "uuid": uuid.UUID(int=0),
+    }  # fmt: skip
+    names = [name for name in dir(compat.DeviceProperties) if not name.startswith("_")]
+    return SimpleNamespace(**dict.fromkeys(names, 0) | told)
 
 
 def _answer(value, *args, **kwargs):

@@ -11,7 +11,7 @@ import itertools
 
 import torch
 
-from vramcast.device.streams import Stream
+from vramcast.device.streams import Stream, take_all
 from vramcast.memory.tracker import Tracker
 from vramcast.where import here
 
@@ -48,7 +48,7 @@ class Graph:
     def __init__(self, keep_graph: bool = False) -> None:
         self.place: Stream | None = None
 
-    def capture_begin(self, pool=None, capture_error_mode: str = "global", **kwargs) -> None:
+    def capture_begin(self, pool=None, *args, **kwargs) -> None:
         self.place = Stream.numbered(_number(pool))
         self.place.__enter__()
 
@@ -104,6 +104,8 @@ def install(tracker: Tracker, notes: list[str]) -> None:
         notes.append(f"{here()}{GRAPHED}")
         return callables
 
+    take_all(Graph, torch.cuda.CUDAGraph)
+    take_all(Pool, torch.cuda.MemPool)
     replacements = {
         "CUDAGraph": Graph, "MemPool": Pool, "graph": Capture, "use_mem_pool": use_mem_pool,
         "make_graphed_callables": make_graphed_callables, "graph_pool_handle": lambda: Pool().id,

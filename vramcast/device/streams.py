@@ -2,7 +2,7 @@
 
 import torch
 
-from vramcast.device.devices import GPUS, Places
+from vramcast.device.devices import CUDA, GPUS, Places
 from vramcast.memory.storages import STREAMS
 
 
@@ -15,6 +15,7 @@ class Stream:
 
     places: Places
     count = 0
+    priority = 0
     device_type = 1  # CUDA (c10/core/DeviceType.h)
 
     def __init__(self, device=None, priority: int = 0, **kwargs) -> None:
@@ -88,8 +89,17 @@ class Stream:
         return False
 
 
+class ExternalStream(Stream):
+    """In the place of `torch.cuda.ExternalStream`: another library's, by its address."""
+
+    def __init__(self, stream_ptr: int, device=None, **kwargs) -> None:
+        super().__init__()
+
+
 class Event:
     """In the place of `torch.cuda.Event` and `torch.Event`: a point in a stream."""
+
+    device, event_id, cuda_event = CUDA, 0, 0
 
     def __init__(self, *args, **kwargs) -> None:
         pass
@@ -112,6 +122,13 @@ class Event:
 
 def _number(stream: Stream | None) -> int:
     return Stream.places.tracker.stream if stream is None else stream.number
+
+
+def take_all(stand_in: type, real: type) -> None:
+    """Let a class have all methods of the one that it stands in for; what it lacks does nothing."""
+    for name in dir(real):
+        if not name.startswith("_") and not hasattr(stand_in, name):
+            setattr(stand_in, name, lambda *args, **kwargs: None)
 
 
 class Context:
@@ -149,10 +166,13 @@ def install(places: Places) -> None:
         for number in range(first, first + Stream.count + 1):
             Stream.numbered(number).synchronize()
 
+    for name in ("Stream", "Event"):
+        for module in (torch, torch.cuda):
+            take_all(globals()[name], getattr(module, name))
     for module in (torch, torch.cuda):
         module.Stream, module.Event = Stream, Event
     torch.cuda.stream = torch.cuda.StreamContext = Context
-    torch.cuda.default_stream = default_stream
+    torch.cuda.default_stream, torch.cuda.ExternalStream = default_stream, ExternalStream
     for module in (torch.cuda, torch.accelerator):
         module.current_stream, module.set_stream = current_stream, set_stream
         module.synchronize = synchronize

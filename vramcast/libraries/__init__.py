@@ -5,12 +5,14 @@ A library that a script never imports costs nothing: changes are made when it is
 
 loaders                torch.utils.data: loaders give one batch again and again
 torchvision_data       its data sets without data: CIFAR, MNIST, and examples for others
+torch_hub              weights and models of torch.hub
 torchvision_models     its pretrained weights, and what detection models choose by numbers
 transformers, model_sizes    models, tokenizers and image processors by their config.json
 datasets, evaluate     data sets and metrics of the Hugging Face hub
 huggingface_hub        there is no network
 accelerate, lightning, ignite    training loops
 timm                   pretrained models
+safetensors            files by their headers
 torchao, bitsandbytes  quantized weights and optimizer states
 triton                 kernels are not run
 torchmetrics           no checks of numbers

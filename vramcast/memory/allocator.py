@@ -133,6 +133,7 @@ class CachingAllocator:
             "reserved_bytes.all.current": self.reserved,
             "reserved_bytes.all.peak": self._peaks[1],
             "active_bytes.all.current": self.allocated + waiting,
+            "active_bytes.all.peak": max(self._peaks[0], self.allocated + waiting),
             "num_alloc_retries": 0,
             "num_ooms": 0,
         }

@@ -15,7 +15,7 @@ from vramcast.run import schema, source
 # Packages that a script's process has already imported if the script's text names them. It is
 # forked from one that has, which saves seconds; and to import them starts programs.
 PRELOADED = ("torchvision", "lightning", "torchmetrics")
-FOLDERS = ("DATA_DIR", "RESULTS_DIR", "TMPDIR", "HOME", "HF_HOME", "TORCH_HOME")
+FOLDERS = ("DATA_DIR", "RESULTS_DIR", "TMPDIR", "HF_HOME")
 
 
 def preloaded(*scripts: Path) -> list[str]:
@@ -109,6 +109,9 @@ def _answer(
     for stream in (1, 2):  # the command's standard output is for the result
         os.dup2(target, stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    home = os.environ.get("HF_HOME") or os.path.join(cache, "huggingface")
+    os.environ.setdefault("HF_HUB_CACHE", os.path.join(home, "hub"))  # which is read
     for name in FOLDERS:
         os.environ[name] = str(folder)
     tempfile.tempdir = str(folder)

@@ -27,8 +27,8 @@ from vramcast.memory.tracker import Tracker
 from vramcast.memory.watched import Steady, Watched
 from vramcast.options import Options
 from vramcast.processes.supervisor import write_json
-from vramcast.run import result, setup, source
-from vramcast.sandbox import audit, written_files
+from vramcast.run import hints, result, setup, source
+from vramcast.sandbox import audit, checkpoints, programs, written_files
 from vramcast.step import timeline
 from vramcast.step.lines import Lines
 
@@ -57,7 +57,7 @@ def predict(
     if compat.NOTE:
         watched.notes.append(compat.NOTE)
     error = None
-    written_files.install(scratch)
+    _redirect(scratch)
     guard.settled = watched.at_rest
     guard.watch()
 
@@ -142,11 +142,17 @@ def first_batch_size(script: Path, scratch: Path, options: Options) -> dict:
         raise Steady
 
     torch.utils.data.DataLoader.__init__ = first
-    written_files.install(scratch)
+    _redirect(scratch)
     guard.watch()
     with contextlib.suppress(BaseException), mode:  # a number that it cannot do with, say
         _run(_code(script, options), str(script))
     return found
+
+
+def _redirect(scratch: Path) -> None:
+    """Let the script's files and programs be those of a prediction."""
+    checkpoints.install(written_files.install(scratch))
+    programs.install()
 
 
 def _code(script: Path, options: Options) -> CodeType:
@@ -187,5 +193,5 @@ def _explain(script: Path, failure: BaseException) -> str:
     text = str(failure).strip().partition("\n")[0]
     if isinstance(failure, compat.UnsupportedOperatorException) or "data pointer" in text:
         return f"{where}an operator of its own has no rule for shapes ({text})"
-    here = "; what a script opens by itself has to be here" * isinstance(failure, FileNotFoundError)
-    return f"{where}{type(failure).__name__}: {text}{here}"
+    told = text or (hints.statement(str(script), lines[-1]) if lines else "")
+    return f"{where}{type(failure).__name__}: {told}{hints.hint(failure, text)}"

@@ -9,7 +9,6 @@ import ctypes
 import errno
 import multiprocessing.util
 import os
-import subprocess
 import sys
 import threading
 import traceback
@@ -18,21 +17,24 @@ from pathlib import Path
 from types import FrameType
 
 from vramcast.sandbox import landlock
+from vramcast.sandbox.real_paths import realpath
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGES = {  # event: which of its arguments are a path and the folder's descriptor it starts from
-    "os.mkdir": [(0, 2)], "os.rmdir": [(0, 1)], "os.remove": [(0, 1)], "shutil.rmtree": [(0, 1)],
+    "os.mkdir": [(0, 2)], "os.rmdir": [(0, 1)], "os.remove": [(0, 1)],
     "os.rename": [(0, 2), (1, 3)], "os.link": [(0, 2), (1, 3)], "os.symlink": [(1, 2)],
     "os.chmod": [(0, 2)], "os.chown": [(0, 3)], "os.utime": [(0, 3)], "os.truncate": [(0, None)],
     "os.setxattr": [(0, None)], "os.removexattr": [(0, None)], "os.chflags": [(0, None)],
 }  # fmt: skip
-PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty")
+PROGRAMS = ("subprocess.Popen", "os.posix_spawn")
+PROCESSES = {"os.exec": "becomes another program", "os.system": "starts a program"}
+PROCESSES |= dict.fromkeys(("os.fork", "os.forkpty"), "starts a process")
 CONNECTIONS = (
     "socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo",
     "socket.getnameinfo", "socket.gethostbyname", "socket.gethostbyaddr", "syslog.syslog",
 )  # fmt: skip
 C_CODE = ("ctypes.dlopen", "ctypes.dlsym", "ctypes.dlsym/handle")
-WATCHED = {"open", "sqlite3.connect", *CHANGES, *PROGRAMS, *CONNECTIONS, *C_CODE}
+WATCHED = {"open", "sqlite3.connect", *CHANGES, *PROGRAMS, *PROCESSES, *CONNECTIONS, *C_CODE}
 
 
 class Refused(BaseException):
@@ -44,7 +46,7 @@ class Sandbox:
 
     def __init__(self, script: Path, scratch: Path) -> None:
         """Let the kernel restrict this thread, and those that it starts; `watch` does the rest."""
-        self.script, self.scratch = str(script), os.path.realpath(scratch)
+        self.script, self.scratch = str(script), realpath(scratch)
         self.refusals: list[str] = []  # sentences; also of what the script caught
         self.later: list[str] = []  # those of the time when nothing new is learned any more
         self.settled = lambda: False  # whether that time has come
@@ -56,7 +58,7 @@ class Sandbox:
         sys.addaudithook(lambda event, args: event in WATCHED and self._check(event, args))
         threading.excepthook = self._end_thread
         # multiprocessing's own way to start a program, of which no event tells
-        multiprocessing.util.spawnv_passfds = lambda *_: self._refuse("starts a program (spawn)")
+        multiprocessing.util.spawnv_passfds = lambda *_: self._refuse("starts a process (spawn)")
 
     def denied(self, failure: BaseException) -> str | None:
         """What the kernel refused a script, as a sentence; None if its exception has another cause.
@@ -102,11 +104,11 @@ class Sandbox:
         elif event in CONNECTIONS:
             if event != "socket.sendmsg" or args[1] is not None:  # None: connected before
                 raise OSError(errno.ENETUNREACH, "a prediction is offline", f"{event} {args}")
-        elif event == "subprocess.Popen" and not self._from_script():
-            # a library that asks for hardware or versions: so it is where there is no such program
-            raise FileNotFoundError(errno.ENOENT, "a prediction starts no program", str(args[0]))
-        elif event in PROGRAMS:
-            self._refuse(f"starts a program ({event})")
+        elif event in PROGRAMS:  # as where there is no such program
+            program = os.fsdecode(args[0])
+            raise FileNotFoundError(errno.ENOENT, "a prediction starts no program", program)
+        elif event in PROCESSES:
+            self._refuse(f"{PROCESSES[event]} ({event})")
         elif self._from_script():
             self._refuse(f"calls C code ({event}: {args[-1]})")
 
@@ -114,13 +116,13 @@ class Sandbox:
         """Whether a path, or the file of a descriptor, lies where a script may write."""
         path = f"/dev/fd/{path}" if isinstance(path, int) else os.fsdecode(path)
         start = "" if folder in (None, -1) else f"/dev/fd/{folder}"
-        real = os.path.realpath(os.path.join(start, path))
+        real = realpath(os.path.join(start, path))
         return real == self.scratch or real.startswith((self.scratch + os.sep, "/dev/"))
 
     def _from_script(self) -> bool:
-        """Whether the script, or a file beside it, called ctypes or subprocess."""
+        """Whether the script, or a file beside it, called ctypes."""
         frame = sys._getframe(3)  # beyond this function, _check and the hook
-        while frame.f_back and frame.f_code.co_filename in (ctypes.__file__, subprocess.__file__):
+        while frame.f_back and frame.f_code.co_filename == ctypes.__file__:
             frame = frame.f_back
         return os.path.dirname(frame.f_code.co_filename) == os.path.dirname(self.script)
 

@@ -1,231 +1,479 @@
 """What a script writes goes to the scratch folder; the script finds it where it has written it.
 
-Python's ways to files are redirected: `open`, and the functions of `os` that `pathlib`, `shutil`
-and most libraries use. Of saved tensors only the shapes are kept. Existing files elsewhere stay as
-they are; a script may not remove or rename them (sandbox.py).
+Python's ways to files are redirected: `open`, and the functions of `os` that `pathlib`, `shutil`,
+`tempfile` and most libraries use. To the script, the written files lie over those that are here:
+it may change, remove and rename both, but the latter stay as they are.
 """
 
 import builtins
+import errno
 import functools
 import io
 import os
 import shutil
-from dataclasses import dataclass
+import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
-import torch
-from torch.distributed.tensor import DTensor
-from torch.utils._pytree import tree_map
+from vramcast.sandbox.real_paths import realpath, resolver
 
-from vramcast.operators import ranges
-from vramcast.when_imported import when_imported
-
-FIRST = ("mkdir", "remove", "unlink", "rmdir", "utime", "chmod", "truncate")  # one path, changed
-BOTH = ("rename", "replace")  # two paths
-READ = ("stat", "lstat", "access", "listdir", "scandir", "chdir", "readlink")  # one path, read
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+MOST = 2**27  # bytes of a file that is here and is copied, to be renamed, linked or changed
+_LSTAT, _STAT, _READLINK, _LISTDIR, _MKDIR, _GETCWD, _OPEN, _UNLINK = (
+    os.lstat, os.stat, os.readlink, os.listdir, os.mkdir, os.getcwd, io.open, os.unlink
+)  # fmt: skip
 
 
 class Written:
-    """The written files, in a folder, each at the path that it would have."""
+    """The written files, in a folder, each at the path that it would have.
+
+    A path "as seen" is absolute, without links, and as the script knows it.
+    """
 
     def __init__(self, scratch: Path) -> None:
-        self.scratch = os.path.realpath(scratch)
+        self.scratch = realpath(scratch)
         self.top = os.path.join(self.scratch, "written")
-        self.saved: dict[str, object] = {}  # what `torch.save` was given, without numbers
+        self.hidden: set[str] = set()  # files and folders that are here and that it has removed
+        self.thinned: set[str] = set()  # the folders that they are in
+        self.away = False  # whether the working directory is one of the written folders
+        self._real: dict[str, str] = {}  # folders as seen, by their paths
+        self._resolve = resolver(self._lstat, lambda path: _READLINK(self.at(path)))
 
-    def place(self, path) -> str | None:
-        """The redirected path; None for what is not redirected (descriptors, scratch, devices)."""
-        if isinstance(path, int) or path is None:
+    def seen(self, path, folder: int | None = None, follow: bool = True) -> str | None:
+        """A path as seen; None for what is not redirected (descriptors, scratch, devices).
+
+        `folder`: the descriptor of the one where it starts. `follow`: whether a link at its end is.
+        """
+        if path is None or isinstance(path, int) or not path:
             return None
-        path = os.path.abspath(os.fsdecode(path))
-        if path.startswith((self.scratch + os.sep, "/dev/", "/proc/")) or path == self.scratch:
-            return None
-        return self.top + path
+        path = os.fsdecode(path)
+        if folder is not None:
+            path = os.path.join(self.opened(folder), path)
+        start, name = os.path.split(self._own(os.path.abspath(path)))
+        if start not in self._real:
+            self._real[start] = self._resolve(start)
+        path = os.path.join(self._real[start], name)
+        if follow and self._is(stat.S_ISLNK, path):
+            path = self._resolve(path)
+        inside = path.startswith((self.scratch + os.sep, "/dev/", "/proc/", "/sys/"))
+        return None if inside or path == self.scratch else path
 
-    def written(self, path) -> str:
-        """The path to read from: that of the written file, if there is one."""
-        place = self.place(path)
-        return place if place and self._is_there(place) else path
+    def opened(self, descriptor: int) -> str:
+        """The path of an open folder as seen."""
+        return self._own(realpath(f"/dev/fd/{descriptor}"))
 
-    def to_write(self, path, keep: bool = False) -> str:
-        """The path to write to; its folder has to exist. `keep`: whether old content stays."""
-        place = self.place(path)
-        if place is None:
-            return path
-        folder = os.path.dirname(os.path.abspath(os.fsdecode(path)))
-        if self._is_there(os.path.dirname(place)) or self._is_there(folder):
-            _make(os.path.dirname(place))
-            if keep and not self._is_there(place) and self._is_there(path):
-                shutil.copyfile(path, place)
+    def _own(self, path: str) -> str:
+        """Without the folder that the written files are in."""
+        return path[len(self.top) :] or "/" if path.startswith(self.top + os.sep) else path
+
+    def at(self, seen: str) -> str:
+        """Where the file lies that is seen at a path: written or here; nowhere if it is removed."""
+        place = self.top + seen
+        return place if _is_there(place) or self._is_hidden(seen) else seen
+
+    def to_read(self, path, seen: str):
+        """The path to read from: the script's own, if that leads there."""
+        place = self.at(seen)
+        return path if place == seen and not self.away else place
+
+    def _is_hidden(self, seen: str) -> bool:
+        while self.hidden and seen != "/":
+            if seen in self.hidden:
+                return True
+            seen = os.path.dirname(seen)
+        return False
+
+    def _lstat(self, path: str) -> os.stat_result:
+        return _LSTAT(self.at(path))
+
+    def _is(self, kind, seen: str) -> bool:
+        """Whether there is a file of this kind: one of the module stat's questions."""
+        try:
+            return kind(self._lstat(seen).st_mode)
+        except (OSError, ValueError):
+            return False
+
+    def is_there(self, seen: str) -> bool:
+        """Whether the script sees something at a path."""
+        return _is_there(self.at(seen))
+
+    def names(self, seen: str) -> list[str]:
+        """What the script sees in a folder."""
+        place, found = self.top + seen, set()
+        if not self._is(stat.S_ISDIR, seen):
+            raise _error(errno.ENOTDIR if self.is_there(seen) else errno.ENOENT, seen)
+        if not self._is_hidden(seen) and _is_folder(seen):
+            here = _LISTDIR(seen)
+            found |= {name for name in here if os.path.join(seen, name) not in self.hidden}
+        return sorted(found.union(_LISTDIR(place) if _is_folder(place) else ()))
+
+    def is_mixed(self, seen: str) -> bool:
+        """Whether something in this very folder was written or removed."""
+        return _is_there(self.top + seen) or seen in self.thinned or self._is_hidden(seen)
+
+    def to_write(self, seen: str, keep: bool = False) -> str:
+        """The place to write a file to; its folder has to exist. `keep`: its old content stays."""
+        place, folder = self.top + seen, os.path.dirname(seen)
+        if self._is(stat.S_ISDIR, folder):
+            _make(self.top + folder)
+            if keep and not _is_there(place) and self._is(stat.S_ISREG, seen):
+                with _OPEN(seen, "rb") as old, _OPEN(place, "wb") as new:
+                    shutil.copyfileobj(old, new)
         return place
 
-    def _is_there(self, path) -> bool:
-        try:
-            _STAT(path)
-        except OSError:
+    def owned(self, seen: str) -> bool:
+        """Make a file or folder the script's own; whether that could be done.
+
+        Copied are files that are not too large. Folders that are here, too, are not moved.
+        """
+        if not self.is_there(seen):
+            raise _error(errno.ENOENT, seen)
+        if _is_there(self.top + seen):
+            return self._is_hidden(seen) or not _is_folder(seen)
+        if not self._is(stat.S_ISREG, seen) or _LSTAT(seen).st_size > MOST:
             return False
+        self.to_write(seen, keep=True)
         return True
 
+    def hide(self, seen: str) -> None:
+        """Let a file or folder that is here be removed, to the script."""
+        if _is_there(seen):
+            self.hidden.add(seen)
+            self.thinned.add(os.path.dirname(seen))
+        self.forget()
 
-_STAT, _MKDIR, _OPEN = os.stat, os.mkdir, io.open
+    def forget(self) -> None:
+        """Look anew for the folders that links lead to."""
+        self._real.clear()
+
+
+def _is_there(path: str) -> bool:
+    try:
+        _LSTAT(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(_STAT(path).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _make(folder: str) -> None:
     """Make a folder, and those above it."""
     missing = []
-    while True:
-        try:
-            _STAT(folder)
-            break
-        except OSError:
-            missing.append(folder)
-            folder = os.path.dirname(folder)
+    while not _is_there(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
     for folder in reversed(missing):
         _MKDIR(folder)
+
+
+def _error(number: int, *paths) -> OSError:
+    """What the system says, with the script's own paths."""
+    first, *rest = map(os.fsdecode, paths)
+    return OSError(number, os.strerror(number), first, None, *rest)
 
 
 def install(scratch: Path) -> Written:
     """Redirect files from now on."""
     written = Written(scratch)
     builtins.open = io.open = _open(written, io.open)
-    os.open = _os_open(written, os.open)
-    for name in READ:
-        setattr(os, name, _read(written, getattr(os, name), name == "listdir"))
-    for name in FIRST:
-        setattr(os, name, _change(written, getattr(os, name), name))
-    for name in BOTH:
-        setattr(os, name, _move(written, getattr(os, name)))
-    torch.save = functools.partial(_save, written)
-    torch.load = functools.partial(_load, written, torch.load)
-
-    def safetensors(module: ModuleType) -> None:
-        load = module.load_file
-        module.save_file = functools.partial(_save, written)
-        module.load_file = lambda file, device="cpu", **options: _load(
-            written, lambda *args: load(file, device, **options), file, device
-        )
-
-    when_imported("safetensors.torch", safetensors)
+    os.getcwd = lambda: written._own(_GETCWD())
+    for name, redirected in REDIRECTED.items():
+        function = getattr(os, name, None)
+        if function is None:  # on another system
+            continue
+        replacement = functools.wraps(function)(redirected(written, function))
+        setattr(os, name, replacement)
+        for able in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
+            if function in able:
+                able.add(replacement)
+    for function in vars(tempfile._TemporaryFileCloser).values():  # which remember it
+        if kept := getattr(function, "__defaults__", None):
+            function.__defaults__ = tuple(os.unlink if one is _UNLINK else one for one in kept)
     return written
+
+
+# ---------------------------------------------------------------------------------------- to read
 
 
 def _open(written: Written, function):
     @functools.wraps(function)
     def opened(file, mode="r", *args, **kwargs):
+        seen = written.seen(file)
+        if seen is None:
+            return function(file, mode, *args, **kwargs)
         if any(letter in mode for letter in "wax+"):
-            if "x" in mode and written.written(file) != file:
-                raise FileExistsError(17, "File exists", str(file))
-            return function(written.to_write(file, "w" not in mode), mode, *args, **kwargs)
-        return function(written.written(file), mode, *args, **kwargs)
+            if "x" in mode and written.is_there(seen):
+                raise _error(errno.EEXIST, file)
+            return function(written.to_write(seen, "w" not in mode), mode, *args, **kwargs)
+        return function(written.to_read(file, seen), mode, *args, **kwargs)
 
     return opened
 
 
 def _os_open(written: Written, function):
-    @functools.wraps(function)
-    def opened(path, flags, *args, dir_fd=None, **kwargs):
-        if dir_fd is None:
-            writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
-            keep = not flags & os.O_TRUNC
-            path = written.to_write(path, keep) if writes else written.written(path)
-        return function(path, flags, *args, dir_fd=dir_fd, **kwargs)
+    def opened(path, flags, mode=0o777, *, dir_fd=None):
+        seen = written.seen(path, dir_fd)
+        if seen is None:
+            return function(path, flags, mode, dir_fd=dir_fd)
+        if not flags & WRITES:
+            return function(written.to_read(path, seen), flags, mode, dir_fd=dir_fd)
+        if flags & os.O_EXCL and written.is_there(seen):
+            raise _error(errno.EEXIST, path)
+        return function(written.to_write(seen, not flags & os.O_TRUNC), flags, mode)
 
     return opened
 
 
-def _read(written: Written, function, names: bool):
-    @functools.wraps(function)
-    def read(path=".", *args, **kwargs):
-        if kwargs.get("dir_fd") is not None:
-            return function(path, *args, **kwargs)
-        other = written.written(path)
-        if names and other != path and written._is_there(path):
-            return sorted({*function(path), *function(other)})
-        return function(other, *args, **kwargs)
+def _read(written: Written, function, follow: bool):
+    def read(path, *args, **kwargs):
+        seen = written.seen(
+            path, kwargs.get("dir_fd"), follow and kwargs.get("follow_symlinks", True)
+        )
+        path = path if seen is None else written.to_read(path, seen)
+        return function(path, *args, **kwargs)
 
     return read
 
 
-def _change(written: Written, function, name: str):
-    @functools.wraps(function)
+def _folder(written: Written, path) -> str | None:
+    """A folder as seen, by its path or its descriptor."""
+    return written.seen(written.opened(path) if isinstance(path, int) else path or ".")
+
+
+def _as_given(written: Written, path, seen: str | None):
+    given = isinstance(path, int) or seen is None
+    return path if given else written.to_read(path, seen)
+
+
+def _listdir(written: Written, function):
+    def listed(path=None):
+        seen = _folder(written, path)
+        if seen is None or not written.is_mixed(seen):
+            return function(_as_given(written, path, seen))
+        names = written.names(seen)
+        return list(map(os.fsencode, names)) if isinstance(path, bytes) else names
+
+    return listed
+
+
+class Entry:
+    """In the place of `os.DirEntry`."""
+
+    def __init__(self, folder: str, seen: str, name: str | bytes) -> None:
+        """`folder`: as the script has called it; `seen`: as seen."""
+        self.name, self.path = name, os.path.join(folder, name) if folder else name
+        self._seen = os.path.join(seen, os.fsdecode(name))
+
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        return os.stat(self._seen, follow_symlinks=follow_symlinks)
+
+    def _is(self, kind, follow: bool) -> bool:
+        try:
+            return kind(self.stat(follow_symlinks=follow).st_mode)
+        except FileNotFoundError:
+            return False
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        return self._is(stat.S_ISDIR, follow_symlinks)
+
+    def is_file(self, *, follow_symlinks: bool = True) -> bool:
+        return self._is(stat.S_ISREG, follow_symlinks)
+
+    def is_symlink(self) -> bool:
+        return self._is(stat.S_ISLNK, False)
+
+    def is_junction(self) -> bool:
+        return False
+
+    def inode(self) -> int:
+        return self.stat(follow_symlinks=False).st_ino
+
+    def __fspath__(self) -> str | bytes:
+        return self.path
+
+    def __repr__(self) -> str:
+        return f"<DirEntry {self.name!r}>"
+
+
+class Entries(list):
+    """What `os.scandir` returns: an iterator, and a context."""
+
+    def __next__(self) -> Entry:
+        if not self:
+            raise StopIteration
+        return self.pop(0)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return self
+
+    def __enter__(self) -> "Entries":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.clear()
+
+    close = list.clear
+
+
+def _scandir(written: Written, function):
+    def scanned(path=None):
+        seen = _folder(written, path)
+        if seen is None or not written.is_mixed(seen):
+            return function(_as_given(written, path, seen))
+        start = "" if isinstance(path, int) else os.fspath(path or ".")
+        names = map(os.fsencode, written.names(seen)) if isinstance(start, bytes) else None
+        return Entries(Entry(start, seen, name) for name in names or written.names(seen))
+
+    return scanned
+
+
+# -------------------------------------------------------------------------------------- to change
+
+
+def _set(written: Written, function):
+    """What only attributes of a file change: those of what is here stay."""
+
     def changed(path, *args, **kwargs):
-        if kwargs.get("dir_fd") is not None:
+        seen = written.seen(path, kwargs.get("dir_fd"), kwargs.get("follow_symlinks", True))
+        if seen is None:
             return function(path, *args, **kwargs)
-        if name == "mkdir":
-            if written.place(path) and written._is_there(path):
-                raise FileExistsError(17, "File exists", str(path))
-            return function(written.to_write(path), *args, **kwargs)
-        return function(written.written(path), *args, **kwargs)
+        if not written.is_there(seen):
+            raise _error(errno.ENOENT, path)
+        if _is_there(written.top + seen):
+            function(written.top + seen, *args, **kwargs)
 
     return changed
 
 
-def _move(written: Written, function):
-    @functools.wraps(function)
-    def moved(source, target, **kwargs):
-        return function(written.written(source), written.to_write(target), **kwargs)
+def _mkdir(written: Written, function):
+    def made(path, mode=0o777, *, dir_fd=None):
+        seen = written.seen(path, dir_fd, False)
+        if seen is None:
+            return function(path, mode, dir_fd=dir_fd)
+        if written.is_there(seen):
+            raise _error(errno.EEXIST, path)
+        written.forget()
+        return function(written.to_write(seen), mode)
 
-    return moved
-
-
-# ------------------------------------------------------------------------------------- checkpoints
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What is kept of a tensor that is saved."""
-
-    shape: torch.Size
-    dtype: torch.dtype
-    device: torch.device
-
-    def tensor(self, device) -> torch.Tensor:
-        """A tensor of this shape and type, on its own device or another, without numbers."""
-        made = torch.empty(self.shape, dtype=self.dtype, device=device or self.device)
-        ranges.drop(made)
-        return made
+    return made
 
 
-@dataclass(frozen=True)
-class Part:
-    """What is kept of a tensor that is spread over ranks (DTensor): this rank's part."""
+def _remove(written: Written, function):
+    def removed(path, *, dir_fd=None):
+        seen = written.seen(path, dir_fd, False)
+        if seen is None:
+            return function(path, dir_fd=dir_fd)
+        if not written.is_there(seen):
+            raise _error(errno.ENOENT, path)
+        if written._is(stat.S_ISDIR, seen):
+            raise _error(errno.EISDIR, path)
+        if _is_there(written.top + seen):
+            function(written.top + seen)
+        written.hide(seen)
 
-    part: Shape
-    spread: dict[str, object]  # how, as DTensor.from_local takes it
-
-    def tensor(self, device) -> DTensor:
-        """Such a tensor, whose part is on its own device or another."""
-        return DTensor.from_local(self.part.tensor(device), run_check=False, **self.spread)
-
-
-def _kept(leaf):
-    """What is kept of a value that is saved."""
-    if isinstance(leaf, DTensor):
-        spread = {
-            "device_mesh": leaf.device_mesh, "placements": leaf.placements,
-            "shape": leaf.shape, "stride": leaf.stride(),
-        }  # fmt: skip
-        return Part(_kept(leaf.to_local()), spread)
-    if isinstance(leaf, torch.Tensor):
-        return Shape(leaf.shape, leaf.dtype, torch.device(leaf.device))
-    return leaf
+    return removed
 
 
-def _save(written: Written, content, file, *args, **kwargs) -> None:
-    if isinstance(file, (str, os.PathLike)):
-        with open(file, "wb"):  # so that it is found
-            pass
-        written.saved[os.path.abspath(file)] = tree_map(_kept, content)
+def _rmdir(written: Written, function):
+    def removed(path, *, dir_fd=None):
+        seen = written.seen(path, dir_fd, False)
+        if seen is None:
+            return function(path, dir_fd=dir_fd)
+        if not written.is_there(seen):
+            raise _error(errno.ENOENT, path)
+        if not written._is(stat.S_ISDIR, seen):
+            raise _error(errno.ENOTDIR, path)
+        if written.names(seen):
+            raise _error(errno.ENOTEMPTY, path)
+        if _is_there(written.top + seen):
+            function(written.top + seen)
+        written.hide(seen)
+
+    return removed
 
 
-def _load(written: Written, load, file, map_location=None, *args, **kwargs):
-    name = os.path.abspath(file) if isinstance(file, (str, os.PathLike)) else None
-    if name not in written.saved:
-        return load(file, map_location, *args, **kwargs)
-    device = map_location if isinstance(map_location, (str, int, torch.device)) else None
+def _rename(written: Written, function):
+    def renamed(src, dst, *, src_dir_fd=None, dst_dir_fd=None):
+        source = written.seen(src, src_dir_fd, False)
+        target = written.seen(dst, dst_dir_fd, False)
+        if source is not None and not written.is_there(source):
+            raise _error(errno.ENOENT, src, dst)
+        if source is not None and not written.owned(source):
+            return function(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)  # refused
+        if target is not None and target != source and written._is(stat.S_ISDIR, target):
+            if not _is_folder(src if source is None else written.top + source):
+                raise _error(errno.EISDIR, src, dst)
+            os.rmdir(target)
+        function(
+            src if source is None else written.top + source,
+            dst if target is None else written.to_write(target),
+        )
+        if source is not None and source != target:
+            written.hide(source)
+        written.forget()
 
-    def with_shape(leaf):
-        return leaf.tensor(device) if isinstance(leaf, (Shape, Part)) else leaf
+    return renamed
 
-    return tree_map(with_shape, written.saved[name])
+
+def _link(written: Written, function):
+    def linked(src, dst, *, src_dir_fd=None, dst_dir_fd=None, follow_symlinks=True):
+        source = written.seen(src, src_dir_fd, follow_symlinks)
+        target = written.seen(dst, dst_dir_fd, False)
+        if target is not None and written.is_there(target):
+            raise _error(errno.EEXIST, src, dst)
+        if source is not None and not written.owned(source):
+            return function(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)  # refused
+        function(
+            src if source is None else written.top + source,
+            dst if target is None else written.to_write(target),
+        )
+
+    return linked
+
+
+def _symlink(written: Written, function):
+    def linked(src, dst, target_is_directory=False, *, dir_fd=None):
+        target = written.seen(dst, dir_fd, False)
+        if target is None:
+            return function(src, dst, target_is_directory, dir_fd=dir_fd)
+        if written.is_there(target):
+            raise _error(errno.EEXIST, src, dst)
+        written.forget()
+        function(src, written.to_write(target), target_is_directory)
+
+    return linked
+
+
+def _truncate(written: Written, function):
+    def truncated(path, length):
+        seen = written.seen(path)
+        return function(path if seen is None else written.to_write(seen, keep=True), length)
+
+    return truncated
+
+
+def _chdir(written: Written, function):
+    def changed(path):
+        seen = written.seen(path)
+        here = seen is None or (_is_folder(seen) and not written._is_hidden(seen))
+        function(written.top + seen if not here else path if seen is None else seen)
+        written.away = not here
+
+    return changed
+
+
+_followed, _itself = (functools.partial(_read, follow=follow) for follow in (True, False))
+REDIRECTED = {
+    "open": _os_open, "listdir": _listdir, "scandir": _scandir, "chdir": _chdir,
+    "stat": _followed, "access": _followed, "listxattr": _followed, "getxattr": _followed,
+    "lstat": _itself, "readlink": _itself, "utime": _set, "chmod": _set, "setxattr": _set,
+    "mkdir": _mkdir, "remove": _remove, "unlink": _remove, "rmdir": _rmdir, "rename": _rename,
+    "replace": _rename, "link": _link, "symlink": _symlink, "truncate": _truncate,
+}  # fmt: skip

@@ -1,0 +1,34 @@
+"""Programs are not found: as on a machine where there are none."""
+
+import functools
+import inspect
+import os
+import shutil
+import subprocess
+
+NOT_FOUND = 127  # a shell's exit status
+NOBODY = 2**22  # the number of no process: Linux' are lower (PID_MAX_LIMIT)
+
+
+def install() -> None:
+    """Let shells say so from now on; `audit.py` refuses what is started without one."""
+    os.system = lambda command: NOT_FOUND << 8
+    shutil.which = lambda cmd, mode=None, path=None: None
+    start = subprocess.Popen._execute_child
+    signature = inspect.signature(start)
+
+    @functools.wraps(start)
+    def not_found(popen, *args, **kwargs):
+        given = signature.bind(popen, *args, **kwargs).arguments
+        if not given["shell"]:
+            start(popen, *args, **kwargs)  # raises FileNotFoundError, by the audit event
+            return
+        command = given["args"]
+        text = os.fsdecode(command if isinstance(command, (str, bytes)) else command[0])
+        errors = 2 if given["errwrite"] == -1 else given["errwrite"]
+        os.write(errors, f"/bin/sh: 1: {text.split(maxsplit=1)[0]}: not found\n".encode())
+        pipes = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
+        popen._close_pipe_fds(*(given[name] for name in pipes))
+        popen.pid, popen.returncode = NOBODY, NOT_FOUND
+
+    subprocess.Popen._execute_child = not_found
