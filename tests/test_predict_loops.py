@@ -1,12 +1,15 @@
 """Memory that comes late or grows: what a loop does after its first iterations."""
 
+import ast
+import itertools
 import json
 
 import pytest
 
 from tests.helpers import run
 from tests.scripts import TIGHT
-from tests.warm import predicted
+from tests.warm import predict, predicted
+from vramcast.loops import marks, points
 
 HEAD = """
 import collections, itertools
@@ -150,3 +153,89 @@ def test_what_comes_late_is_not_missed(counted, kind):
     row = predicted(file, **TIGHT, CUBLAS_WORKSPACE_CONFIG=":16:1")
     # the count has the data on the host, too
     assert row["allocated_gb"] * 1e9 >= 0.98 * (most - 2560 * 64 * 4)
+
+
+def line(file, part: str) -> int:
+    """The line of a script that has this part."""
+    return 1 + file.read_text().split(part)[0].count("\n")
+
+
+def test_what_was_not_run_is_said(script):
+    file = script(HEAD + "for (x,) in loader:\n    step()\nfor i in range(500):\n    step()\n")
+    batches, steps = (line(file, part) for part in ("for (x,)", "range(500)"))
+    told = f"not run: 76 of 80 batches (line {batches}), 479 of 500 iterations (line {steps})\n"
+    assert told in predict(file).stdout
+
+
+def test_growth_is_told_with_its_line_and_tensor(script):
+    file = script(HEAD + LATE["a leak below an earlier peak"])
+    (note,) = predicted(file)["notes"]
+    loop, made = line(file, "range(400)"), line(file, "out = net")
+    grows = f"line {loop}: memory grows by 0.1 MB with each iteration (line {made}: addmm in model"
+    assert note.startswith(f"{grows} (Linear), [32, 1024] float32)")
+    assert "So much is counted for 388 more of them, 0.05 GB" in note
+
+
+def test_a_condition_that_changes_too_late_is_told(script):
+    own = "i = 0\nwhile True:\n    i += 1\n    if i > 800: opt = None\n    step()\n    {end}\n"
+    file = script(HEAD + own.format(end="if i == 900: break"))
+    row = predicted(file)
+    (note,) = row["notes"]
+    assert note.startswith(f"line {line(file, 'i > 800')}: its condition changes after 7")
+    assert row["left_out"][0]["left"] + row["left_out"][0]["done"] == 900
+    row = predicted(script(HEAD + own.format(end="")))
+    assert row["left_out"][0]["left"] is None
+
+
+def test_what_only_a_cycle_of_references_keeps_is_no_growth(script):
+    cycles = "import gc\ngc.disable()\nfor i in range(1000):\n    c = [step()]\n    c.append(c)\n"
+    row = predicted(script(HEAD + cycles))
+    assert row["notes"] == []
+    assert row["allocated_gb"] < 0.03
+
+
+def test_a_few_bytes_of_many_iterations_are_told(script):
+    kept = "kept = []\nfor i in range(10**7):\n    kept.append(step().sum().detach())\n"
+    (note,) = predicted(script(HEAD + kept))["notes"]
+    assert "memory grows by 512 bytes with each iteration, 5.12 GB in 9,999," in note
+
+
+def test_loops_of_a_module_beside_the_script_are_followed(script):
+    file = script("import work\n")
+    lines = HEAD + "for i in range(100):\n    step()\n"
+    (file.parent / "work.py").write_text(lines)
+    (loop,) = predicted(file)["left_out"]
+    assert loop["place"] == f"work.py, line {HEAD.count(chr(10)) + 1}"
+
+
+def test_the_iterations_at_which_conditions_change():
+    """`i == 50` and `i % 8 == 0` in a loop over `range(0, 200, 2)`, after 4 of its iterations."""
+    equal = points.Condition(0, "line 2", "order", ends=False)
+    rest = points.Condition(1, "line 3", "remainder", ends=False)
+    end = points.Condition(2, "line 4", "order", ends=True)
+    loop = points.Points()
+    for i in (0, 2, 4, 6):
+        loop.turn({equal: (i, 50), rest: (i, 8), end: (i // 2, 90)}, i, step=2)
+    assert loop.ahead({}, rising=False, left=96) == {equal: 22, rest: 1}
+    assert loop.ahead({}, rising=False, left=10) == {rest: 1}
+    assert loop.ahead({equal: 2, rest: 1}, rising=False, left=96) == {}
+    assert loop.ahead({equal: 2, rest: 1}, rising=True, left=96) == {equal: 22, rest: 1}
+    assert loop.end() == 87
+    loop.turn({equal: (50, 50), rest: (8, 8), end: (4, 90)}, 50, step=2)
+    assert loop.follows(equal)  # it jumped with the loop
+    assert not loop.follows(end)  # that counts by itself
+
+
+def test_a_script_computes_the_same_with_its_loops_marked():
+    text = (
+        "found, i = [], 0\nwhile i < 9:\n    i += 1\n    if i % 2: continue\n    if i > 6: break\n"
+        "    found.append(i)\nfor j in (1, 2):\n    found += [j if j == 2 else -j]\n"
+        "while i < 0: pass\nelse: found.append('%d' % i)\n"
+    )
+    names = {
+        marks.LOOP: lambda items, place: iter(items),
+        marks.ENDLESS: lambda place: itertools.count(),
+        marks.NUMBER: lambda value, key: value,
+    }
+    exec(compile(marks.marked(ast.parse(text)), "script.py", "exec"), names)
+    assert names["found"] == [2, 4, 6, -1, 2, "8"]
