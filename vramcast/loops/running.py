@@ -99,27 +99,31 @@ class Loop:
         numbers = self.iterable if type(self.iterable) is range else None
         iterator = None if numbers is not None else iter(self.iterable)
         while numbers is None or self.place < len(numbers):
-            if numbers is not None:
-                item = self.number = numbers[self.place]
-            else:
-                before = self.watched.batches
-                try:
-                    item = next(iterator)
-                except StopIteration:
-                    return
-                self.fed = self.watched.batches > before
-                if self.fed and type(self.iterable) is enumerate:
-                    self.number = item[0] + self.shift
-                    item = self.number, item[1]
+            try:
+                item = [self._number(numbers) if iterator is None else self._next(iterator)]
+            except StopIteration:
+                return
             before = self._work(), self.watched.runs
-            yield item
-            del item
+            yield item.pop()  # so that nothing here keeps it
             if self.over:
                 return
             steps = self._turn(*before)
             if not steps:
                 return
             self.place += steps
+
+    def _number(self, numbers: range) -> int:
+        self.number = numbers[self.place]
+        return self.number
+
+    def _next(self, iterator: Iterator) -> object:
+        before = self.watched.batches
+        item = next(iterator)
+        self.fed = self.watched.batches > before
+        if self.fed and type(self.iterable) is enumerate:
+            self.number = item[0] + self.shift
+            item = self.number, item[1]
+        return item
 
     def _work(self) -> tuple[int, int, int]:
         return self.tracker.steps, self.tracker.backwards, self.tracker.passes
