@@ -169,6 +169,7 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         asked.script = found(asked.script)
         files.check(asked.timeline, asked.snapshot)
         several = several_gpus(asked.script.read_bytes())
+        asked.assumed = several and asked.gpus is None
         asked.gpus = asked.gpus or (SEVERAL if several else 1)
     except ValueError as error:
         parser.error(str(error))

@@ -34,6 +34,11 @@ KEYS = (
     "reserved_within_gb", "cost", "batch_size_line", "like", "groups", "devices", "left_out",
 )  # fmt: skip
 
+ASSUMED = (
+    f"its text shows that it is for several GPUs: it is one of {arguments.SEVERAL} processes, if "
+    "--gpus says nothing else"
+)
+
 running = Running()
 
 
@@ -103,6 +108,8 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
         row |= {"batch_size_may_fit": may}
     else:
         row = one(script, options, asked.show)
+    if asked.assumed:
+        row["notes"].append(ASSUMED)
     files.write(row, asked.timeline, asked.snapshot)
     if asked.json:
         keys = (*KEYS, "batch_size", "batch_size_may_fit") if asked.fits else KEYS
@@ -132,6 +139,7 @@ def main() -> int:
     except (NoPrediction, Ended, OSError) as failure:
         running.done(script)
         reason = getattr(failure, "reason", str(failure))
+        reason += f"\n  ({ASSUMED})" * asked.assumed
         if asked.json:
             print(json.dumps({"script": name, "error": reason}))
         print(f"No prediction. {name}: {reason}", file=sys.stderr)
