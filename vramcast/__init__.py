@@ -12,6 +12,7 @@ ranks        one rank of many, in one process
 sandbox      what a script may not do, and where its files go
 step         a look into one training step
 cost         the work of a training step
+loops        which iterations of its loops are run, and what the others add
 operators    what is known of single operators
 memory       when storages are allocated and released, and PyTorch's caching allocator
 processes    processes that end with their command

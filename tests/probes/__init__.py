@@ -9,6 +9,7 @@ memtracker    the peak that PyTorch's MemTracker sees of a ViT
 numbers       sizes that depend on numbers
 processes     processes that send, break, sleep and are ended
 ranks         one of our scripts, in one or several processes
+real_memory   the most that tensors of a script take, counted on the CPU
 remembered    operators that are called again and again
 torch_cuda    what stands in for torch.cuda, held against the real one
 tracker       a small training with shapes, with numbers, and by MemTracker

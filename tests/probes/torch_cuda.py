@@ -10,8 +10,8 @@ import torch
 
 from vramcast import compat, gpus
 from vramcast.device import mode
+from vramcast.loops.watched import Watched
 from vramcast.memory.tracker import Tracker
-from vramcast.memory.watched import Watched
 
 MODULES = (
     torch.cuda, torch.cuda.memory, torch.cuda.random, torch.cuda.graphs, torch.accelerator,

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vramcast.cost.counter import Cost
+from vramcast.loops.watched import Watched
 from vramcast.memory.tracker import Tracker
-from vramcast.memory.watched import Watched
 from vramcast.options import Options
 
 

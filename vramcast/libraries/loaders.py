@@ -15,7 +15,7 @@ from vramcast import compat
 from vramcast.libraries.context import Context, Loaders
 from vramcast.loops.course import Course
 from vramcast.loops.growth import Growth
-from vramcast.memory.watched import QUIET
+from vramcast.loops.watched import QUIET
 from vramcast.operators import ranges
 
 PASSES = 4  # backward passes of accumulation, with which a step without a new peak counts as two

@@ -7,7 +7,7 @@ marks      finds loops, and the numbers that conditions compare, in the source
 course     the memory at the end of each iteration: at rest, or growing
 points     the iterations at which a condition would change
 growth     what stays of each iteration, and as much for those that are left out
-origins    where what stays comes from
 unknown_ends    loops that end by numbers that are not known
 running    the loops of the script while they run
+watched    the memory while the script runs, and when the script itself may end
 """

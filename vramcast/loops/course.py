@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vramcast.memory.watched import Watched
+    from vramcast.loops.watched import Watched
 
 NUMBERS = 4096  # bytes by which memory may rise in an iteration: so much take a few logged numbers
 GROWN = 10  # rises after which memory counts as growing

@@ -1,12 +1,9 @@
 """What stays of each iteration of a loop, and as much for the iterations that are left out."""
 
 import gc
-from typing import TYPE_CHECKING
 
 from vramcast.loops.course import Course
-
-if TYPE_CHECKING:
-    from vramcast.memory.storages import Storage
+from vramcast.memory.storages import Storage
 
 WITHOUT = 1000  # iterations in which memory may grow without a backward pass, as in an evaluation
 SMALL = 0.01  # of the peak: growth up to that is counted without a note
@@ -95,7 +92,7 @@ class Growth:
                 parts.append(f"grows by {_size(rate)}{host} with each {what} ({of})")
         return ", and ".join(parts)
 
-    def _stays(self, device: str) -> list["Storage"]:
+    def _stays(self, device: str) -> list[Storage]:
         """What stays of one iteration on "cuda" or "cpu", the largest first.
 
         That was allocated in it and is alive much later. Where one tensor grows instead, as in

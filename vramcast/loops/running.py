@@ -17,10 +17,10 @@ from vramcast.loops import marks
 from vramcast.loops.course import Course
 from vramcast.loops.growth import Growth
 from vramcast.loops.points import Compared, Condition, Points
+from vramcast.memory.tracker import Tracker
 
 if TYPE_CHECKING:
-    from vramcast.memory.tracker import Tracker
-    from vramcast.memory.watched import Watched
+    from vramcast.loops.watched import Watched
 
 FIRST = 20  # iterations at rest, after which a loop ends in which an optimizer takes its steps
 BY_HAND = 100  # and after which one ends that only has backward passes
@@ -30,7 +30,7 @@ AGAIN = 2  # and after which one ends whose line has ended so before
 class Loops:
     """The loops that run now, the innermost last."""
 
-    def __init__(self, tracker: "Tracker", watched: "Watched", script: Path) -> None:
+    def __init__(self, tracker: Tracker, watched: "Watched", script: Path) -> None:
         self.tracker, self.watched, self.script = tracker, watched, script
         self.running: list[Loop] = []
         self.compared = Compared()

@@ -1,6 +1,6 @@
 """Loops of a script that end by numbers that are not known: how often each ran, in a note."""
 
-from vramcast.memory.watched import Steady
+from vramcast.loops.watched import Steady
 
 MOST = 2000  # readings after which a loop is taken not to end
 

@@ -9,5 +9,5 @@ settings     PYTORCH_ALLOC_CONF
 order        which work of a stream is certainly done, for blocks that several streams use
 pinned       the allocator of pinned host memory
 peaks        the peaks in the log, and what they consist of
-watched      the peak while the script runs, and when the script may end
+origins      where tensors come from that may stay
 """

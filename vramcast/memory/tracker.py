@@ -17,7 +17,7 @@ from torch.optim.optimizer import (
 from torch.utils._pytree import tree_leaves
 
 from vramcast import compat
-from vramcast.loops.origins import Origins
+from vramcast.memory.origins import Origins
 from vramcast.memory.storages import Storage, Storages
 
 WRAPPERS = (

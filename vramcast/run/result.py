@@ -6,9 +6,9 @@ from vramcast import evidence
 from vramcast.cost.counter import Cost
 from vramcast.device import compiler
 from vramcast.libraries.context import Loaders
+from vramcast.loops.watched import Watched
 from vramcast.memory import peaks
 from vramcast.memory.tracker import Tracker
-from vramcast.memory.watched import Watched
 from vramcast.options import Options
 
 MUCH = 1e9  # bytes that are reserved and unused: a note says how much suffices

@@ -23,8 +23,8 @@ from vramcast.libraries.example_data import NotHere
 from vramcast.loops import marks
 from vramcast.loops.growth import Growing
 from vramcast.loops.unknown_ends import UnknownEnds
+from vramcast.loops.watched import Steady, Watched
 from vramcast.memory.tracker import Tracker
-from vramcast.memory.watched import Steady, Watched
 from vramcast.options import Options
 from vramcast.processes.supervisor import write_json
 from vramcast.run import hints, result, setup, source

@@ -17,10 +17,10 @@ import torch
 from vramcast import libraries
 from vramcast.device import as_of_2023, compiler, mode
 from vramcast.libraries.context import Context
-from vramcast.loops.origins import Origins
 from vramcast.loops.running import Loops
+from vramcast.loops.watched import Watched
+from vramcast.memory.origins import Origins
 from vramcast.memory.tracker import Tracker
-from vramcast.memory.watched import Watched
 from vramcast.options import Options
 from vramcast.ranks import data_parallel, one_of_many, replicas
 from vramcast.run.source import starts_group

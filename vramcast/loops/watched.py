@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from vramcast.loops.course import Course, Memory
 from vramcast.loops.growth import Growing, Growth
-from vramcast.loops.origins import Origins
 from vramcast.memory.allocators import Allocators
+from vramcast.memory.origins import Origins
 
 if TYPE_CHECKING:
     from vramcast.loops.running import Loops

@@ -2,12 +2,10 @@
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from vramcast.memory.storages import Storage
+from vramcast.memory.storages import Storage
 
 
 @dataclass(frozen=True)
@@ -19,7 +17,7 @@ class Origin:
     dtype: str
     line: int | None  # of the script
 
-    def told(self, storage: "Storage") -> str:
+    def told(self, storage: Storage) -> str:
         """In words, as "line 7: addmm in head (Linear), [32, 10] float32"."""
         where = f"line {self.line}: " if self.line else ""
         op = storage.op.removeprefix("aten.").removesuffix(".default")
@@ -36,7 +34,7 @@ class Origins:
         self.count = 0  # tensors so far
         self.of: dict[Storage, Origin] = {}
 
-    def note(self, storage: "Storage", tensor: Tensor) -> None:
+    def note(self, storage: Storage, tensor: Tensor) -> None:
         """Called with each new storage, and the tensor that it was made for."""
         frame = sys._getframe(1)
         while frame is not None and frame.f_code.co_filename != self.script:
