@@ -63,7 +63,7 @@ classes = {(module, name): getattr(module, name) for module in CLASSES for name 
 watched = Watched()
 tracker = Tracker(watched.sees)
 tracker.install()
-gpu = mode.install(tracker, gpus.DEFAULT, 1, [], watched.allocator)
+gpu = mode.install(tracker, gpus.DEFAULT, 1, [], watched.allocators)
 wrong, compared = {}, 0
 for (module, name), function in real.items():
     fake = getattr(module, name)

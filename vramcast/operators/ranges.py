@@ -22,6 +22,7 @@ Range = tuple[int, int]
 
 def numbers(tensor: torch.Tensor) -> torch.Tensor | None:
     """A real tensor with the numbers of a tensor; None if they are not known."""
+    tensor = getattr(tensor, "_local_tensor", tensor)  # of one that is spread over ranks
     return tensor.constant if isinstance(tensor, FakeTensor) else tensor
 
 
