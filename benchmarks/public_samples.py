@@ -86,8 +86,9 @@ def language_models(folder: Path) -> None:
         tokens(gpt / "openwebtext" / f"{part}.bin", 50257, 1_000_000)
         shard = f"edufineweb_{part}_00000{0 if part == 'val' else 1}.npy"
         tokens(folder / "karpathy+build-nanogpt/edu_fineweb10B" / shard, 50257, 4_000_000)
-    characters = [chr(number) for number in range(33, 98)]
-    meta = {"vocab_size": 65, "itos": dict(enumerate(characters))}
+    letters = [chr(start + n) for start in (65, 97) for n in range(26)]
+    characters = [*"\n !$&',-.3:;?", *letters]
+    meta = {"vocab_size": len(characters), "itos": dict(enumerate(characters))}
     meta["stoi"] = {character: number for number, character in meta["itos"].items()}
     (gpt / "shakespeare_char" / "meta.pkl").write_bytes(pickle.dumps(meta))
     text = "".join(random.choices(characters, k=1_000_000))

@@ -14,7 +14,7 @@ the options that its README names or that are required. Then what had been missi
 second: more scripts of these projects. The third: well-known projects whose repositories can be
 had, without a look at whether they can be installed. Each row keeps what was said when its script
 was first tried. With words, only scripts whose repository, path or options have one of them are
-tried; the other rows stay.
+tried. The rows of others stay, and those of scripts that are not there.
 """
 
 import json
@@ -68,21 +68,27 @@ def answer(script: dict, folder: Path) -> dict:
 
 
 def main(folder: Path, words: list[str]) -> None:
-    """Predict those of the scripts that one of the words names, and write the rows of all."""
-    rows = {tuple(row[name] for name in KEY): row for row in json.loads(RESULTS.read_text())}
-    for script in scripts(folder):
+    """Predict those of the scripts that one of the words names; the other rows stay."""
+    known = {_key(row): row for row in json.loads(RESULTS.read_text())}
+    listed = scripts(folder)
+    for script in listed:
         row = script["row"]
-        key = tuple(row[name] for name in KEY)
-        if words and not any(word in " ".join(key) for word in words):
+        key = _key(row)
+        named = not words or any(word in " ".join(key) for word in words)
+        if not named or not script["file"].exists():
             continue
         row |= answer(script, folder)
         said = row.get("error") or f"{row['reserved_gb']:.2f} GB, {row['seconds']:.0f} s"
-        before = rows.get(key, {})
-        row["at_first"] = before.get("at_first", "error" not in row)
-        row["first"] = before.get("first", row.get("error", row.get("reserved_gb")))
-        rows[key] = row
+        now = {"at_first": "error" not in row, "first": row.get("error", row.get("reserved_gb"))}
+        before = known.get(key, now)
+        known[key] = row | {name: before[name] for name in now if name in before}
         print(f"{row['repository']} {row['path']}: {said}", flush=True)
-        write_json(list(rows.values()), RESULTS)
+        order = [key for script in listed if (key := _key(script["row"])) in known]
+        write_json([known[key] for key in order], RESULTS)
+
+
+def _key(row: dict) -> tuple[str, ...]:
+    return tuple(row[name] for name in KEY)
 
 
 if __name__ == "__main__":
