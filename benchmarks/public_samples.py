@@ -7,6 +7,7 @@ there are fewer of them, since it does not depend on that. FOLDER is that of the
 """
 
 import gzip
+import json
 import pickle
 import random
 import subprocess
@@ -99,6 +100,10 @@ def language_models(folder: Path) -> None:
     words(wikitext / "train.txt", 33_278 - len(there), 2_000_000, 50)
     tutorial = folder / "yunjey+pytorch-tutorial/tutorials/02-intermediate/language_model"
     words(tutorial / "data/train.txt", 9_999, 929_589, 22)  # and <eos>
+    lines = (json.dumps({"text": "a sentence of some words. " * 100}) for _ in range(2000))
+    c4 = folder / "pytorch+torchtitan/tests/assets/c4_test/data.json"
+    c4.parent.mkdir(parents=True, exist_ok=True)
+    c4.write_text("\n".join(lines))
     with gzip.open(folder / "lucidrains+x-transformers/data/enwik8.gz", "wb", 1) as out:
         out.write(bytes(100_000_000))
     words(folder / "data/sentences.txt", 5_000, 200_000, 20)

@@ -35,7 +35,7 @@ SAID = ("reserved_gb", "allocated_gb", "seconds", "error", "notes")  # of an ans
 
 
 def scripts(folder: Path) -> list[dict]:
-    """Each script of the list: its row as far as that is known, its file, and our options."""
+    """Each script of the list: its row as far as that is known, and how it is started."""
     found = []
     for project in tomllib.loads(LIST.read_text())["project"]:
         inside = Path(project["folder"])
@@ -46,7 +46,8 @@ def scripts(folder: Path) -> list[dict]:
             row |= {"options": script.get("own", "")}
             ours = script.get("ours", "").replace("DATA", str(folder / "data"))
             file = folder / inside / script["path"]
-            found.append({"row": row, "file": file, "own": own, "ours": ours})
+            start = folder / inside / script["from"] if "from" in script else file.parent
+            found.append({"row": row, "file": file, "own": own, "ours": ours, "from": start})
     return found
 
 
@@ -59,7 +60,11 @@ def answer(script: dict, folder: Path) -> dict:
         command += ["--", *shlex.split(script["own"])]
     packages = os.pathsep.join((str(ROOT), str(project)))
     process = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": packages}
+        command,
+        cwd=script["from"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": packages},
     )
     said = json.loads(process.stdout)
     if "error" in said:

@@ -208,3 +208,40 @@ for _ in range(3):
 """)
     )
     assert any("a token of each byte" in note for note in row["notes"])
+
+
+def test_known_data_sets_have_the_columns_of_their_cards():
+    from types import SimpleNamespace
+
+    from vramcast.libraries.datasets import _rows
+
+    options = SimpleNamespace(example=(8,), classes=10, columns=())
+    context = SimpleNamespace(options=options, notes=[])
+    pairs = _rows("sentence-transformers/stsb", None, context)
+    assert sorted(pairs.column_names) == ["score", "sentence1", "sentence2"]
+    assert pairs[3]["score"] == 0.5
+    assert pairs[3]["sentence1"].split() == ["word"] * 8
+    assert set(_rows("abisee/cnn_dailymail", "3.0.0", context).column_names) == {
+        "article", "highlights", "id",
+    }  # fmt: skip
+    assert _rows("sentence-transformers/all-nli", "pair-class", context)[2]["label"] == 2
+
+
+def test_wandb_is_off(script):
+    pytest.importorskip("wandb")
+    row = predicted(
+        script("""
+import wandb
+run = wandb.init(project="a", mode="online")
+model = nn.Embedding(1000, 64).cuda()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(3):
+    loss = model(torch.zeros(8, dtype=torch.long, device="cuda")).sum()
+    loss.backward()
+    optimizer.step()
+    wandb.log({"loss": loss.item()})
+    run.log({"loss": loss.item(), "picture": wandb.Histogram([1, 2])})
+run.finish()
+""")
+    )
+    assert row["notes"] == []

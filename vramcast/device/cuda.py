@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import torch
 
 from vramcast import compat
-from vramcast.device import graphs, statistics, streams
+from vramcast.device import graphs, statistics, streams, tensor_types
 from vramcast.gpus import Model
 from vramcast.memory.allocator import CachingAllocator
 from vramcast.memory.tracker import Tracker
@@ -63,6 +63,7 @@ def install(
     torch.accelerator.device_index = Device
     torch.accelerator.current_accelerator = functools.partial(_answer, torch.device("cuda"))
     compat.find_accelerator()
+    tensor_types.install()
     streams.install(tracker)
     statistics.install(allocator, tracker, model, notes)
     graphs.install(tracker, notes)

@@ -1,6 +1,7 @@
 """What a script reads from tensors without data: 0, and False for a truth value.
 
-The exception is `isfinite`, and `all` of it: True, since 0 is finite.
+The exceptions are `isfinite`, and `all` of it: True, since 0 is finite. And what the distributions
+of `torch.distributions` check of their parameters and samples: True.
 """
 
 import functools
@@ -8,6 +9,7 @@ import functools
 import torch
 
 from vramcast.compat import FakeTensor
+from vramcast.compat import owner as owner_of
 
 
 def number(tensor: torch.Tensor, value: int = 0):
@@ -46,6 +48,8 @@ def install() -> None:
     for owner in (torch, torch.Tensor):
         for name in ("isfinite", "all"):
             setattr(owner, name, _of_finite(getattr(owner, name), name == "isfinite"))
+    place, name = owner_of("torch:_is_all_true")  # asked by torch/distributions/distribution.py
+    setattr(place, name, _of_finite(getattr(place, name), True))
 
 
 def _of_finite(function, first: bool):

@@ -24,6 +24,15 @@ def _t5(model: int, inner: int, layers: int, heads: int, **others) -> dict:
     return sizes | {"num_heads": heads} | others
 
 
+def _whisper(model: int, layers: int, heads: int) -> dict:
+    sizes = {"d_model": model, "vocab_size": 51865}
+    sizes |= {"architectures": ["WhisperForConditionalGeneration"]}
+    for part in ("encoder", "decoder"):
+        sizes |= {f"{part}_layers": layers, f"{part}_attention_heads": heads}
+        sizes |= {f"{part}_ffn_dim": 4 * model}
+    return sizes
+
+
 _ROBERTA = {"max_position_embeddings": 514, "type_vocab_size": 1, "vocab_size": 50265}
 _ROBERTA |= {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
 _XLM = _ROBERTA | {"vocab_size": 250002}
@@ -37,6 +46,10 @@ _DEBERTA = {"vocab_size": 128100, "type_vocab_size": 0, "relative_attention": Tr
 _DEBERTA |= {"pos_att_type": ["p2c", "c2p"], "position_buckets": 256, "share_att_key": True}
 _DEBERTA |= {"position_biased_input": False, "norm_rel_ebd": "layer_norm"}
 _DEBERTA |= {"max_relative_positions": -1}
+_SMOL = {"vocab_size": 49152, "tie_word_embeddings": True, **_BFLOAT16}
+_SMOL |= {"bos_token_id": 0, "eos_token_id": 0, "max_position_embeddings": 2048}
+_SMOL_135M = _of(576, 30, 9, 1536, num_key_value_heads=3, **_SMOL)
+_SMOL_360M = _of(960, 32, 15, 2560, num_key_value_heads=5, **_SMOL)
 _CLIP_L = ("clip_text_model", _of(768, 12, 12, 3072, projection_dim=768))
 _CLIP_H = ("clip_text_model", _of(1024, 23, 16, 4096, projection_dim=512, hidden_act="gelu"))
 _CLIP_G = (
@@ -68,6 +81,18 @@ KNOWN = {
     "gpt2-large": ("gpt2", _gpt2(1280, 36, 20)),
     "gpt2-xl": ("gpt2", _gpt2(1600, 48, 25)),
     "opt-125m": ("opt", _FLOAT16),
+    "opt-350m": (
+        "opt",
+        {"hidden_size": 1024, "ffn_dim": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
+        | {"word_embed_proj_dim": 512, "do_layer_norm_before": False, **_FLOAT16},
+    ),
+    "SmolLM-135M": ("llama", _SMOL_135M),
+    "SmolLM2-135M": ("llama", _SMOL_135M),
+    "SmolLM-360M": ("llama", _SMOL_360M),
+    "SmolLM2-360M": ("llama", _SMOL_360M),
+    "whisper-tiny": ("whisper", _whisper(384, 4, 6)),
+    "whisper-base": ("whisper", _whisper(512, 6, 8)),
+    "whisper-small": ("whisper", _whisper(768, 12, 12)),
     "pythia-70m": ("gpt_neox", _of(512, 6, 8, 2048, **_PYTHIA)),
     "pythia-160m": ("gpt_neox", _of(768, 12, 12, 3072, **_PYTHIA)),
     "pythia-410m": ("gpt_neox", _of(1024, 24, 16, 4096, **_PYTHIA)),
