@@ -1,174 +1,103 @@
 """Predict published training scripts: python -m benchmarks.public_scripts FOLDER [WORD …]
 
-FOLDER holds the projects' unpacked releases (source archives of PyPI and Debian, named as below),
-and a few samples in the formats of three data sets, made for this trial (`data/coco`, `data/flow`,
-`data/names`). Packages: those of the projects, today's versions. Writes
-results/public_scripts.json.
+FOLDER holds the projects' unpacked releases (source archives of PyPI and Debian, and snapshots of
+repositories), in folders named as in public_scripts.toml, which lists the scripts. Samples in the
+formats of their data are in `data` and in the projects' folders: public_samples.py makes those of
+the third round; of the first two, a few were made for that trial (`data/coco`, `data/flow`,
+`data/names`). Packages: those of the projects, today's versions. A script finds its project's own
+packages, as if that were installed. Writes results/public_scripts.json.
 
-The scripts were chosen before any was tried. The projects are those whose releases contain training
-scripts and can be installed beside today's PyTorch. Of each, at most six scripts were taken that
-train a network by gradients on one GPU, with the options that its README names or that are
-required. Then what had been missing was built. LATER holds more scripts of these projects, chosen
-and tried after that. Each row keeps whether the script was predicted when it was first tried. With
-words, only scripts whose repository or path has one of them are tried; the other rows stay.
+The scripts were chosen in three rounds, each before any of its scripts was tried. The first: the
+projects are those whose releases contain training scripts and can be installed beside today's
+PyTorch. Of each, at most six scripts were taken that train a network by gradients on one GPU, with
+the options that its README names or that are required. Then what had been missing was built. The
+second: more scripts of these projects. The third: well-known projects whose repositories can be
+had, without a look at whether they can be installed. Of its 85 scripts, 13 have no row yet: their
+first tries, on a busy machine, did not finish or were not made. Those that did not finish are the
+slow ones, so that the share of good first tries may be too high. The first tries were made in
+processes forked from one that had imported PyTorch and Lightning, and "today" is still the first
+try's figure until the script is tried again. Each row keeps what was said when its script
+was first tried. With words, only scripts whose repository, path or options have one of them are
+tried. The rows of others stay, and those of scripts that are not there.
 """
 
 import json
+import os
+import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from ladder.rungs import ROOT
 from vramcast.processes.supervisor import write_json
 
+LIST = Path(__file__).with_suffix(".toml")
 RESULTS = ROOT / "results" / "public_scripts.json"
-IMAGES, TEXTS = "--example images:3x256x256", "--example tokens:512"
-SMALL = "--model_name_or_path Qwen/Qwen2.5-0.5B --per_device_train_batch_size 2 --output_dir out"
-PAIRS = f"{SMALL} --dataset_name trl-lib/ultrafeedback_binarized"
+KEY = ("repository", "path", "options")  # of a row
+SAID = ("reserved_gb", "allocated_gb", "seconds", "error", "notes")  # of an answer
 
-# Repository and release, its folder, and of each script: path, own options, and ours.
-PROJECTS = {
-    ("pytorch/vision", "v0.21.0", "vision-0.21.0/references"): [
-        ("classification/train.py", "--data-path imagenet --batch-size 32 --amp", IMAGES),
-        ("segmentation/train.py", "--data-path voc --dataset voc --model fcn_resnet50", IMAGES),
-        ("detection/train.py", "--data-path DATA/coco --model fasterrcnn_resnet50_fpn", ""),
-        ("similarity/train.py", "--dataset-dir fmnist", ""),
-        ("video_classification/train.py", "--data-path kinetics --batch-size 8", IMAGES),
-        (
-            "optical_flow/train.py",
-            "--dataset-root DATA/flow --name raft --model raft_large --train-dataset chairs",
-            "",
-        ),
-    ],
-    ("pytorch/ignite", "v0.5.1", "ignite-0.5.1/examples"): [
-        ("mnist/mnist.py", "", ""),
-        ("cifar10/main.py", "run", ""),
-        ("gan/dcgan.py", "--dataset cifar10 --dataroot cifar10 --output-dir out", ""),
-        ("siamese_network/siamese_network.py", "", ""),
-        ("super_resolution/main.py", "--crop_size 180 --upscale_factor 3 --cuda", IMAGES),
-        ("transformers/main.py", "run", TEXTS),
-    ],
-    ("pytorch/audio", "v2.6.0", "audio-2.6.0/examples"): [
-        (
-            "pipeline_wav2letter/main.py",
-            "--dataset-train train-clean-100 --dataset-valid dev-clean --batch-size 128",
-            "",
-        ),
-        (
-            "pipeline_tacotron2/train.py",
-            "--dataset ljspeech --dataset-path lj --epochs 2 "
-            "--text-preprocessor english_characters",
-            "",
-        ),
-    ],
-    ("huggingface/trl", "v1.16.0", "trl-1.16.0/trl/scripts"): [
-        ("sft.py", f"{SMALL} --dataset_name trl-lib/Capybara", TEXTS),
-        ("dpo.py", PAIRS, TEXTS),
-        ("reward.py", PAIRS, TEXTS),
-    ],
-    ("pytorch/opacus", "v1.6.0", "opacus-1.6.0/examples"): [
-        ("mnist.py", "--device cuda", ""),
-        ("cifar10.py", "--device cuda", ""),
-        ("dcgan.py", "--data-root mnist", ""),
-    ],
-    ("mlfoundations/open_clip", "v3.3.0", "open_clip_torch-3.3.0/src/open_clip_train"): [
-        (
-            "main.py",
-            "--dataset-type synthetic --train-num-samples 10000 --model ViT-B-32 --batch-size 64 "
-            "--workers 0 --precision amp",
-            "",
-        ),
-    ],
-    ("facebookresearch/schedule_free", "v1.4.1", "schedulefree-1.4.1/examples"): [
-        ("mnist/main.py", "", ""),
-    ],
-    ("kozistr/pytorch_optimizer", "v4.1.0", "pytorch_optimizer-4.1.0/examples"): [
-        (
-            "huggingface_trainer_example.py",
-            "",
-            f"{TEXTS} --config minpeter/webtext-tokenizer-32k=DATA/webtext.json",
-        ),
-        ("pytorch_lightning_example.py", "", ""),
-    ],
-    ("jettify/pytorch-optimizer", "v0.3.0", "torch-optimizer-0.3.0/examples"): [
-        ("mnist.py", "", ""),
-    ],
-    ("e3nn/e3nn", "0.6.0", "e3nn-0.6.0/examples"): [("tetris.py", "", "")],
-}
-LATER = {
-    ("pytorch/vision", "v0.21.0", "vision-0.21.0/references"): [
-        ("classification/train_quantization.py", "--data-path imagenet --device cuda", IMAGES),
-    ],
-    ("pytorch/ignite", "v0.5.1", "ignite-0.5.1/examples"): [
-        ("mnist/mnist_save_resume_engine.py", "", ""),
-        ("cifar10_qat/main.py", "run", ""),
-    ],
-    ("pytorch/audio", "v2.6.0", "audio-2.6.0/examples"): [
-        ("source_separation/lightning_train.py", "--root-dir librimix", ""),
-    ],
-    ("huggingface/trl", "v1.16.0", "trl-1.16.0/trl/scripts"): [
-        (
-            "kto.py",
-            f"{SMALL} --dataset_name trl-lib/kto-mix-14k",
-            f"{TEXTS} --columns prompt,completion,label",
-        ),
-        (
-            "rloo.py",
-            f"{SMALL} --dataset_name trl-lib/DeepMath-103K",
-            f"{TEXTS} --columns prompt,solution",
-        ),
-    ],
-    ("pytorch/opacus", "v1.6.0", "opacus-1.6.0/examples"): [
-        ("char-lstm-classification.py", "--data-root DATA/names --device cuda", ""),
-        ("imdb.py", "--device cuda", TEXTS),
-        ("mnist_lightning.py", "fit", ""),
-    ],
-    ("kozistr/pytorch_optimizer", "v4.1.0", "pytorch_optimizer-4.1.0/examples"): [
-        ("pytorch_lightning_manual_backward_example.py", "", ""),
-    ],
-}
+
+def scripts(folder: Path) -> list[dict]:
+    """Each script of the list: its row as far as that is known, and how it is started."""
+    found = []
+    for project in tomllib.loads(LIST.read_text())["project"]:
+        inside = Path(project["folder"])
+        for script in project["scripts"]:
+            own = script.get("own", "").replace("DATA", str(folder / "data"))
+            row = {name: project[name] for name in ("repository", "release", "chosen")}
+            row |= {"path": str(Path(*inside.parts[1:]) / script["path"])}
+            row |= {"options": script.get("own", "")}
+            ours = script.get("ours", "").replace("DATA", str(folder / "data"))
+            file = folder / inside / script["path"]
+            start = folder / inside / script["from"] if "from" in script else file.parent
+            found.append({"row": row, "file": file, "own": own, "ours": ours, "from": start})
+    return found
+
+
+def answer(script: dict, folder: Path) -> dict:
+    """What is predicted for a script, or why not."""
+    project = folder / script["file"].relative_to(folder).parts[0]
+    command = [sys.executable, "-m", "vramcast", "--json", "--time-limit", "240"]
+    command += [*shlex.split(script["ours"]), str(script["file"])]
+    if script["own"]:
+        command += ["--", *shlex.split(script["own"])]
+    packages = os.pathsep.join((str(ROOT), str(project)))
+    process = subprocess.run(
+        command,
+        cwd=script["from"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": packages},
+    )
+    said = json.loads(process.stdout)
+    if "error" in said:
+        said["error"] = said["error"].replace(f"{folder}/", "")
+    return {name: said[name] for name in SAID if name in said}
 
 
 def main(folder: Path, words: list[str]) -> None:
-    rows, before = [], {}
-    if RESULTS.exists():
-        before = {(row["repository"], row["path"]): row for row in json.loads(RESULTS.read_text())}
-    some = [(*key, scripts, False) for key, scripts in PROJECTS.items()]
-    some += [(*key, scripts, True) for key, scripts in LATER.items()]
-    for repository, release, inside, scripts, later in some:
-        for path, own, ours in scripts:
-            name = str(Path(*Path(inside).parts[1:]) / path)
-            if words and not any(word in f"{repository} {name}" for word in words):
-                rows += [before[repository, name]] if (repository, name) in before else []
-                continue
-            own, ours = (text.replace("DATA", str(folder / "data")) for text in (own, ours))
-            command = [
-                "-m",
-                "vramcast",
-                "--json",
-                "--time-limit",
-                "240",
-                *ours.split(),
-                str(folder / inside / path),
-            ]
-            command += ["--", *own.split()] if own else []
-            process = subprocess.run(
-                [sys.executable, *command], cwd=ROOT, capture_output=True, text=True
-            )
-            answer = json.loads(process.stdout)
-            row = {"repository": repository, "release": release, "later": later}
-            row["path"] = name
-            for key in ("reserved_gb", "seconds", "error", "notes"):
-                if key in answer:
-                    row[key] = answer[key]
-            if "error" in row:
-                row["error"] = row["error"].replace(f"{folder}/", "")
-            earlier = before.get((repository, name), {})
-            row["at_first"] = earlier.get("at_first", "error" not in row)
-            rows.append(row)
-            said = row.get("error") or f"{row['reserved_gb']:.2f} GB, {row['seconds']:.0f} s"
-            print(f"{repository} {name}: {said}", flush=True)
-            write_json(rows, RESULTS)
+    """Predict those of the scripts that one of the words names; the other rows stay."""
+    known = {_key(row): row for row in json.loads(RESULTS.read_text())}
+    listed = scripts(folder)
+    for script in listed:
+        row = script["row"]
+        key = _key(row)
+        named = not words or any(word in " ".join(key) for word in words)
+        if not named or not script["file"].exists():
+            continue
+        row |= answer(script, folder)
+        said = row.get("error") or f"{row['reserved_gb']:.2f} GB, {row['seconds']:.0f} s"
+        now = {"at_first": "error" not in row, "first": row.get("error", row.get("reserved_gb"))}
+        before = known.get(key, now)
+        known[key] = row | {name: before[name] for name in now if name in before}
+        print(f"{row['repository']} {row['path']}: {said}", flush=True)
+        order = [key for script in listed if (key := _key(script["row"])) in known]
+        write_json([known[key] for key in order], RESULTS)
+
+
+def _key(row: dict) -> tuple[str, ...]:
+    return tuple(row[name] for name in KEY)
 
 
 if __name__ == "__main__":

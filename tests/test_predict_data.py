@@ -149,3 +149,99 @@ def test_a_folder_of_images_that_is_here_is_read(script, tmp_path):
     row = predicted(script(FOLDER.format(side=32, folder=tmp_path / "images")))
     assert row["breakdown_gb"]["parameters"] < 0.0449  # three classes
     assert ["cuDNN" in note for note in row["notes"]] == [True]  # and nothing in the data's place
+
+
+def test_faces_folders_of_timms_and_lightnings_text_need_not_be_here(script):
+    file = script("""
+from lightning.pytorch.demos import WikiText2
+from timm.data import create_dataset
+from torchvision import datasets, transforms
+from torch.utils.data import DataLoader
+text = WikiText2()
+assert (text.vocab_size, len(text)) == (33_278, 2_088_628 // 35 - 1)
+faces = datasets.CelebA("nowhere", download=True, transform=transforms.ToTensor())
+images = create_dataset("", root="nowhere/train", is_training=True)
+images.transform = transforms.ToTensor()
+pairs = [next(iter(DataLoader(data, batch_size=4))) for data in (text, faces, images)]
+shapes = [tuple(tensor.shape) for pair in pairs for tensor in pair]
+assert shapes == [(4, 35), (4, 35), (4, 3, 218, 178), (4, 40), (4, 3, 80, 100), (4,)], shapes
+model = nn.Embedding(text.vocab_size, 64).cuda()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for words, _ in DataLoader(text, batch_size=4):
+    model(words.cuda()).sum().backward()
+    optimizer.step()
+""")
+    notes = predicted(file, "--example", "images:3x80x100", "--classes", "7")["notes"]
+    for told in (
+        "WikiText-2: 2,088,628",
+        "CelebA in nowhere: 3x218x178",
+        "nowhere/train: 3x80x100",
+    ):
+        assert any(told in note for note in notes)
+    assert "there are no images in nowhere/train" in predict(file).stderr
+    assert (
+        "what they say of faces"
+        in predict(
+            script("""
+from torchvision import datasets
+datasets.CelebA("nowhere", target_type="identity")
+""")
+        ).stderr
+    )
+
+
+def test_an_encoding_of_tiktokens_that_is_not_here_makes_a_token_of_each_byte(script):
+    pytest.importorskip("tiktoken")
+    row = predicted(
+        script("""
+import tiktoken
+for name, size in {"gpt2": 50_257, "cl100k_base": 100_277, "o200k_base": 200_019}.items():
+    encoding = tiktoken.get_encoding(name)
+    assert encoding.n_vocab == size
+words = encoding.encode_ordinary("größer")
+assert len(words) == 8 and encoding.decode(words) == "größer"
+model = nn.Embedding(encoding.n_vocab, 64).cuda()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(3):
+    model(torch.tensor(words).cuda()).sum().backward()
+    optimizer.step()
+""")
+    )
+    assert any("a token of each byte" in note for note in row["notes"])
+
+
+def test_known_data_sets_have_the_columns_of_their_cards():
+    from types import SimpleNamespace
+
+    from vramcast.libraries.datasets import _rows
+
+    options = SimpleNamespace(example=(8,), classes=10, columns=())
+    context = SimpleNamespace(options=options, notes=[])
+    pairs = _rows("sentence-transformers/stsb", None, context)
+    assert sorted(pairs.column_names) == ["score", "sentence1", "sentence2"]
+    assert pairs[3]["score"] == 0.5
+    assert pairs[3]["sentence1"].split() == ["word"] * 8
+    assert set(_rows("abisee/cnn_dailymail", "3.0.0", context).column_names) == {
+        "article", "highlights", "id",
+    }  # fmt: skip
+    assert _rows("sentence-transformers/all-nli", "pair-class", context)[2]["label"] == 2
+
+
+def test_wandb_is_off(script):
+    pytest.importorskip("wandb")
+    row = predicted(
+        script("""
+import wandb
+run = wandb.init(project="a", mode="online")
+model = nn.Embedding(1000, 64).cuda()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(3):
+    loss = model(torch.zeros(8, dtype=torch.long, device="cuda")).sum()
+    loss.backward()
+    optimizer.step()
+    wandb.log({"loss": loss.item()})
+    run.log({"loss": loss.item(), "picture": wandb.Histogram([1, 2])})
+run.finish()
+""")
+    )
+    assert row["notes"] == []

@@ -25,6 +25,11 @@ PARAMETERS = {
     "Llama-3.1-8B": 8_030_261_248,
     "Llama-3.2-1B": 1_235_814_400,
     "Mistral-7B-v0.1": 7_241_732_096,
+    "SmolLM-135M": 134_515_008,
+    "SmolLM-360M": 361_821_120,
+    "opt-350m": 331_196_416,
+    "whisper-tiny": 37_760_640,
+    "whisper-small": 241_734_912,
     "Qwen2.5-0.5B": 494_032_768,
     "Qwen2.5-7B": 7_615_616_512,
 }
@@ -42,6 +47,60 @@ def test_known_models_have_the_published_number_of_parameters(name):
             AutoConfig.for_model(**sizes)
         )
     assert sum(weight.numel() for weight in model.parameters()) == PARAMETERS[name]
+
+
+def test_known_parts_of_stable_diffusion_have_the_published_number_of_parameters():
+    import torch
+
+    diffusers = pytest.importorskip("diffusers")
+    from transformers import AutoConfig, CLIPTextModel
+
+    from vramcast.libraries.diffusers import KNOWN
+
+    unet, vae = diffusers.UNet2DConditionModel, diffusers.AutoencoderKL
+    published = {
+        ("stable-diffusion-v1-5", "unet", unet): 859_520_964,
+        ("stable-diffusion-v1-5", "vae", vae): 83_653_863,
+        ("stable-diffusion-2-1", "unet", unet): 865_910_724,
+        ("stable-diffusion-xl-base-1.0", "unet", unet): 2_567_463_684,
+        ("stable-diffusion-v1-5", "text_encoder", CLIPTextModel): 123_060_480,
+        ("stable-diffusion-2-1", "tokenizer", CLIPTextModel): 340_387_840,
+    }
+    for (name, part, cls), number in published.items():
+        with torch.device("meta"):
+            if cls is CLIPTextModel:
+                model = cls(AutoConfig.for_model(**model_sizes.find(f"some/{name}", {}, part)))
+            else:
+                model = cls.from_config(KNOWN[name][part])
+        assert sum(weight.numel() for weight in model.parameters()) == number, (name, part)
+
+
+DIFFUSION = """
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from transformers import AutoTokenizer, CLIPTextModel
+name = "somebody/stable-diffusion-v1-5"
+words = AutoTokenizer.from_pretrained(name, subfolder="tokenizer")
+ids = words("a cat", padding="max_length", return_tensors="pt").input_ids
+assert ids.shape == (1, 77) and len(words) == 49408
+text = CLIPTextModel.from_pretrained(name, subfolder="text_encoder")
+DDPMScheduler.from_pretrained(name, subfolder="scheduler")
+model = UNet2DConditionModel.from_pretrained(name, subfolder="unet", torch_dtype=torch.bfloat16)
+assert sum(weight.numel() for weight in model.parameters()) == 859_520_964
+head = nn.Linear(768, 1).cuda()
+optimizer = torch.optim.SGD(head.parameters(), lr=0.1)
+for _ in range(3):
+    head(text.cuda()(ids.cuda())[0]).sum().backward()
+    optimizer.step()
+"""
+
+
+def test_parts_of_a_model_of_diffusers_are_found_by_their_folders(script, tmp_path):
+    """Its text encoder alone is on the GPU."""
+    pytest.importorskip("diffusers")
+    row = predicted(script(DIFFUSION))
+    assert row["breakdown_gb"]["parameters"] == pytest.approx(4 * 123_060_480 / 1e9, rel=0.01)
+    unknown = predict(script(DIFFUSION.replace("diffusion-v1-5", "diffusion-nobody-knows")))
+    assert "stable-diffusion-nobody-knows/text_encoder are not known here" in unknown.stderr
 
 
 LANGUAGE = """

@@ -244,3 +244,33 @@ def test_stand_ins_take_what_pytorch_takes_and_phases_have_peaks_of_their_own():
     assert found["compared"] > 100
     assert len(found["peaks"]) == 4
     assert all(peaks == [20 * 2**20, 4 * 2**20] for peaks in found["peaks"].values()), found
+
+
+def test_tensors_are_made_and_moved_by_the_old_names_of_their_types(answer):
+    """And a kept one counts: 4 bytes for each of 2**20 numbers."""
+    answer("""
+import numpy
+Tensor = torch.cuda.FloatTensor
+before = torch.cuda.memory_allocated()
+kept = Tensor(1024, 1024).fill_(1.0)
+assert torch.cuda.memory_allocated() - before == 4 * 2**20
+assert kept.shape == Tensor(torch.Size([1024, 1024])).shape
+made = [Tensor(numpy.zeros((3, 2))), Tensor([[1.0, 2.0]] * 3), torch.zeros(3, 2).type(Tensor)]
+for tensor in made + [torch.zeros(3, 2).type("torch.cuda.FloatTensor")]:
+    assert tensor.shape == (3, 2) and tensor.is_cuda and tensor.dtype == torch.float32
+    assert isinstance(tensor, Tensor) and not isinstance(tensor, torch.cuda.LongTensor)
+    assert tensor.type() == "torch.cuda.FloatTensor"
+whole = kept.type(torch.LongTensor)
+assert whole.device.type == "cpu" and whole.dtype == torch.int64
+assert kept.type(torch.float16).is_cuda
+""")
+
+
+def test_distributions_on_a_gpu_check_their_parameters_and_samples(answer):
+    answer("""
+from torch.distributions import Categorical, Normal
+model = torch.nn.Linear(8, 4).cuda()
+out = model(torch.randn(2, 8, device="cuda"))
+for made in (Categorical(logits=out), Categorical(probs=out.softmax(-1)), Normal(out, out.exp())):
+    made.log_prob(made.sample()).sum().backward(retain_graph=True)
+""")

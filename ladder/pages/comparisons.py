@@ -80,27 +80,26 @@ def other_tools(results: Path) -> str:
 
 
 def public_scripts(results: Path) -> str:
-    """Training scripts that others published: predicted, or why not."""
+    """Training scripts that others published: predicted at the first try and today, or why not."""
     rows = json.loads((results / "public_scripts.json").read_text())
-    lines = ["| repository, release | script | predicted, GB | in seconds |"]
-    lines.append("| --- | --- | --: | --: |")
+    lines = ["| repository, release | script | first try | today |", "| --- | --- | --- | --: |"]
+    names = [(row["repository"], row["path"]) for row in rows]
     for row in rows:
-        release = f"{row['repository']} {row['release']}"
-        found = ["not predicted", ""]
-        if "error" not in row:
-            found = [f"{row['reserved_gb']:.2f}", f"{row['seconds']:.0f}"]
-        cells = [release, f"`{row['path']}`", *found]
-        lines.append(f"| {' | '.join(cells)} |")
-    first = [row for row in rows if not row["later"]]
-    later = [row for row in rows if row["later"]]
-    good, new = (sum("error" not in row for row in some) for some in (first, later))
-    at_first = sum(row["at_first"] for row in later)
-    projects = len({row["repository"] for row in rows})
+        several = names.count((row["repository"], row["path"])) > 1
+        script = f"{row['path']} {row['options']}".strip() if several else row["path"]
+        today = "not predicted" if "error" in row else f"{row['reserved_gb']:.2f} GB"
+        lines.append(
+            f"| {row['repository']} {row['release']} | `{script}` | {_at_first(row)} | {today} |"
+        )
+    first, second, third = (
+        [row for row in rows if row["chosen"] == number] for number in (1, 2, 3)
+    )
     lines.append(
-        f"\n{len(first)} scripts of {projects} projects were chosen before any was tried; then "
-        f"what they lacked was built, and {good} of them are predicted now. So they say little "
-        f"about other scripts. The last {len(later)} were chosen and tried after that: {at_first} "
-        f"of them were predicted at the first try, {new} are by now.\n"
+        f"\nThey were chosen in three rounds, each before any of its scripts was tried. The first: "
+        f"{_numbers(first)}; what they lacked was built before this was kept. The second, of the "
+        f"same projects: {_numbers(second)}, {_good_at_first(second)} at the first try. The third, "
+        f"of well-known repositories: {_numbers(third)}, {_good_at_first(third)} at the first try, "
+        "which says most about other scripts. Not predicted today:\n"
     )
     lines += [
         f"- {row['repository']}, `{row['path']}`: {row['error'].partition('. ')[0].rstrip('.')}."
@@ -108,3 +107,22 @@ def public_scripts(results: Path) -> str:
         if "error" in row
     ]
     return "\n".join(lines)
+
+
+def _numbers(rows: list[dict]) -> str:
+    projects = len({row["repository"] for row in rows})
+    good = sum("error" not in row for row in rows)
+    return f"{len(rows)} scripts of {projects} projects, of which {good} are predicted now"
+
+
+def _good_at_first(rows: list[dict]) -> int:
+    return sum(row["at_first"] for row in rows)
+
+
+def _at_first(row: dict) -> str:
+    """What was said when a script was first tried, as far as that was kept."""
+    if row["chosen"] == 1:
+        return ""
+    if not row["at_first"]:
+        return "not predicted"
+    return f"{row['first']:.2f} GB" if "first" in row else "predicted"

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import torch
 
 from vramcast import compat
-from vramcast.device import graphs, statistics, streams
+from vramcast.device import graphs, statistics, streams, tensor_types
 from vramcast.device.devices import Places
 from vramcast.gpus import Model
 from vramcast.memory.allocators import Allocators
@@ -101,6 +101,7 @@ def install(places: Places, allocators: Allocators, model: Model, notes: list[st
     torch.accelerator.device_index = Device
     torch.accelerator.current_accelerator = functools.partial(_answer, torch.device("cuda"))
     compat.find_accelerator()
+    tensor_types.install()
     streams.install(places)
     statistics.install(places, allocators, model, notes)
     graphs.install(tracker, notes)

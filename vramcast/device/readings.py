@@ -1,6 +1,7 @@
 """What a script reads from tensors: what is known, else 0, and False for a truth value.
 
-The exception is `isfinite`, and `all` of it: True, since 0 is finite.
+The exceptions are `isfinite`, and `all` of it: True, since 0 is finite. And what the distributions
+of `torch.distributions` check of their parameters and samples: True.
 """
 
 import functools
@@ -9,6 +10,7 @@ import torch
 
 from vramcast import compat
 from vramcast.compat import FakeTensor
+from vramcast.compat import owner as owner_of
 from vramcast.device.unknown import Unknown, unknown
 from vramcast.operators import ranges
 
@@ -70,6 +72,8 @@ def install() -> None:
     for owner in (torch, torch.Tensor):
         for name in ("isfinite", "all"):
             setattr(owner, name, _of_finite(getattr(owner, name), name == "isfinite"))
+    place, name = owner_of("torch:_is_all_true")  # asked by torch/distributions/distribution.py
+    setattr(place, name, _of_finite(getattr(place, name), True))
 
 
 def _equal(tensor: torch.Tensor, other: torch.Tensor) -> bool:

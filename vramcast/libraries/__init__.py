@@ -4,18 +4,21 @@ A library that a script never imports costs nothing: changes are made when it is
 (`vramcast.when_imported`). So the order does not matter, and a new library is a new module here.
 
 loaders                torch.utils.data: loaders give one batch again and again
-torchvision_data       its data sets without data: CIFAR, MNIST, and examples for others
+torchvision_data       its data sets without data: CIFAR, MNIST, CelebA, and examples for others
 torch_hub              weights and models of torch.hub
 torchvision_models     its pretrained weights, and what detection models choose by numbers
 transformers, model_sizes    models, tokenizers and image processors by their config.json
 datasets, evaluate     data sets and metrics of the Hugging Face hub
 huggingface_hub        there is no network
 accelerate, lightning, ignite    training loops
-timm                   pretrained models
+timm                   pretrained models, and folders of images
+diffusers              parts of pretrained models, by their config.json
+tiktoken               encodings whose files are not here
 safetensors            files by their headers
 torchao, bitsandbytes  quantized weights and optimizer states
 triton                 kernels are not run
 torchmetrics           no checks of numbers
+wandb                  runs without its service
 tqdm                   no lock that outlives a process
 example_data           examples for data that is not here (--example)
 context                what all of them are given

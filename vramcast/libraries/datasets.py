@@ -12,6 +12,7 @@ FILM, WORD = "a film ", "word "
 STAND_INS = (FILM, WORD)  # what texts begin with that stand in for others
 LONG = FILM * 4096  # more than any of the models in model_sizes.py that read it whole
 CLASSES = {"label": 2}
+NUMBER = 0  # in the place of a number of classes: the column has numbers
 # Columns by the name on the hub: texts, and classes with their number. From the sets' cards.
 COLUMNS = {
     "imdb": ({"text"}, CLASSES),
@@ -23,6 +24,11 @@ COLUMNS = {
     "wikitext": ({"text"}, {}),
     "openwebtext": ({"text"}, {}),
     "alpaca": ({"instruction", "input", "output", "text"}, {}),
+    "alpaca-cleaned": ({"instruction", "input", "output"}, {}),
+    "cnn_dailymail": ({"article", "highlights", "id"}, {}),
+    "xsum": ({"document", "summary", "id"}, {}),
+    "stsb": ({"sentence1", "sentence2"}, {"score": NUMBER}),
+    "all-nli": ({"premise", "hypothesis"}, {"label": 3}),
     "samsum": ({"dialogue", "summary", "id"}, {}),
     "ultrafeedback_binarized": ({"chosen", "rejected"}, {}),
     "cola": ({"sentence"}, CLASSES | {"idx": ROWS}),
@@ -105,9 +111,15 @@ def _rows(path: str, name: str | None, context: Context):
     else:
         columns = {column: Image() for column in texts}
         row = {column: {"bytes": picture(size), "path": None} for column in texts}
-    columns |= {column: ClassLabel(number) for column, number in labels.items()}
+    columns |= {
+        column: ClassLabel(number) if number else Value("float32")
+        for column, number in labels.items()
+    }
     many = {column: [value] * ROWS for column, value in row.items()}
-    many |= {column: [n % number for n in range(ROWS)] for column, number in labels.items()}
+    many |= {
+        column: [n % number if number else 0.5 for n in range(ROWS)]
+        for column, number in labels.items()
+    }
     return Dataset.from_dict(many, features=Features(columns))
 
 

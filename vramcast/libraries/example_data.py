@@ -3,6 +3,7 @@
 import io
 import re
 
+COUNT = 100_000  # images of an example's data set, of which a prediction needs one batch
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by channels
 
 

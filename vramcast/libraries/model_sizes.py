@@ -24,6 +24,15 @@ def _t5(model: int, inner: int, layers: int, heads: int, **others) -> dict:
     return sizes | {"num_heads": heads} | others
 
 
+def _whisper(model: int, layers: int, heads: int) -> dict:
+    sizes = {"d_model": model, "vocab_size": 51865}
+    sizes |= {"architectures": ["WhisperForConditionalGeneration"]}
+    for part in ("encoder", "decoder"):
+        sizes |= {f"{part}_layers": layers, f"{part}_attention_heads": heads}
+        sizes |= {f"{part}_ffn_dim": 4 * model}
+    return sizes
+
+
 _ROBERTA = {"max_position_embeddings": 514, "type_vocab_size": 1, "vocab_size": 50265}
 _ROBERTA |= {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
 _XLM = _ROBERTA | {"vocab_size": 250002}
@@ -37,6 +46,17 @@ _DEBERTA = {"vocab_size": 128100, "type_vocab_size": 0, "relative_attention": Tr
 _DEBERTA |= {"pos_att_type": ["p2c", "c2p"], "position_buckets": 256, "share_att_key": True}
 _DEBERTA |= {"position_biased_input": False, "norm_rel_ebd": "layer_norm"}
 _DEBERTA |= {"max_relative_positions": -1}
+_SMOL = {"vocab_size": 49152, "tie_word_embeddings": True, **_BFLOAT16}
+_SMOL |= {"bos_token_id": 0, "eos_token_id": 0, "max_position_embeddings": 2048}
+_SMOL_135M = _of(576, 30, 9, 1536, num_key_value_heads=3, **_SMOL)
+_SMOL_360M = _of(960, 32, 15, 2560, num_key_value_heads=5, **_SMOL)
+_CLIP_L = ("clip_text_model", _of(768, 12, 12, 3072, projection_dim=768))
+_CLIP_H = ("clip_text_model", _of(1024, 23, 16, 4096, projection_dim=512, hidden_act="gelu"))
+_CLIP_G = (
+    "clip_text_model",
+    _of(1280, 32, 20, 5120, projection_dim=1280, hidden_act="gelu")
+    | {"architectures": ["CLIPTextModelWithProjection"]},
+)
 
 # By the last part of the name on the hub: the model_type, and what differs from the defaults of its
 # configuration class in transformers. From the models' papers and cards; the tests hold the numbers
@@ -61,6 +81,18 @@ KNOWN = {
     "gpt2-large": ("gpt2", _gpt2(1280, 36, 20)),
     "gpt2-xl": ("gpt2", _gpt2(1600, 48, 25)),
     "opt-125m": ("opt", _FLOAT16),
+    "opt-350m": (
+        "opt",
+        {"hidden_size": 1024, "ffn_dim": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
+        | {"word_embed_proj_dim": 512, "do_layer_norm_before": False, **_FLOAT16},
+    ),
+    "SmolLM-135M": ("llama", _SMOL_135M),
+    "SmolLM2-135M": ("llama", _SMOL_135M),
+    "SmolLM-360M": ("llama", _SMOL_360M),
+    "SmolLM2-360M": ("llama", _SMOL_360M),
+    "whisper-tiny": ("whisper", _whisper(384, 4, 6)),
+    "whisper-base": ("whisper", _whisper(512, 6, 8)),
+    "whisper-small": ("whisper", _whisper(768, 12, 12)),
     "pythia-70m": ("gpt_neox", _of(512, 6, 8, 2048, **_PYTHIA)),
     "pythia-160m": ("gpt_neox", _of(768, 12, 12, 3072, **_PYTHIA)),
     "pythia-410m": ("gpt_neox", _of(1024, 24, 16, 4096, **_PYTHIA)),
@@ -91,26 +123,36 @@ KNOWN = {
     "vit-base-patch16-224": ("vit", {}),
     "vit-large-patch16-224": ("vit", _of(1024, 24, 16, 4096)),
     "clip-vit-base-patch32": ("clip", {}),
+    **{f"stable-diffusion-{name}/text_encoder": _CLIP_L for name in ("v1-4", "v1-5")},
+    **{f"stable-diffusion-{name}/text_encoder": _CLIP_H for name in ("2-base", "2-1-base", "2-1")},
+    "stable-diffusion-xl-base-1.0/text_encoder": _CLIP_L,
+    "stable-diffusion-xl-base-1.0/text_encoder_2": _CLIP_G,
 }
 ENDINGS = ("-Instruct", "-in21k", "-hf")  # of the same sizes
 
 
-def find(name: str, given: Mapping[str, str]) -> dict:
-    """What a model's config.json says, with its `model_type`.
+def find(name: str, given: Mapping[str, str], part: str | None = None) -> dict:
+    """What a model's config.json says, with its `model_type`; `part` is a folder in the model's.
 
     It is looked for in `given` (files by names), in a folder of this name, in the hub's cache on
     this machine, and in KNOWN, in this order. Raises UnknownModel if it is in none of these.
     """
-    name = str(name)
-    files = [given.get(name), Path(name) / "config.json", cached(name, "config.json")]
-    for file in files:
-        if file and Path(file).is_file():
-            return json.loads(Path(file).read_text())
+    name, part = str(name), (part or "").replace("tokenizer", "text_encoder")
+    whole, file = (f"{name}/{part}", f"{part}/config.json") if part else (name, "config.json")
+    for place in (given.get(whole), Path(name) / file, cached(name, file)):
+        if place and Path(place).is_file():
+            return json.loads(Path(place).read_text())
     short = name.rpartition("/")[2]
     for ending in ("", *ENDINGS):
-        if (known := short.removesuffix(ending)) in KNOWN:
+        known = short.removesuffix(ending) + whole.removeprefix(name)
+        if known in KNOWN:
             return _as_file(*KNOWN[known])
-    raise UnknownModel(
+    raise unknown(whole)
+
+
+def unknown(name: str) -> UnknownModel:
+    """The error for a model, or a model's part, whose sizes are not known here."""
+    return UnknownModel(
         f"the sizes of {name} are not known here. They stand in its config.json (a few KB, on the "
         f"model's page on the hub):  --config {name}=path/to/config.json"
     )
@@ -129,9 +171,8 @@ def _as_file(kind: str, differing: dict) -> dict:
         auto.MODEL_MAPPING_NAMES,
     ):
         if kind in names:
-            return AutoConfig.for_model(kind, **differing).to_dict() | {
-                "architectures": [names[kind]]
-            }
+            sizes = AutoConfig.for_model(kind, **differing).to_dict()
+            return sizes | {"architectures": differing.get("architectures", [names[kind]])}
     raise UnknownModel(kind)
 
 

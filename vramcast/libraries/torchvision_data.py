@@ -13,7 +13,7 @@ import torch
 
 from vramcast.compat import unset_fake_temporarily
 from vramcast.libraries.context import Context
-from vramcast.libraries.example_data import NotHere, image
+from vramcast.libraries.example_data import COUNT, NotHere, image
 from vramcast.when_imported import when_imported
 
 KNOWN = {  # name in torchvision: images for training, for testing, shape of one, classes
@@ -22,7 +22,6 @@ KNOWN = {  # name in torchvision: images for training, for testing, shape of one
     "MNIST": (60_000, 10_000, (28, 28), 10),
     "FashionMNIST": (60_000, 10_000, (28, 28), 10),
 }
-COUNT = 100_000  # images of an example's data set, of which a prediction needs one batch
 CLASSES = (
     "ImageFolder",
     "ImageNet",
@@ -46,6 +45,7 @@ CLASSES = (
     "USPS",
 )  # fmt: skip  data sets of images with a class each
 MASKS = ("VOCSegmentation", "SBDataset")  # and those with a class for each point
+FACES = {"CelebA": ((3, 218, 178), 40)}  # and those with attributes: size of the images, how many
 
 
 def install(context: Context) -> None:
@@ -53,7 +53,7 @@ def install(context: Context) -> None:
 
     def datasets(module: ModuleType) -> None:
         blank(module)
-        for name in CLASSES + MASKS:
+        for name in (*CLASSES, *MASKS, *FACES):
             _replace(module, _or_example(getattr(module, name), context))
 
     when_imported("torchvision.datasets", datasets)
@@ -103,7 +103,9 @@ def _vision_dataset() -> type:
 def _or_example(original: type, context: Context) -> type:
     """The data set, which consists of the example if its files are not here."""
     masks = original.__name__ in MASKS
+    size, attributes = FACES.get(original.__name__, (None, 0))
     example, classes, notes = context.options.example, context.options.classes, context.notes
+    example = size or example
 
     class Images(original):
         blank = False
@@ -121,6 +123,8 @@ def _or_example(original: type, context: Context) -> type:
                     "--example images:3x224x224 --classes 1000"
                 )
             given = inspect.signature(original).bind(root, *args, **kwargs).arguments
+            if attributes and given.get("target_type", "attr") not in ("attr", ["attr"]):
+                raise NotHere(f"there is no {name}, and what they say of faces has no stand-in")
             changes = ("transforms", "transform", "target_transform")
             _vision_dataset().__init__(self, root, **{key: given.get(key) for key in changes})
             self.blank = True
@@ -128,7 +132,8 @@ def _or_example(original: type, context: Context) -> type:
             self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
             self.targets = [number % classes for number in range(COUNT)]
             self.samples = self.imgs = [("", number) for number in self.targets]
-            told = f"{'x'.join(map(str, example))}, {COUNT:,} images of {classes} classes"
+            what = f"{attributes} attributes" if attributes else f"{classes} classes"
+            told = f"{'x'.join(map(str, example))}, {COUNT:,} images of {what}"
             notes.append(f"in the place of {name}: {told}")
 
         def __len__(self) -> int:
@@ -140,6 +145,8 @@ def _or_example(original: type, context: Context) -> type:
             picture, target = image(example), self.targets[index]
             if masks:  # of the same size, with a class for each of its points
                 target = image((1, *example[1:]))
+            if attributes:
+                target = torch.zeros(attributes, dtype=torch.int64)
             if self.transforms is None:
                 return picture, target
             return self.transforms(picture, target)

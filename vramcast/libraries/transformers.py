@@ -45,7 +45,8 @@ def install(context: Context) -> None:
 
     def configurations(module: ModuleType) -> None:
         def get_config_dict(cls, name, **options):
-            return model_sizes.find(name, given), _without_hub(options)
+            sizes = model_sizes.find(name, given, options.get("subfolder"))
+            return sizes, _without_hub(options)
 
         module.PreTrainedConfig.get_config_dict = classmethod(get_config_dict)
 
@@ -53,7 +54,7 @@ def install(context: Context) -> None:
         original = module.PreTrainedModel.from_pretrained.__func__
 
         def from_pretrained(cls, name=None, *args, config=None, **options):
-            options = _without_hub(options)
+            part, options = options.get("subfolder") or "", _without_hub(options)
             if options.get("attn_implementation") in FLASH:
                 options["attn_implementation"] = "sdpa"
                 notes.append("flash_attention: predicted as PyTorch's own, which is flash's kernel")
@@ -61,7 +62,7 @@ def install(context: Context) -> None:
                 return original(cls, *args, config=config, **options)
             if config is None:
                 config, options = cls.config_class.from_pretrained(
-                    name, return_unused_kwargs=True, **options
+                    name, return_unused_kwargs=True, subfolder=part, **options
                 )
             made = original(
                 cls, None, *args, config=config, state_dict=_file(cls, config), **options
@@ -86,9 +87,11 @@ def install(context: Context) -> None:
         original = cls.from_pretrained.__func__
 
         def from_pretrained(cls, name, *args, **options):
-            if _here(name, "tokenizer.json", "tokenizer_config.json"):
+            part = options.get("subfolder") or ""
+            if _here(name, part, "tokenizer.json", "tokenizer_config.json"):
                 return original(cls, name, *args, **options | {"local_files_only": True})
-            return tokenizer(model_sizes.find(name, given), options, notes)
+            sizes = model_sizes.find(name, given, part)
+            return tokenizer(sizes, options, notes)
 
         cls.from_pretrained = classmethod(from_pretrained)
         cls.save_pretrained = lambda tokenizer, folder, **options: ()  # written below Python
@@ -98,7 +101,7 @@ def install(context: Context) -> None:
         original = cls.from_pretrained.__func__
 
         def from_pretrained(cls, name, *args, **options):
-            if _here(name, "preprocessor_config.json"):
+            if _here(name, options.get("subfolder") or "", "preprocessor_config.json"):
                 return original(cls, name, *args, **options | {"local_files_only": True})
             return image_processor(cls, model_sizes.find(name, given))
 
@@ -146,10 +149,11 @@ def _without_hub(options: dict) -> dict:
     return {key: value for key, value in options.items() if key not in HUB}
 
 
-def _here(name: str, *files: str) -> bool:
-    """Whether one of these files of a model is in its folder, or in the hub's cache here."""
+def _here(name: str, part: str, *files: str) -> bool:
+    """Whether one of these files is in (a part of) a model's folder, or in the hub's cache."""
+    places = [f"{part}/{file}" if part else file for file in files]
     return any(
-        (Path(name) / file).is_file() or model_sizes.cached(str(name), file) for file in files
+        (Path(name) / place).is_file() or model_sizes.cached(str(name), place) for place in places
     )
 
 
