@@ -239,3 +239,35 @@ def test_a_script_computes_the_same_with_its_loops_marked():
     }
     exec(compile(marks.marked(ast.parse(text)), "script.py", "exec"), names)
     assert names["found"] == [2, 4, 6, -1, 2, "8"]
+
+
+def test_loops_that_wait_and_loops_that_return_go_on_as_written(script):
+    text = """
+class Endless:
+    def __len__(self): raise RuntimeError("not known")
+    def __iter__(self): return iter(range(3))
+def data():
+    while True: yield new(32)
+def train():
+    i, batches = 0, data()
+    while True:
+        for j in range(100):
+            if j % 50 == 0: next(batches)
+            net(next(batches)).square().mean().backward()
+            opt.step()
+        i += 1
+        if i >= 4: return net
+for _ in Endless(): pass
+for _ in range(10**20): break
+train()(new(4096))
+def by_steps():
+    i = 0
+    while True:
+        step()
+        i += 1
+        if i >= 1000: return net
+by_steps()(new(8192))
+"""
+    row = predicted(script(HEAD + text))
+    assert row["notes"] == []
+    assert row["allocated_gb"] * 1e9 > 8192 * 1024 * 4

@@ -98,7 +98,7 @@ class Loop:
         """The items, one for each iteration that is run."""
         numbers = self.iterable if type(self.iterable) is range else None
         iterator = None if numbers is not None else iter(self.iterable)
-        while numbers is None or self.place < len(numbers):
+        while numbers is None or numbers[self.place :]:  # whose len() may be too large
             if numbers is not None:
                 item = self.number = numbers[self.place]
             else:
@@ -200,5 +200,5 @@ class Loop:
 def _length(iterable: Iterable) -> int | None:
     try:
         return len(iterable)
-    except (TypeError, NotImplementedError, ValueError):
+    except Exception:  # it has none, none that fits, or the script's own __len__ fails
         return None
