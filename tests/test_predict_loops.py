@@ -39,7 +39,7 @@ with torch.no_grad():
 step()
 with torch.no_grad():
     kept = [net(x.cuda()).cpu() for (x,) in loader]
-kept = torch.cat(kept).cuda()
+kept = torch.cat([one.cuda() for one in kept])
 """,
     "an evaluation keeps its graph": """
 step()
@@ -77,12 +77,12 @@ for rows in range(64, 2048, 128):
 """,
     "another optimizer from a step on": """
 for i in range(90):
-    if i == 60: opt = torch.optim.Adam(net.parameters())
+    if i == 60: opt = torch.optim.Adam(net.parameters(), foreach=True)
     step()
 """,
     "all is trained after a warm-up": """
 deep = nn.Sequential(*[nn.Linear(64, 64) for _ in range(40)]).cuda().requires_grad_(False)
-opt = torch.optim.Adam([*deep.parameters(), *net.parameters()])
+opt = torch.optim.Adam([*deep.parameters(), *net.parameters()], foreach=True)
 for epoch in range(30):
     if epoch >= 20: deep.requires_grad_(True)
     net(deep(new(512))).square().mean().backward(); opt.step(); opt.zero_grad()
@@ -239,3 +239,35 @@ def test_a_script_computes_the_same_with_its_loops_marked():
     }
     exec(compile(marks.marked(ast.parse(text)), "script.py", "exec"), names)
     assert names["found"] == [2, 4, 6, -1, 2, "8"]
+
+
+def test_loops_that_wait_and_loops_that_return_go_on_as_written(script):
+    text = """
+class Endless:
+    def __len__(self): raise RuntimeError("not known")
+    def __iter__(self): return iter(range(3))
+def data():
+    while True: yield new(32)
+def train():
+    i, batches = 0, data()
+    while True:
+        for j in range(100):
+            if j % 50 == 0: next(batches)
+            net(next(batches)).square().mean().backward()
+            opt.step()
+        i += 1
+        if i >= 4: return net
+for _ in Endless(): pass
+for _ in range(10**20): break
+train()(new(4096))
+def by_steps():
+    i = 0
+    while True:
+        step()
+        i += 1
+        if i >= 1000: return net
+by_steps()(new(8192))
+"""
+    row = predicted(script(HEAD + text))
+    assert row["notes"] == []
+    assert row["allocated_gb"] * 1e9 > 8192 * 1024 * 4

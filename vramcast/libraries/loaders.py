@@ -94,7 +94,6 @@ def install(context: Context) -> None:
                 elif course.quiet >= (QUIET if training and loader not in steady else 1):
                     if step := watched.loops.more(course, left):
                         place += step - 1
-                        course.quiet -= 1
                         continue
                     growth.rests(left, "batch", line)
                     steady.add(loader)

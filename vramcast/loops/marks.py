@@ -1,13 +1,17 @@
 """Marks loops, and the numbers that conditions compare, in a script's source before it is run.
 
 `for x in ITEMS` becomes `for x in LOOP(ITEMS, place)`, and a `while` loop such a `for` loop without
-an end. In the conditions of `if` and `while`, `a < b` and `a % b` become comparisons of NUMBER(a)
-and NUMBER(b), which returns what it is given. Lines stay where they are. What a script computes
+an end. A loop with a `yield` stays as it is: it waits for another one, which ends it. Where only a
+`return` ends a `while True`, what is there is done when it ends early.
+In the conditions of `if` and `while`, `a < b` and `a % b` become comparisons of NUMBER(a) and
+NUMBER(b), which returns what it is given. Lines stay where they are. What a script computes
 does not change, but for the iterations that are left out.
 """
 
 import ast
+import copy
 import itertools
+from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType
@@ -15,6 +19,7 @@ from types import CodeType
 LOOP, ENDLESS, NUMBER = "__vramcast_loop__", "__vramcast_endless__", "__vramcast_number__"
 TURN = "__vramcast_turn__"
 ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
+SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 _numbers = itertools.count()
 
 
@@ -29,6 +34,8 @@ class _Marker(ast.NodeTransformer):
 
     def visit_For(self, node: ast.For) -> ast.For:
         self.generic_visit(node)
+        if _yields(node):
+            return node
         node.iter = _call(LOOP, node.iter, ast.Constant(self._place(node)))
         return node
 
@@ -36,12 +43,13 @@ class _Marker(ast.NodeTransformer):
         ends = _Conditions(self._place(node), ends=True)
         node.test = ends.visit(node.test)
         self.generic_visit(node)
-        if node.orelse:  # which runs where the condition ends the loop
+        if node.orelse or _yields(node):  # an `else` runs where the condition ends the loop
             return node
+        ending = _ending(node) if _endless(node) else []
         leave = ast.If(ast.UnaryOp(ast.Not(), node.test), [ast.Break()], [])
         items = _call(ENDLESS, ast.Constant(self._place(node)))
         turn = ast.Name(TURN, ast.Store())
-        return ast.copy_location(ast.For(turn, items, [leave, *node.body], []), node)
+        return ast.copy_location(ast.For(turn, items, [leave, *node.body], ending), node)
 
     def visit_If(self, node: ast.If) -> ast.If:
         ends = any(isinstance(inner, (ast.Break, ast.Return)) for inner in node.body)
@@ -53,6 +61,34 @@ class _Marker(ast.NodeTransformer):
         node.test = _Conditions(self._place(node), ends=False).visit(node.test)
         self.generic_visit(node)
         return node
+
+
+def _inside(node: ast.AST, but: tuple[type, ...]) -> Iterator[ast.AST]:
+    """What is inside of a node, but not inside of other functions, classes and these types."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, (*SCOPES, *but)):
+            yield child
+            yield from _inside(child, but)
+
+
+def _yields(loop: ast.For | ast.While) -> bool:
+    return any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in _inside(loop, ()))
+
+
+def _endless(loop: ast.While) -> bool:
+    return isinstance(loop.test, ast.Constant) and bool(loop.test.value)
+
+
+def _ending(loop: ast.While) -> list[ast.stmt]:
+    """What the last `if` in a loop does that ends in a `return`: for when it ends early."""
+    own = (ast.For, ast.AsyncFor, ast.While)
+    found = [
+        node.body
+        for node in _inside(loop, own)
+        if isinstance(node, ast.If) and isinstance(node.body[-1], ast.Return)
+    ]
+    leaves = any(isinstance(node, ast.Break) for node in _inside(loop, own))
+    return copy.deepcopy(found[-1]) if found and not leaves else []
 
 
 class _Conditions(ast.NodeTransformer):

@@ -1,7 +1,7 @@
 """The iterations at which a script's conditions change, judged by the numbers that they compare.
 
 If `step == 500` compares 3 and 500, and in the iteration before 2 and 500, it changes in 497
-iterations. Numbers that do not change evenly tell nothing.
+iterations: the last change is taken for all.
 """
 
 import math
@@ -33,16 +33,22 @@ class Compared:
 
     def see(self, value: object, key: tuple) -> object:
         """Note one of the two numbers of a condition; returns it."""
-        if type(value) is not int:
+        if type(value) is int:
+            seen = value
+        elif type(value).__module__ == "numpy" and hasattr(value, "__index__"):
+            seen = int(value) if getattr(value, "ndim", 1) == 0 else None
+        else:
             return value
         number, *_, second = key
-        if not second:
-            self._left[number] = value
+        if seen is None:
+            self._left.pop(number, None)
+        elif not second:
+            self._left[number] = seen
         elif number in self._left:
             condition = self._conditions.get(number)
             if condition is None:
                 condition = self._conditions[number] = Condition(*key[:-1])
-            self.pairs[condition] = self._left.pop(number), value
+            self.pairs[condition] = self._left.pop(number), seen
         return value
 
 
@@ -54,6 +60,7 @@ class Points:
     # how much more the left number is than the right one with each iteration; the left one alone
     change: dict[Condition, tuple[float, float]] = field(default_factory=dict)
     number: int | None = None  # the loop's own
+    met: set[Condition] = field(default_factory=set)  # remainders that were 0
     own: set[Condition] = field(default_factory=set)  # whose numbers did not follow it
 
     def turn(self, pairs: dict[Condition, Pair], number: int | None, step: int) -> None:
@@ -62,6 +69,8 @@ class Points:
         if number is not None and self.number is not None:
             passed = (number - self.number) // step or 1
         for condition, (left, right) in pairs.items():
+            if condition.kind == "remainder" and right and left % right == 0:
+                self.met.add(condition)
             if condition in self.now:
                 old_left, old_right = self.now[condition]
                 more = left - old_left
@@ -99,11 +108,14 @@ class Points:
         return min((n for condition, n in distances if condition.ends), default=None)
 
     def unseen(self, visits: dict[Condition, int], left: int | None) -> dict[Condition, int]:
-        """The comparisons that change later and were not visited, and in how many iterations."""
+        """The conditions that change later and were not visited, and in how many iterations.
+
+        A remainder that was 0 in an iteration that was run is no such condition.
+        """
         return {
             condition: distance
             for condition, distance in self._distances().items()
-            if condition.kind == "order" and not condition.ends
+            if condition not in self.met and not condition.ends
             and condition not in visits and (left is None or distance <= left)
         }  # fmt: skip
 

@@ -81,6 +81,9 @@ class Loop:
 
     def __init__(self, loops: Loops, iterable: Iterable, line: str) -> None:
         self.loops, self.watched, self.tracker = loops, loops.watched, loops.tracker
+        inner = getattr(iterable, "iterable", None)  # of a progress bar, such as tqdm's
+        if type(inner) in (range, enumerate):
+            iterable = inner
         self.iterable, self.line = iterable, line
         self.course = Course(self.watched)
         self.growth = Growth(self.course)
@@ -98,7 +101,7 @@ class Loop:
         """The items, one for each iteration that is run."""
         numbers = self.iterable if type(self.iterable) is range else None
         iterator = None if numbers is not None else iter(self.iterable)
-        while numbers is None or self.place < len(numbers):
+        while numbers is None or numbers[self.place :]:  # whose len() may be too large
             try:
                 item = [self._number(numbers) if iterator is None else self._next(iterator)]
             except StopIteration:
@@ -131,8 +134,10 @@ class Loop:
     def _turn(self, work: tuple[int, int, int], runs: int) -> int:
         """An iteration is over: how many on the next one is, 0 if there is none."""
         steps, backwards, _ = work
+        if not self.fed and self._work() == work:
+            return 1
         self.points.turn(self.loops.compared.pairs, self.number, self.step)
-        if self.fed or self._work() == work:
+        if self.fed:
             return 1
         self.course.turn(self.place)
         self.growth.turn()
@@ -154,7 +159,6 @@ class Loop:
             return 1
         left = self.left()
         if on := self.next_point(self.course, left):
-            self.course.quiet -= 1
             return on
         self.growth.rests(left, "iteration", self.line)
         self.loops.ended.add(self.line)
@@ -179,9 +183,10 @@ class Loop:
         condition, on = min(ahead.items(), key=lambda item: item[1])
         if not self.points.follows(condition):
             on = 1  # its own number goes on with each iteration alone
-        for other, distance in ahead.items():
-            if distance == on:
-                self.loops.visits[other] = self.loops.visits.get(other, 0) + 1
+        visited = [other for other, distance in ahead.items() if distance == on]
+        for other in visited:
+            self.loops.visits[other] = self.loops.visits.get(other, 0) + 1
+        course.quiet -= 2 if visited else 1  # what it keeps is seen an iteration later
         self.shift += on - 1
         return on
 
@@ -204,5 +209,5 @@ class Loop:
 def _length(iterable: Iterable) -> int | None:
     try:
         return len(iterable)
-    except (TypeError, NotImplementedError, ValueError):
+    except Exception:  # it has none, none that fits, or the script's own __len__ fails
         return None

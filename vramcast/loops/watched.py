@@ -93,6 +93,10 @@ class Watched:
             if self._growth.due(trained=True):
                 self._growth.goes_on(None, "optimizer step", "")
         if self._course.quiet >= STEPS and not counted:
+            self.notes.append(
+                f"ended after {self.steps} optimizer steps, {STEPS} of them at rest, in what "
+                "is no loop of the script: what would come later is not counted"
+            )
             raise Steady
         if self._quiet >= REPEATED and self.loops and self.loops.end():
             self._quiet = 0
