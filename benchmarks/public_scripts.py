@@ -23,6 +23,7 @@ tried. The rows of others stay, and those of scripts that are not there.
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def answer(script: dict, folder: Path) -> dict:
     )
     said = json.loads(process.stdout)
     if "error" in said:
-        said["error"] = said["error"].replace(f"{folder}/", "")
+        said["error"] = re.sub(r"/\S*/site-packages/", "", said["error"]).replace(f"{folder}/", "")
     return {name: said[name] for name in SAID if name in said}
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from ladder.rows import by_script, memory_of, whole_runs
 from ladder.rungs import Rung, number
 
+LONG = 160  # characters of a message
+
 
 def error(predicted: float, published: float) -> str:
     """By how many percent a prediction differs from what was measured."""
@@ -99,10 +101,11 @@ def public_scripts(results: Path) -> str:
         f"{_numbers(first)}; what they lacked was built before this was kept. The second, of the "
         f"same projects: {_numbers(second)}, {_good_at_first(second)} at the first try. The third, "
         f"of well-known repositories: {_numbers(third)}, {_good_at_first(third)} at the first try, "
-        "which says most about other scripts. Not predicted today:\n"
+        "which says most about other scripts. (Of the 85 chosen, the others are not tried yet; some "
+        "of them are slow.) Not predicted today:\n"
     )
     lines += [
-        f"- {row['repository']}, `{row['path']}`: {row['error'].partition('. ')[0].rstrip('.')}."
+        f"- {row['repository']}, `{row['path']}`: {_why(row['error'])}"
         for row in rows
         if "error" in row
     ]
@@ -113,6 +116,12 @@ def _numbers(rows: list[dict]) -> str:
     projects = len({row["repository"] for row in rows})
     good = sum("error" not in row for row in rows)
     return f"{len(rows)} scripts of {projects} projects, of which {good} are predicted now"
+
+
+def _why(error: str) -> str:
+    """The begin of a message, as a sentence."""
+    first = error.partition("\n")[0].partition(". ")[0].rstrip(":. ")
+    return f"{first}." if len(first) <= LONG else f"{first[:LONG].rstrip()} …"
 
 
 def _good_at_first(rows: list[dict]) -> int:
