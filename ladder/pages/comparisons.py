@@ -101,8 +101,8 @@ def public_scripts(results: Path) -> str:
         f"{_numbers(first)}; what they lacked was built before this was kept. The second, of the "
         f"same projects: {_numbers(second)}, {_good_at_first(second)} at the first try. The third, "
         f"of well-known repositories: {_numbers(third)}, {_good_at_first(third)} at the first try, "
-        "which says most about other scripts. (Of the 85 chosen, the others are not tried yet; some "
-        "of them are slow.) Not predicted today:\n"
+        "which says most about other scripts. (Of the 85 chosen, the others are not tried yet, as "
+        "some are slow.) Not predicted today:\n"
     )
     lines += [
         f"- {row['repository']}, `{row['path']}`: {_why(row['error'])}"
