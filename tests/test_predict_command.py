@@ -256,7 +256,9 @@ def test_a_peak_that_rises_for_ever_is_told(script):
     )
     process = predict(file)
     assert process.returncode == 2
-    told = "line 15: memory grows by 16.4 kB with each iteration (line 17: mm in model (Linear), "
+    told = (
+        "line 15: memory grows by 16.4 kB with each iteration (line 17: addmm in model (Linear), "
+    )
     assert f"{told}[64, 64] float32)" in process.stderr
     assert "how many there will be is not known" in process.stderr
 
@@ -270,7 +272,7 @@ def test_work_without_an_optimizer_step_is_bounded(script):
     process = predict(script(TRAINING + "while True:\n    model(model.weight).sum().backward()"))
     assert process.returncode == 0
     assert "no optimizer of torch.optim took a step" in process.stdout
-    assert "not run: the rest after 102 iterations (line 12)" in process.stdout
+    assert "not run: the rest after 103 iterations (line 14)" in process.stdout
 
 
 def test_a_loader_without_a_batch_is_told(script):

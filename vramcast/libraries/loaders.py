@@ -47,6 +47,7 @@ def install(context: Context) -> None:
                 firsts[loader] = _largest(iterate(loader), options.batches, watched.notes)
         first = firsts[loader]
         if first is None:
+            watched.empty = True
             watched.notes.append("a loader has no batch: fewer samples than one, and drop_last?")
             return
         course = Course(watched)

@@ -46,6 +46,7 @@ class Watched:
         self.copy: Callable = lambda storage, size: None  # the tracker's
         self.steps = 0
         self.passed = False  # whether a model was called
+        self.empty = False  # whether a loader had no batch
         self.quantized = False  # whether weights were, to 4 bits
         self.phase = "setup"
         self.notes: list[str] = []

@@ -111,10 +111,12 @@ def predict(
         error = guard.refusals[0]
     if error is None and tracker.steps == 0:
         if tracker.backwards:
-            watched.notes.append("no optimizer of torch.optim took a step: gradients are computed")
+            watched.notes.append(
+                "no optimizer of torch.optim took a step; what steps by hand allocate is counted"
+            )
         elif watched.passed:
             watched.notes.append("no optimizer took a step: this is the memory of inference")
-        elif watched.peak()[0]:
+        elif watched.peak()[0] and not watched.empty:
             watched.notes.append("no optimizer took a step, and no model with weights was called")
         else:
             what = "no optimizer took a step, and no model was called"
