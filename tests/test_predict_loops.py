@@ -271,3 +271,19 @@ by_steps()(new(8192))
     row = predicted(script(HEAD + text))
     assert row["notes"] == []
     assert row["allocated_gb"] * 1e9 > 8192 * 1024 * 4
+
+
+def test_an_evaluation_without_a_loader_ends_once_it_is_at_rest(script):
+    """As nanoGPT's `estimate_loss`, which is called again and again."""
+    evaluate = """
+def evaluate():
+    losses = torch.zeros(200)
+    with torch.no_grad():
+        for k in range(200): losses[k] = net(new(32)).square().mean().item()
+for i in range(40):
+    if i % 10 == 0: evaluate()
+    step()
+"""
+    file = script(HEAD + evaluate)
+    ended = {loop["place"]: loop["done"] for loop in predicted(file)["left_out"]}
+    assert 20 < ended[f"line {line(file, 'range(200)')}"] < 25

@@ -1,10 +1,10 @@
 """The loops of a script while they run: which of their iterations are left out.
 
-A loop that trains without a loader ends once its memory has been at rest for some iterations. Then
-come those at which one of its conditions changes, and the last one, as far as the loop runs over a
-`range`. A loop over a loader ends with the loader (libraries/loaders.py). A loop around others, and
-one that does not train, run to their end, unless memory grows in them: then the rest is counted
-(growth.py).
+A loop without a loader that trains, or evaluates without gradients, ends once its memory has been
+at rest for some iterations. Then come those at which one of its conditions changes, and the last
+one, as far as the loop runs over a `range`. A loop over a loader ends with the loader
+(libraries/loaders.py). Other loops run to their end, unless memory grows in them: then the rest is
+counted (growth.py).
 """
 
 import builtins
@@ -22,7 +22,7 @@ from vramcast.memory.tracker import Tracker
 if TYPE_CHECKING:
     from vramcast.loops.watched import Watched
 
-FIRST = 20  # iterations at rest, after which a loop ends in which an optimizer takes its steps
+FIRST = 20  # iterations at rest, after which a loop ends that takes steps or has no gradients
 BY_HAND = 100  # and after which one ends that only has backward passes
 AGAIN = 2  # and after which one ends whose line has ended so before
 
@@ -128,12 +128,13 @@ class Loop:
             item = self.number, item[1]
         return item
 
-    def _work(self) -> tuple[int, int, int]:
-        return self.tracker.steps, self.tracker.backwards, self.tracker.passes
+    def _work(self) -> tuple[int, int, int, int]:
+        tracker = self.tracker
+        return tracker.steps, tracker.backwards, tracker.passes, tracker.recorded
 
-    def _turn(self, work: tuple[int, int, int], runs: int) -> int:
+    def _turn(self, work: tuple[int, int, int, int], runs: int) -> int:
         """An iteration is over: how many on the next one is, 0 if there is none."""
-        steps, backwards, _ = work
+        steps, backwards, _, recorded = work
         if not self.fed and self._work() == work:
             return 1
         self.points.turn(self.loops.compared.pairs, self.number, self.step)
@@ -146,13 +147,13 @@ class Loop:
             left = self.left()
             self.growth.goes_on(left, "iteration", self.line)
             return self._to_last(left)
-        if not trained or self.watched.runs > runs:
+        evaluated = self.tracker.recorded == recorded
+        if not (trained or evaluated) or self.watched.runs > runs:
             return 1
         # many backward passes within an iteration say as much as several iterations
-        self.course.quiet += bool(self.course.quiet) * min(
-            self.tracker.backwards - backwards - 1, FIRST // 2
-        )
-        rest = FIRST if self.tracker.steps > steps else BY_HAND
+        if trained and self.course.quiet:
+            self.course.quiet += min(self.tracker.backwards - backwards - 1, FIRST // 2)
+        rest = FIRST if self.tracker.steps > steps or not trained else BY_HAND
         if self.line in self.loops.ended:
             rest = min(rest, AGAIN)
         if self.course.quiet < rest:

@@ -40,7 +40,7 @@ class Tracker(Storages):
         self.sequence: list[tuple[int, str]] = []  # autograd's numbers at which a module began
         self.loose: list[Storage] = []  # made by the forward pass outside of modules
         self.steps = self.backwards = 0  # so far: backward passes, and those with a step after
-        self.passes = 0  # through a model
+        self.passes = self.recorded = 0  # through a model, and of these for a backward pass
         self.origins = Origins("")  # of what may stay
         self._stepped = 0
 
@@ -105,6 +105,7 @@ class Tracker(Storages):
         if not self.calls:
             if next(module.parameters(), None) is not None:  # not an image's transformation, say
                 self.passes += 1
+                self.recorded += torch.is_grad_enabled()
                 self.mark("pass")
                 if self.phase == "setup":
                     self.mark("created")
