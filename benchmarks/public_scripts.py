@@ -12,12 +12,10 @@ projects are those whose releases contain training scripts and can be installed 
 PyTorch. Of each, at most six scripts were taken that train a network by gradients on one GPU, with
 the options that its README names or that are required. Then what had been missing was built. The
 second: more scripts of these projects. The third: well-known projects whose repositories can be
-had, without a look at whether they can be installed. Of its 85 scripts, 13 have no row yet: their
-first tries, on a busy machine, did not finish or were not made. Those that did not finish are the
-slow ones, so that the share of good first tries may be too high. The first tries were made in
-processes forked from one that had imported PyTorch and Lightning, and "today" is still the first
-try's figure until the script is tried again. Each row keeps what was said when its script
-was first tried. With words, only scripts whose repository, path or options have one of them are
+had, without a look at whether they can be installed. Of its 85 scripts, 13 were not tried before
+what had been missing was built, some of them since they are slow; their rows have no first try
+("at_first": null). The first tries were made in processes forked from one that had imported PyTorch
+and Lightning. Each other row keeps what was said when its script was first tried. With words, only scripts whose repository, path or options have one of them are
 tried. The rows of others stay, and those of scripts that are not there.
 """
 

@@ -100,9 +100,9 @@ def public_scripts(results: Path) -> str:
         f"\nThey were chosen in three rounds, each before any of its scripts was tried. The first: "
         f"{_numbers(first)}; what they lacked was built before this was kept. The second, of the "
         f"same projects: {_numbers(second)}, {_good_at_first(second)} at the first try. The third, "
-        f"of well-known repositories: {_numbers(third)}, {_good_at_first(third)} at the first try, "
-        "which says most about other scripts. (Of the 85 chosen, the others are not tried yet, as "
-        "some are slow.) Not predicted today:\n"
+        f"of well-known repositories: {_numbers(third)}, {_good_at_first(third)} at the first try "
+        f"(of {_tried_at_first(third)}: the others were not tried before what was missing was built, "
+        "or not yet), which says most about other scripts. Not predicted today:\n"
     )
     lines += [
         f"- {row['repository']}, `{row['path']}`: {_why(row['error'])}"
@@ -125,12 +125,16 @@ def _why(error: str) -> str:
 
 
 def _good_at_first(rows: list[dict]) -> int:
-    return sum(row["at_first"] for row in rows)
+    return sum(row["at_first"] is True for row in rows)
+
+
+def _tried_at_first(rows: list[dict]) -> int:
+    return sum(row["at_first"] is not None for row in rows)
 
 
 def _at_first(row: dict) -> str:
     """What was said when a script was first tried, as far as that was kept."""
-    if row["chosen"] == 1:
+    if row["chosen"] == 1 or row["at_first"] is None:
         return ""
     if not row["at_first"]:
         return "not predicted"
