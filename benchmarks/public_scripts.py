@@ -15,8 +15,10 @@ second: more scripts of these projects. The third: well-known projects whose rep
 had, without a look at whether they can be installed. Of its 85 scripts, 13 were not tried before
 what had been missing was built, some of them since they are slow; their rows have no first try
 ("at_first": null). The first tries were made in processes forked from one that had imported PyTorch
-and Lightning. Each other row keeps what was said when its script was first tried. With words, only scripts whose repository, path or options have one of them are
-tried. The rows of others stay, and those of scripts that are not there.
+and Lightning. Each other row keeps what was said when its script was first tried.
+
+With words, only scripts whose repository, path or options have one of them are tried. The rows of
+others stay, and those of scripts that are not there.
 """
 
 import json

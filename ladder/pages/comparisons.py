@@ -101,8 +101,8 @@ def public_scripts(results: Path) -> str:
         f"{_numbers(first)}; what they lacked was built before this was kept. The second, of the "
         f"same projects: {_numbers(second)}, {_good_at_first(second)} at the first try. The third, "
         f"of well-known repositories: {_numbers(third)}, {_good_at_first(third)} at the first try "
-        f"(of {_tried_at_first(third)}: the others were not tried before what was missing was built, "
-        "or not yet), which says most about other scripts. Not predicted today:\n"
+        f"(of {_tried_at_first(third)}: the others were tried after what was missing was built), "
+        "which says most about other scripts. Not predicted today:\n"
     )
     lines += [
         f"- {row['repository']}, `{row['path']}`: {_why(row['error'])}"
