@@ -1,15 +1,19 @@
 """What comes from a script's process is data: whatever a script writes, nothing of it runs."""
 
+import base64
 import json
 import math
 import multiprocessing
 import os
+import pickle
 
 import pytest
 
+from rehearsal import outcome
 from tests.helpers import run
 from tests.scripts import TRAINING
 from tests.warm import predict
+from vramcast.command import files
 from vramcast.processes import messages
 from vramcast.run import schema
 
@@ -33,6 +37,25 @@ for name in os.listdir("/proc/self/fd"):
     except OSError:
         pass
 """
+
+
+class Code:
+    """What a pickle can do: it is called when it is read."""
+
+    def __reduce__(self):
+        return print, ("called",)
+
+
+def test_a_snapshot_is_data(tmp_path, capsys):
+    path, row = tmp_path / "s.pickle", {"notes": []}
+    for content in (pickle.dumps([Code()]), b"none", b""):
+        files.write(row | {"snapshot": base64.b64encode(content).decode()}, None, path)
+        assert "s.pickle was not written: what the script's process left" in row["notes"][-1]
+        assert not path.exists()
+    content = pickle.dumps({"segments": [(0, 0)]})
+    files.write(row | {"snapshot": base64.b64encode(content).decode()}, None, path)
+    assert path.read_bytes() == content
+    assert capsys.readouterr().out == ""
 
 
 def test_a_pickle_in_the_pipe_does_not_run(tmp_path):
@@ -78,6 +101,22 @@ def good() -> dict:
 def test_what_has_the_form_of_a_prediction_is_taken():
     assert schema.checked(good()) == good()
     assert schema.checked(good() | {"fits": True, "timeline": {}})["fits"] is True
+
+
+def test_what_a_rehearsal_left_is_looked_at_too():
+    names = (*outcome.FORMS,)
+    good = dict.fromkeys(names, 1.5) | {
+        "steps": 3,
+        "precision": None,
+        "error": "a",
+        "accuracy": None,
+    }
+    good |= {"targets": {"7": 2}, "stand_ins": {"a": "b"}}
+    assert outcome.is_record(good)
+    wrong = [{name: []} for name in names]
+    wrong += [{"targets": {"7": "2"}}, {"targets": {"7": 0}}, {"stand_ins": {"a": 1}}]
+    for content in ([], None, {}, *(good | change for change in wrong)):
+        assert not outcome.is_record(content), content
 
 
 def test_what_has_no_business_in_a_prediction_is_left_out_and_told():
