@@ -38,8 +38,7 @@ PROCESSES = {
     "execve": (59, 221), "execveat": (322, 281), "fork": (57, None), "vfork": (58, None),
 }  # fmt: skip
 NETWORK = {
-    "socket": (41, 198), "connect": (42, 203), "bind": (49, 200), "listen": (50, 201),
-    "accept": (43, 202), "accept4": (288, 242),
+    "socket": (41, 198), "connect": (42, 203), "bind": (49, 200),
 }  # fmt: skip
 OTHERS = {  # what is other processes' or the system's
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271),

@@ -359,11 +359,11 @@ def _scandir(written: Written, function):
 # -------------------------------------------------------------------------------------- to change
 
 
-def _set(written: Written, function):
+def _set(written: Written, function, follow: bool = True):
     """What only attributes of a file change: those of what is here stay."""
 
     def changed(path, *args, **kwargs):
-        seen = written.seen(path, kwargs.get("dir_fd"), kwargs.get("follow_symlinks", True))
+        seen = written.seen(path, kwargs.get("dir_fd"), kwargs.get("follow_symlinks", follow))
         if seen is None:
             if not isinstance(path, int):  # the kernel may let this succeed: see seccomp.py
                 _LSTAT(path, dir_fd=kwargs.get("dir_fd"))
@@ -504,6 +504,7 @@ REDIRECTED = {
     "open": _os_open, "listdir": _listdir, "scandir": _scandir, "chdir": _chdir,
     "stat": _followed, "access": _followed, "listxattr": _followed, "getxattr": _followed,
     "lstat": _itself, "readlink": _itself, "utime": _set, "chmod": _set, "setxattr": _set,
+    "chown": _set, "lchown": functools.partial(_set, follow=False),
     "mkdir": _mkdir, "remove": _remove, "unlink": _remove, "rmdir": _rmdir, "rename": _rename,
     "replace": _rename, "link": _link, "symlink": _symlink, "truncate": _truncate,
 }  # fmt: skip
