@@ -67,7 +67,7 @@ DENIED = {  # by the kernel alone
     ),
 }
 ALLOWED = """
-import ctypes, multiprocessing, socket, sqlite3, tempfile
+import ctypes, fcntl, multiprocessing, socket, sqlite3, tempfile
 from multiprocessing import shared_memory
 
 with tempfile.TemporaryDirectory() as folder:
@@ -85,6 +85,7 @@ with tempfile.TemporaryFile() as file:
 sqlite3.connect(":memory:").execute("create table t(a)")
 with open(os.devnull, "w") as nowhere, open(__file__) as itself:
     nowhere.write(itself.read())
+    fcntl.flock(itself, fcntl.LOCK_EX)
 multiprocessing.get_context("spawn").Lock()
 memory = shared_memory.SharedMemory(create=True, size=10)
 memory.close()
