@@ -63,12 +63,21 @@ def predict(
 
     answer = _ask(script, "predict", options, tell, show)
     try:
-        row = {"script": name_of(script)} | schema.checked(answer)
+        row = {"script": name_of(script)} | schema.checked(answer, _asked(options))
     except schema.Malformed as error:
         raise NoPrediction(name_of(script), str(error)) from None
     if strange:
         row["notes"].append(f"{strange} messages of its process were none, and ignored")
     return row
+
+
+def _asked(options: Options) -> list[str]:
+    """The parts that an answer has to have because they were asked for."""
+    parts = {
+        "fits": options.capacity, "room_gb": options.room, "largest": options.why,
+        "timeline": options.timeline, "snapshot": options.snapshot,
+    }  # fmt: skip
+    return [part for part, wanted in parts.items() if wanted]
 
 
 def first_batch_size(script: Path, options: Options) -> int | None:
