@@ -74,15 +74,16 @@ WITHOUT_EFFECT = {
     "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452),
     "chown": (92, None), "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54),
     "utime": (132, None), "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88),
+    # real time would leave others little
+    "sched_setscheduler": (144, 119), "sched_setparam": (142, 118), "sched_setattr": (314, 274),
+    "ioprio_set": (251, 30),
 }  # fmt: skip
 ASKED = {  # looked at more closely; see `_rules`
     "clone": (56, 220), "socketpair": (53, 199), "ioctl": (16, 29), "fcntl": (72, 25),
     "mknod": (133, None), "mknodat": (259, 33), "kill": (62, 129), "tgkill": (234, 131),
     "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240), "prlimit64": (302, 261),
     "move_pages": (279, 239), "migrate_pages": (256, 238), "sched_setaffinity": (203, 122),
-    "sched_setscheduler": (144, 119), "sched_setparam": (142, 118), "sched_setattr": (314, 274),
-    "setpriority": (141, 140), "ioprio_set": (251, 30), "personality": (135, 92),
-    "prctl": (157, 167),
+    "setpriority": (141, 140), "personality": (135, 92), "prctl": (157, 167),
 }  # fmt: skip
 CALLS = {
     **PROCESSES, **NETWORK, **OTHERS, **NOT_HERE, **ATTRIBUTES, **WITHOUT_EFFECT, **ASKED
@@ -134,11 +135,8 @@ def _rules() -> dict[str, tuple[int, tuple[Condition, ...]]]:
         rules[name] = errno.EPERM, (Condition(0, (itself,)),)
     for name in ("prlimit64", "move_pages", "migrate_pages"):
         rules[name] = errno.EPERM, (own,)
-    # Those of its own threads, which OpenMP sets, have other numbers.
-    for name in ("sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"):
-        rules[name] = 0, (own,)
+    rules["sched_setaffinity"] = 0, (own,)  # OpenMP sets those of its threads, by their numbers
     rules["setpriority"] = 0, (Condition(0, (0,)), Condition(1, (0, itself)))  # PRIO_PROCESS
-    rules["ioprio_set"] = 0, (Condition(0, (1,)), Condition(1, (0, itself)))  # IOPRIO_WHO_PROCESS
     rules["clone"] = errno.EPERM, (Condition(0, (CLONE_THREAD,), CLONE_THREAD),)
     # Datagrams could be sent to others' addresses.
     kinds = Condition(1, (SOCK_STREAM, SOCK_SEQPACKET), KINDS_OF_SOCKETS)
