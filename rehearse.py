@@ -30,7 +30,7 @@ from ladder import fingerprints, rows
 from ladder.rungs import ROOT, LadderError, read_rung
 from ladder.scripts import UnknownScript, display_name, find_scripts
 from rehearsal.needs import needs
-from rehearsal.outcome import together, why_failed
+from rehearsal.outcome import is_record, together, why_failed
 from rehearsal.progress import Progress
 from vramcast.processes import messages
 from vramcast.processes.pool import Pool, available_memory, cores
@@ -92,13 +92,15 @@ def rehearse(script: Path, show: bool) -> tuple[dict, dict[str, str], str]:
         output = folder / "output.txt"
         status = run(run_script, folder, script, None if show else output)
         found = [messages.read_file(file) for file in sorted(folder.glob("rank-*.json"))]
-        ranks = [rank for rank in found if type(rank) is dict]
+        ranks = [content for content in found if is_record(content)]
         text = output.read_text(errors="replace") if output.exists() else ""
     row = {key: None for key, *_ in COLUMNS} | {"learned": None}
     row |= together(ranks) if ranks else {}
     row["script"] = display_name(script)
     row["fingerprint"] = fingerprints.of(script, "rehearsed")
     error = why_failed(status, ranks)
+    if error is None and len(ranks) < len(found):
+        error = "what one of its processes left is no record of a rehearsal"
     return row | ({"error": error} if error else {}), ranks[0]["stand_ins"] if ranks else {}, text
 
 

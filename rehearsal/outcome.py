@@ -5,6 +5,25 @@ import signal
 import statistics
 from collections import Counter
 
+_NUMBER, _TEXT = (int, float), (str, type(None))
+FORMS = {  # of what `run_rank` writes
+    "precision": _TEXT, "error": _TEXT, "steps": int, "ended": _NUMBER, "seconds": _NUMBER,
+    "host_gb": _NUMBER, "targets": dict, "stand_ins": dict,
+} | dict.fromkeys(
+    ("images_per_second", "loss_first", "loss_last", "accuracy", "parameters_held",
+     "optimizer_held"), (int, float, type(None)),
+)  # fmt: skip
+
+
+def is_record(content: object) -> bool:
+    """Whether this is what one process observed. The script can write into the same folder."""
+    return (
+        type(content) is dict
+        and all(key in content and isinstance(content[key], FORMS[key]) for key in FORMS)
+        and all(type(count) is int and count > 0 for count in content["targets"].values())
+        and all(type(given) is str for given in content["stand_ins"].values())
+    )
+
 
 def together(ranks: list[dict]) -> dict:
     """What was observed in all processes of a script together, from what each has written."""
