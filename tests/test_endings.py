@@ -160,9 +160,19 @@ def test_what_a_process_sends_and_how_it_ended():
         "sends [1, [2]] and ends with 3",
         "not listened to, it ends with 3",
         "ended by a signal: -11",
+        "asked to end, it does so by itself: True",
+        "or is ended: -9",
+        "its time is over: TooLong",
+        "its keeper is killed: -9, ended",
         "two are ended from another thread: Ended, Ended",
         "none starts after that: Ended",
     ]
+
+
+def test_a_process_that_kills_all_above_it_but_the_command_leaves_nothing():
+    process = run("-m", "tests.probes.processes", "above")
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines() == ["they are killed: -9", "after the command's end: ended"]
 
 
 def test_folders_of_dead_commands_are_removed(tmp_path, monkeypatch):
@@ -193,7 +203,7 @@ def test_folders_of_dead_commands_are_removed(tmp_path, monkeypatch):
 
 def test_nohup_keeps_its_meaning():
     program = (
-        "import signal; from vramcast.processes.supervisor import end_as_after_ctrl_c\n"
+        "import signal; from vramcast.processes.entry import end_as_after_ctrl_c\n"
         "signal.signal(signal.SIGHUP, signal.SIG_IGN); end_as_after_ctrl_c()\n"
         "print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)\n"
     )

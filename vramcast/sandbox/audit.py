@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 
+from vramcast.processes.messages import brief, text_of
 from vramcast.sandbox import landlock
 from vramcast.sandbox.real_paths import realpath
 
@@ -65,11 +66,11 @@ class Sandbox:
 
         An exception that names a file has another: Python's own writing is seen before it happens.
         """
-        if not self.below_python or "Permission denied" not in str(failure):
+        if not self.below_python or "Permission denied" not in text_of(failure):
             return None
         if getattr(failure, "filename", None) is not None:
             return None
-        text = str(failure).strip().partition("\n")[0]
+        text = brief(text_of(failure))
         frames = reversed(list(traceback.walk_tb(failure.__traceback__)))
         return self._sentence(f"writes or makes a file ({type(failure).__name__}: {text})", frames)
 
