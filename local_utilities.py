@@ -183,9 +183,10 @@ class Progress:
         return "" if self.last_loss is None else f"loss {self.last_loss.item():.4f}, "
 
     def _line(self) -> str:
+        speed = world_size() * self.samples / self.seconds if self.samples else 0.0
         return (
             f"{self.title}: batch {self.batches}/{len(self.loader)}, {self._loss()}"
-            f"{world_size() * self.samples / self.seconds:.1f} {self.unit}/s"
+            f"{speed:.1f} {self.unit}/s"
         )
 
 
@@ -265,7 +266,7 @@ class Report:
     def finish(self, test_accuracy: float) -> None:
         """Print time, speed, peak memory and test accuracy (0..1), and append the record."""
         samples = world_size() * sum(epoch.samples for epoch in self.epochs)
-        speed = samples / sum(epoch.seconds for epoch in self.epochs)
+        speed = samples / sum(epoch.seconds for epoch in self.epochs) if samples else 0.0
         unit = self.epochs[-1].unit
         self.record[f"{unit}_per_second"] = speed
         self.record["test_accuracy"] = test_accuracy
