@@ -27,6 +27,8 @@ class Damaged(NoAnswer, ValueError):
 def read(path: Path) -> list[dict]:
     """The rows of a file, [] if there is none. Raises Damaged if it is no file of rows."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for, a device replaced
+            raise ValueError("it is no file at all")
         text = path.read_text() if path.exists() else ""
         rows = json.loads(text, parse_constant=_no_number) if text.strip() else []
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

@@ -90,6 +90,8 @@ def read_rung(path: Path) -> Rung:
         doc = ast.get_docstring(ast.parse(path.read_bytes())) or ""
     except SyntaxError as error:  # also of a source that is not UTF-8
         raise LadderError(f"{script}, line {error.lineno}: {error.msg}") from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise LadderError(f"{script} is no Python: {error}") from None
     match = re.fullmatch(
         r"(?P<title>.+)\n\nBuilds on: (?P<parent>\S+)(?P<variant> \(variant\))?\n\n"
         r"(?P<lesson>.+)\n\nRun: (?P<run>.+)",

@@ -187,18 +187,33 @@ def test_folders_of_dead_commands_are_removed(tmp_path, monkeypatch):
         )
     )  # fmt: skip
     mine = tmp_path / f"vramcast-probe-{child.pid}-results"  # which somebody gave this name
-    for folder in (dead, other, alive, elsewhere, mine):
+    crafted = tmp_path / f"vramcast-probe-{10**30}-abcd_123"  # no process has such a number
+    for folder in (dead, other, alive, elsewhere, mine, crafted):
         folder.mkdir()
         folder.joinpath("file").write_text("")
     lock = os.open(elsewhere, os.O_RDONLY)
     processes.fcntl.flock(lock, processes.fcntl.LOCK_EX)  # as by a command in another container
     with processes.scratch_folder("probe-") as own:
         assert own.is_relative_to(tmp_path)
-        assert sorted(tmp_path.iterdir()) == sorted([other, alive, elsewhere, mine, own])
+        assert sorted(tmp_path.iterdir()) == sorted([other, alive, elsewhere, mine, crafted, own])
         with processes.scratch_folder("probe-"):
             assert own.exists()
-    assert sorted(tmp_path.iterdir()) == sorted([other, alive, elsewhere, mine])
+    assert sorted(tmp_path.iterdir()) == sorted([other, alive, elsewhere, mine, crafted])
     os.close(lock)
+
+
+def test_thousands_of_folders_in_a_row_are_removed(tmp_path, monkeypatch):
+    """Python's own function fails on them, and the next command on what is left."""
+    monkeypatch.setattr(processes.tempfile, "tempdir", str(tmp_path))
+    with processes.scratch_folder("probe-") as folder:
+        descriptor = os.open(folder, os.O_RDONLY)
+        for _ in range(2 * sys.getrecursionlimit()):
+            os.mkdir("d", dir_fd=descriptor)
+            below = os.open("d", os.O_RDONLY, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = below
+        os.close(descriptor)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nohup_keeps_its_meaning():

@@ -4,6 +4,7 @@ import math
 import multiprocessing
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests import warm
 from tests.helpers import HANG
 from vramcast.kinds import KINDS
 from vramcast.processes.supervisor import write_json
+from vramcast.run import source
 
 FIRST, SECOND, LAST = "01_pytorch-fp32.py", "02_mixed-precision.py", "bonus_bigbird.py"
 
@@ -93,6 +95,23 @@ def test_a_file_that_holds_no_rows_is_told_in_a_sentence(tmp_path, content):
         assert "move it away" in str(told.value).lower()
     with pytest.raises(rows.Damaged):
         rows.keep([row(FIRST)], file)
+
+
+def test_what_is_no_regular_file_is_neither_waited_for_nor_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    for path in (tmp_path / "pipe.json", Path("/dev/null")):
+        with pytest.raises(rows.Damaged, match=f"{path} is no file of rows"):
+            rows.check(path)
+        with pytest.raises(rows.Damaged):
+            rows.keep([row(FIRST)], path)
+    assert not Path("/dev/null").is_file()
+
+
+def test_a_text_that_python_cannot_compile_imports_nothing():
+    for text in ("-" * 10**5 + "1", "1" + "+1" * 10**5, "a\0b", "def f(:", "(" * 1000):
+        assert source.imported(text.encode()) == set()
+        assert source.loops(text.encode()) == {}
+        assert source.places(text.encode(), 1) == []
 
 
 def test_a_file_that_can_be_kept_is_not_touched_by_the_check(tmp_path):
