@@ -10,6 +10,7 @@ The tool
     predict_files, predict_missing          files that a script writes, programs, what is not here
     predict_command, predict_options, predict_data, predict_ends       what it is asked, and answers
     predict_loops                           memory that comes late, or grows
+    what_if                                 techniques applied from outside, and other comparisons
     timeline, snapshot, cost                a look into one step
     tracker, gpu, composites, allocator, allocator_settings, order, pinned    its parts
     spread                                  what ranks share: inputs, statistics, tensors

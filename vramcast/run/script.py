@@ -32,6 +32,7 @@ from vramcast.run import hints, result, setup, source
 from vramcast.sandbox import audit, checkpoints, programs, written_files
 from vramcast.step import timeline
 from vramcast.step.lines import Lines
+from vramcast.techniques.weights import NotApplied
 
 
 class TooLong(BaseException):
@@ -54,7 +55,7 @@ def predict(
     watched = Watched(send)
     lines = Lines(str(script), watched.sees)
     tracker = Tracker(lines.sees if options.timeline or options.snapshot else watched.sees)
-    mode, context = setup.prepare(tracker, watched, script, options)
+    mode, context, techniques = setup.prepare(tracker, watched, script, options)
     if compat.NOTE:
         watched.notes.append(compat.NOTE)
     error = None
@@ -111,6 +112,8 @@ def predict(
     watched.notes += mode.loops.notes() if mode.loops else []
     if guard.refusals:  # whatever became of it
         error = guard.refusals[0]
+    if error is None and not techniques.applied():
+        error = "there is no model, or no optimizer, to apply the technique to"
     if error is None and tracker.steps == 0:
         if tracker.backwards:
             watched.notes.append(
@@ -140,7 +143,7 @@ def first_batch_size(
     """Run a script up to its first loader: {"batch_size": the loader's, None if it has none}."""
     guard = audit.Sandbox(script, scratch)
     tracker = Tracker()
-    mode, _ = setup.prepare(tracker, Watched(), script, options)
+    mode, _, _ = setup.prepare(tracker, Watched(), script, options)
     found = {"batch_size": None}
 
     def first(loader, dataset, size=1, *args, **kwargs):
@@ -190,7 +193,7 @@ def _explain(script: Path, failure: BaseException) -> str:
     if isinstance(failure, SyntaxError):
         place = f"line {failure.lineno}: " if failure.lineno else ""
         return f"{place}{messages.brief(messages.text_of(failure.msg))}"
-    if isinstance(failure, (setup.Unpredictable, Unsized, NotHere)):
+    if isinstance(failure, (setup.Unpredictable, NotApplied, Unsized, NotHere)):
         return f"{where}{failure}"
     if isinstance(
         failure,
