@@ -140,7 +140,7 @@ def test_no_network_ends_with_one_clear_message(server, tmp_path, monkeypatch):
 
 def test_intact_data_need_no_lock_and_so_no_folder_to_write_to(server, monkeypatch):
     load_cifar10()
-    monkeypatch.setattr(cifar10, "FileLock", None)
+    monkeypatch.setattr(cifar10, "locked", None)
     train, _ = load_cifar10()
     assert len(train) == 20
 

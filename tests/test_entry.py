@@ -12,6 +12,7 @@ from tests.helpers import HANG
 from vramcast.processes import entry, launchers
 
 HEAD = "import sys\nfrom vramcast.processes.entry import NoAnswer, as_command\ndef main():\n"
+ALL = HEAD + "    return 0\nas_command(main)\n"
 
 
 def command(text: str, redirected: str = "", **environment: str) -> subprocess.CompletedProcess:
@@ -42,6 +43,15 @@ def test_what_is_no_answer_is_status_2_and_a_sentence(text, redirected, told, un
     assert process.returncode == 2
     assert told in process.stderr.splitlines()[-1]
     assert ("Traceback" in process.stderr) == ("of ours" in text)
+
+
+def test_a_working_directory_that_is_gone_is_told(tmp_path):
+    process = subprocess.run(
+        ["bash", "-c", 'cd "$0" && rmdir "$0" && "$1" -c "$2"', tmp_path, sys.executable, ALL],
+        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr == "The working directory has been removed: change to another one.\n"
 
 
 def test_nobody_who_reads_is_no_error_and_no_answer():

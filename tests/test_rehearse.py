@@ -161,7 +161,7 @@ import os
 import torch
 from lightning import Fabric
 
-assert "MASTER_ADDR" not in os.environ
+assert os.environ.get("MASTER_ADDR") != "192.0.2.1"
 fabric = Fabric(accelerator="cuda", devices=2, strategy="ddp")
 fabric.launch()
 model = torch.nn.Linear(3, 3)

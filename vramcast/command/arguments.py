@@ -96,7 +96,7 @@ def positive(text: str) -> float:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is no number of seconds above 0")
-    return seconds
+    return min(seconds, 1e9)  # thirty years: what a timer can take
 
 
 def version() -> str:

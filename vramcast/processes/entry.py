@@ -48,6 +48,8 @@ def as_command(main: Callable[[], int]) -> NoReturn:
     try:
         if OUT in closed:
             raise NoAnswer("Standard output is closed: there is nowhere to put the answer.")
+        if not _in_a_folder():
+            raise NoAnswer("The working directory has been removed: change to another one.")
         status = main()
         sys.stdout.flush()
     except SystemExit as leaving:
@@ -86,6 +88,14 @@ def end_as_after_ctrl_c() -> None:
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if sign != signal.SIGHUP or signal.getsignal(sign) != signal.SIG_IGN:
             signal.signal(sign, signal.default_int_handler)
+
+
+def _in_a_folder() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _opened() -> list[int]:
