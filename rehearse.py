@@ -11,16 +11,18 @@ Exit status: 0, also if a script ran but learned nothing; 1 if a script failed; 
 done, or a row not be kept; 130 after Ctrl-C.
 """
 
+import os
 import signal
+import sys
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing to tell or to tidy up yet
+    if sys.path[:1] != [os.path.dirname(os.path.abspath(__file__))]:  # python -P
+        sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import argparse
 import importlib.util
 import math
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable

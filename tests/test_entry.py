@@ -90,6 +90,14 @@ def test_two_dashes_are_no_value(capsys):
     assert parser.parse_args(["--size=3"]).size == 3
 
 
+def test_a_python_with_a_safe_path_finds_the_rehearsal():
+    process = subprocess.run(
+        [sys.executable, "-P", ROOT / "rehearse.py", "--help"],
+        cwd="/", capture_output=True, text=True,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+
+
 OLD = "import sys; sys.version_info = (3, 10, 4, 'final', 0); sys.argv[1:] = []; import runpy\n"
 
 

@@ -14,6 +14,7 @@ from ladder.rungs import ROOT, read_ladder, strays
 from ladder.scripts import UnknownScript, find_scripts
 from tests import warm
 from tests.helpers import HANG
+from vramcast.command import files
 from vramcast.kinds import KINDS
 from vramcast.processes.supervisor import write_json
 from vramcast.run import source
@@ -190,6 +191,25 @@ def test_a_row_that_cannot_be_kept_is_shown_and_told(tmp_path):
     assert "No row was kept." in process.stdout
     assert f"Not kept: the row of {script}: " in process.stderr
     assert "Traceback" not in process.stderr
+
+
+def test_where_a_picture_may_go(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.png").mkdir()
+    files.check_file(Path("step.png"), [".png", ".svg"])
+    files.check_file(tmp_path / "STEP.SVG", [".png", ".svg"])
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]  # only looked at
+    for wrong, told in (
+        ("step.pdf", "step.pdf has to end in one of: .png, .svg"),
+        ("step", "has to end in one of"),
+        ("folder.png", "folder.png cannot be written"),
+        ("no/step.png", "no/step.png cannot be written"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            files.check_file(Path(wrong), [".png", ".svg"])
+    monkeypatch.setattr(files.os, "access", lambda folder, how: how != os.W_OK)
+    with pytest.raises(ValueError, match="cannot be written"):
+        files.check_file(Path("step.png"), [".png"])
 
 
 def course(*totals: int) -> dict:
