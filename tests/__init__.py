@@ -20,10 +20,10 @@ The tool
     numbers                                 numbers that are known, and sizes that they decide
     gpus, cudnn_devices                     the kinds of GPUs that it knows
     cudnn                                   convolutions
-    messages, sandbox, endings, pool        processes: what they may do, and how they end
+    messages, sandbox, endings, entry, pool        processes: what they may do, and how they end
     rooms, versions                         what may import what
 What is made of both
-    ladder_commands, combining, examples, on_gpu    commands and experiments
+    ladder_commands, results, combining, examples, on_gpu    commands and experiments
     repository, website, packaging          pages, the site, what pip and GitHub read
     fingerprints                            what has to be made anew
 
