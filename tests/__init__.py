@@ -3,7 +3,7 @@
 The scripts
     ladder, training, ranks, lora           what they are, and what they compute
     report, downloads, batches, failures    what they share, and what goes wrong
-    rehearse, stand_ins, pretrain           the rehearsal
+    rehearse, stand_ins, intercepted, strangers, pretrain    the rehearsal
 The tool
     predict_ladder, predict_training, predict_models, predict_ranks    its figures
     evidence                                what others measured, and the margins of that
@@ -24,7 +24,7 @@ The tool
     rooms, versions                         what may import what
 What is made of both
     ladder_commands, results, combining, examples, on_gpu    commands and experiments
-    repository, website, packaging          pages, the site, what pip and GitHub read
+    repository, website, packaging, escaping    pages, the site, what pip and GitHub read
     fingerprints                            what has to be made anew
 
 What they use: conftest (fixtures, and which tests run in one process), helpers (processes, and how
