@@ -26,6 +26,10 @@ def with_settings(text: str, **options) -> CachingAllocator:
         (1800 * MIB, 4, 2048 * MIB),
         (1024 * MIB, 4, 1024 * MIB),
         (2000, 4, 2048),  # up to 512 bytes times the divisions, as ever: by 512
+        (1100, 4, 1536),
+        (2048, 4, 2048),
+        (2049, 4, 2560),
+        (1025, 2, 1536),
     ],
 )
 def test_sizes_are_rounded_to_parts_of_a_power_of_two(size, divisions, block):
@@ -72,6 +76,28 @@ def test_large_requests_take_large_blocks_whole_if_little_is_wasted():
     allocator.free("a")
     allocator.allocate("b", 80 * MIB)
     assert allocator.reserved == 100 * MIB
+
+
+@pytest.mark.parametrize(
+    ("free", "size", "taken"),
+    [
+        (62, 30, 30),  # split
+        (64, 30, None),  # of max_split_size: not for smaller ones
+        (64, 62, None),
+        (82, 64, 82),  # whole, though more than half is left
+        (84, 64, None),  # by max_non_split_rounding or more
+        (64, 64, 64),
+        (62, 62, 62),
+    ],
+)
+def test_the_edges_of_large_blocks(free, size, taken):
+    """`get_free_block`: with 64 MiB as the limit, what of a free block is given, if any."""
+    allocator = with_settings("max_split_size_mb:64")
+    allocator.allocate("a", free * MIB)
+    allocator.free("a")
+    allocator.allocate("b", size * MIB)
+    assert allocator.reserved == (free if taken else free + size) * MIB
+    assert allocator.allocated == (taken or size) * MIB
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,322 @@
+"""What makes a verdict of a prediction: limits, what fits, the search for a batch, cost and advice.
+
+Expected values are worked by hand.
+"""
+
+from collections import Counter
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from ladder import fits
+from ladder.rungs import ROOT
+from vramcast import evidence, gpus, prediction
+from vramcast.command import advice
+from vramcast.command.batches import Search, _alike, _power
+from vramcast.cost import counter
+from vramcast.cost.rules import Counts
+from vramcast.device import compiler
+from vramcast.kinds import COLORS, KINDS
+from vramcast.memory.storages import Storage
+from vramcast.options import Options
+from vramcast.run import result
+
+MIB = 2**20
+CONTEXT, KERNELS, GROUP = 100 * 3 * MIB, 500_000_000, 688 * MIB
+GPU = replace(gpus.DEFAULT, name="GPU", memory=10 * 10**9, multiprocessors=100)
+EXACT = 10 * 10**9 - CONTEXT
+SURE = (EXACT - KERNELS) / 1.25  # with the margin below, of plain scripts without groups
+
+
+@pytest.fixture(autouse=True)
+def margins(monkeypatch):
+    """Margins that are easy to work with."""
+    known = {"plain": {"margin": 0.25}, "sharded": {"margin": 1.0}}
+    monkeypatch.setattr(evidence, "_margins", lambda: known)
+
+
+def allocated(*sizes: int, freed: bool = False) -> list[tuple]:
+    """The log of tensors of these sizes, one after the other; `freed`: each before the next."""
+    events = []
+    for size in sizes:
+        storage = Storage(size, "cuda", "forward", "", "op")
+        events.append(("allocate", storage, 0))
+        events += [("free", storage, None)] * freed
+    return events
+
+
+# ------------------------------------------------------------------------------------- what fits
+
+
+@pytest.mark.parametrize(
+    ("name", "mib"), [("RTX-4060-Ti-8", 107), ("RTX-PRO-6000", 555), ("T4", 135)]
+)
+def test_a_context_is_about_what_was_measured(name, mib):
+    """llama.cpp's pull request 23604, and torch-preflight."""
+    assert gpus.KNOWN[name].context / MIB == pytest.approx(mib, rel=0.12)
+
+
+def test_what_is_left_out_is_named():
+    assert evidence.left_out(GPU, 0) == {"CUDA's context": CONTEXT, "its kernels": KERNELS}
+    assert evidence.left_out(GPU, 2)["NCCL's buffers"] == 2 * GROUP
+
+
+def test_limits_leave_room_for_the_context_and_for_sure_for_all_else():
+    assert evidence.limits(GPU, "plain", 0) == (EXACT, pytest.approx(SURE))
+    sure = (EXACT - KERNELS - 2 * GROUP) / 2
+    assert evidence.limits(GPU, "sharded", 2) == (EXACT, pytest.approx(sure))
+    assert evidence.limits(replace(GPU, memory=10**9), "plain", 1)[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "fits_", "may_fit"),
+    [
+        (SURE // (2 * MIB) * 2 * MIB, True, True),
+        (SURE // (2 * MIB) * 2 * MIB + 2 * MIB, False, True),
+        (EXACT // (2 * MIB) * 2 * MIB, False, True),
+        (EXACT // (2 * MIB) * 2 * MIB + 2 * MIB, False, False),
+    ],
+)
+def test_a_script_fits_up_to_the_limit_with_its_margin(size, fits_, may_fit):
+    """Segments are multiples of 2 MiB. The ladder's command judges the same by the room."""
+    size = int(size)
+    found = result._fit(allocated(size), Options(GPU), "plain", 0)
+    within = size / 1e9 if may_fit else None
+    assert found == {"fits": fits_, "may_fit": may_fit, "reserved_within_gb": within}
+    row = {"script": "01_pytorch-fp32.py", "like": "plain", "groups": 0, "room_gb": size / 1e9}
+    told = "fits" if fits_ else "may not fit" if may_fit else "does not fit"
+    assert fits.verdict(row, GPU) == told
+    search = SimpleNamespace(fits=fits_, may_fit=may_fit)
+    assert prediction.verdict(search) == told
+
+
+def test_groups_and_kinds_of_scripts_count_in_what_fits():
+    size = 4 * 10**9 // (2 * MIB) * 2 * MIB  # below (10 - 0.3 - 0.5) / 2, above that less groups
+    for groups, expected in ((0, True), (2, False)):
+        found = result._fit(allocated(size), Options(GPU), "sharded", groups)
+        assert (found["fits"], found["may_fit"]) == (expected, True)
+
+
+def test_what_fits_is_judged_with_unused_memory_given_back():
+    """And with blocks that another stream may still use as taken."""
+    found = result._fit(allocated(3000 * MIB, 7000 * MIB, freed=True), Options(GPU), "plain", 0)
+    assert found == {"fits": True, "may_fit": True, "reserved_within_gb": 7000 * MIB / 1e9}
+    events = allocated(3000 * MIB, 3000 * MIB, freed=True)
+    events.insert(1, ("use", events[0][1], 1))
+    found = result._fit(events, Options(GPU), "plain", 0)
+    assert found["reserved_within_gb"] == 6000 * MIB / 1e9
+
+
+def test_the_least_room_is_found_to_a_thousandth_of_a_gb():
+    events = allocated(30 * MIB, 32 * MIB, freed=True)  # 33.55 MB, if the first one is given back
+    assert result._room(events, 32 * MIB, 62 * MIB) == 0.034
+    assert result._room(allocated(32 * MIB), 32 * MIB, 32 * MIB) == 0.034
+
+
+@pytest.mark.parametrize(
+    ("compiled", "groups", "quantized", "convolutions", "like"),
+    [
+        (True, True, True, True, "compiled"),
+        (False, True, True, True, "sharded"),
+        (False, False, True, True, "quantized"),
+        (False, False, False, True, "convolutions"),
+        (False, False, False, False, "plain"),
+    ],
+)
+def test_a_script_is_of_the_last_kind_that_applies(
+    compiled, groups, quantized, convolutions, like
+):  # fmt: skip
+    tracker = SimpleNamespace(groups={"0"} if groups else set())
+    notes = [compiler.COMPILED] if compiled else ["another"]
+    watched = SimpleNamespace(notes=notes, quantized=quantized)
+    cost = SimpleNamespace(mostly_convolutions=lambda: convolutions)
+    assert result._like(tracker, watched, cost) == like
+    assert like in evidence.LIKE
+
+
+def test_of_several_gpus_the_fullest_is_one_that_fits_least():
+    rows = [
+        {"reserved_gb": 5.0, "fits": True, "may_fit": True},
+        {"reserved_gb": 3.0, "fits": False, "may_fit": True},
+        {"reserved_gb": 2.0, "fits": False, "may_fit": False},
+    ]
+    assert [row["reserved_gb"] for row in sorted(rows, key=result._fullness)] == [5, 3, 2]
+    plain = [{"reserved_gb": 1.0}, {"reserved_gb": 2.0}]
+    assert max(plain, key=result._fullness) == plain[1]
+
+
+# ----------------------------------------------------------------------------- the largest batch
+
+
+def search(most: float = float("inf"), **reserved: float) -> Search:
+    """A search in which batches (`of_8=2.5`) need so many GB."""
+    found = Search(Options(GPU), most)
+    for name, gb in reserved.items():
+        found.tried[int(name[3:])] = {
+            "reserved_gb": gb, "allocated_gb": gb, "like": "plain", "groups": 0, "notes": [],
+            "fits": gb * 1e9 <= SURE,
+        }  # fmt: skip
+    return found
+
+
+def test_the_next_batch_is_guessed_with_the_margin():
+    """1 GB at 8, 2 GB at 16: at 58, the limit of 7.35 GB is reached; at 77, that without margin."""
+    assert search(of_8=1.0, of_16=2.0)._guess(8, 16) == 58
+    assert search(of_8=1.0, of_16=2.0).next(8) == 32  # a power of two
+    assert search(of_8=1.0).next(8) == 16
+    assert search(of_8=2.0, of_16=2.0)._guess(8, 16) == 16 * 16  # no slope
+
+
+def test_a_search_ends_between_what_fits_and_what_does_not():
+    assert search(of_16=6.0, of_24=8.0).next(8) is None
+    assert search(of_16=6.0, of_24=8.0).next(1) == 20  # halves, then by the line between
+    assert search(of_16=6.0, of_24=8.0, of_8=5.0).next(1) == 16 + int(1.348 * 4)
+    assert search(of_64=9.0).next(8) == 32
+    assert search(of_64=9.0, of_32=8.0).next(8) == 8  # 16 would need 7.5 GB
+    assert search(of_1=9.0).next(8) is None
+    assert search(of_4=1.0, of_8=9.0).next(8) == 6  # below 8, any
+    assert search(of_16=3.0, of_64=9.0).next(8) == 40
+    assert search(of_100=1.0, most=100).next(8) is None
+    assert search(of_64=1.0, most=100).next(8) == 100
+
+
+def test_a_search_ends_where_larger_batches_need_no_more():
+    still = search(of_8=1.0, of_128=1.0)
+    assert still.next(8) is None
+    assert "batches of 8 need as much" in still.tried[128]["notes"][0]
+    assert search(of_8=1.0, of_64=1.0).next(8) == 1024  # eight times as large is not enough
+
+
+def test_at_most_twenty_batches_are_tried(monkeypatch):
+    for exact, many in ((False, 8), (True, 20)):
+        tried = search(of_1=1.0)
+        monkeypatch.setattr(Search, "next", lambda self, step: len(self.tried) + 1)
+        for size in tried.sizes(exact):
+            tried.tried[size] = {}
+        assert len(tried.tried) == many
+
+
+def test_powers_of_two_and_likeness():
+    assert [_power(size) for size in (1, 2, 3, 4, 7, 8, 1023)] == [1, 2, 2, 4, 4, 8, 512]
+    assert _alike({"allocated_gb": 2.0}, {"allocated_gb": 2.001})
+    assert not _alike({"allocated_gb": 2.0}, {"allocated_gb": 2.0021})
+
+
+# ---------------------------------------------------------------------------------------- its cost
+
+
+def step(**counts: object) -> Counts:
+    """A step of 10 samples of 600 in an epoch."""
+    found = Counts()
+    found.samples, found.epoch = 10, 600
+    for name, value in counts.items():
+        setattr(found, name, value)
+    return found
+
+
+def test_the_least_minutes_are_those_of_a_data_sheets_rates():
+    """60 steps. An A100: 156 and 312 TFLOP/s, 32 GB/s to the host and 300 GB/s to others."""
+    work = Counter(tf32=156e12, bfloat16=312e12, complex64=1e20)  # the last one has no rate
+    found = step(operations=work, to_gpu=64e9, to_host=96e9, between=1500e9)
+    expected = {"arithmetic": 2, "host link": 3, "GPU link": 5}
+    assert counter.least_minutes(found, gpus.DEFAULT) == pytest.approx(expected)
+    half = {what: minutes / 2 for what, minutes in expected.items()}
+    assert counter.least_minutes(found, gpus.DEFAULT, 2) == pytest.approx(half)
+    other = step(to_gpu=96e9, to_host=64e9)
+    assert counter.least_minutes(other, gpus.DEFAULT)["host link"] == pytest.approx(3)
+
+
+def follow(*moves: object) -> counter.Cost:
+    """The cost after these moves: samples of a batch, "step" or "interrupt"; 3 kernels a batch."""
+    tracker = SimpleNamespace(steps=0)
+    cost = counter.Cost(tracker)
+
+    def kernel(counts, args, kwargs, result):
+        counts.kernels += 3
+        counts.operations["bfloat16"] += 5e12
+
+    for move in moves:
+        if move == "step":
+            tracker.steps += 1
+        elif move == "interrupt":
+            cost.interrupt()
+        else:
+            cost.batch(move, 600)
+            cost.count(kernel, (), {}, None)
+    return cost
+
+
+def test_a_step_that_is_counted_is_a_whole_one():
+    """From an optimizer's step to the next, with no loader's begin or end in between."""
+    assert follow(4, "step", 10).result(gpus.DEFAULT) is None
+    found = follow(4, "step", 10, "step").result(gpus.DEFAULT)
+    assert (found["samples_per_step"], found["kernels_per_sample"]) == (10, 0.3)
+    assert found["tflop_per_sample"] == {"bfloat16": 0.5}
+    assert found["least_minutes_per_epoch"]["arithmetic"] == pytest.approx(60 * 5 / 312 / 60)
+    both = follow(4, "step", 10, 10, "step", 7).result(gpus.DEFAULT)  # accumulated
+    assert (both["samples_per_step"], both["kernels_per_sample"]) == (20, 0.3)
+    assert follow(4, "step", 10, "interrupt", 500, "step", 7).result(gpus.DEFAULT) is None
+    again = follow(4, "step", 10, "step", "interrupt", 500, "interrupt", 7, "step")
+    assert again.result(gpus.DEFAULT)["samples_per_step"] == 10
+    twice = follow(4, "step", 10, "step", "step")  # two optimizers: both are one
+    assert twice.result(gpus.DEFAULT)["samples_per_step"] == 10
+
+
+def test_bytes_of_a_step_are_told_in_gb():
+    cost = follow()
+    cost.step = step(to_gpu=2e9, to_host=3e9, between=4e9)
+    found = cost.result(gpus.DEFAULT)
+    keys = ("to_gpu_gb_per_step", "to_host_gb_per_step", "between_gpus_gb_per_step")
+    assert [found[key] for key in keys] == [2, 3, 4]
+    assert "at least 1.7 minutes" not in prediction.describe_cost(found, gpus.DEFAULT)
+
+
+def test_the_cost_that_is_told_is_the_one_that_limits():
+    cost = follow()
+    cost.step = step(
+        operations=Counter(tf32=156e12, bfloat16=312e12), to_gpu=64e9, to_host=96e9, kernels=30
+    )
+    told = prediction.describe_cost(cost.result(gpus.DEFAULT), gpus.DEFAULT)
+    assert told == (
+        "cost: 46.8 TFLOP a sample, 30 kernels a step, 64.00 GB a step to the GPU, 96.00 GB a step "
+        "to the host; at least 3 minutes an epoch on A100-80 (limited by host link)"
+    )
+
+
+@pytest.mark.parametrize(("convolved", "mostly"), [(5.0, False), (5.1, True)])
+def test_a_script_is_of_convolutions_if_most_of_its_arithmetic_is(convolved, mostly):
+    cost = follow()
+    cost.step = step(operations=Counter(tf32=8.0, bfloat16=2.0), convolved=convolved)
+    assert cost.mostly_convolutions() == mostly
+    cost.step, cost.now = None, cost.step
+    assert cost.mostly_convolutions() == mostly
+
+
+# ------------------------------------------------------------------------------------------ advice
+
+
+def test_advice_begins_with_what_fills_most():
+    """And leaves out what is little: gradients below a fifth, parameters below three tenths."""
+    sizes = {
+        "parameters": 2.9, "gradients": 1.9, "optimizer": 2.0, "activations": 3.1, "inputs": 0.1,
+    }  # fmt: skip
+    told = advice.lines({"breakdown_gb": sizes, "allocated_gb": 10.0})
+    heads = [line for line in told if not line.startswith(" ")]
+    assert heads == [
+        "activations are 31% of the allocated peak:",
+        "optimizer are 20% of the allocated peak:",
+    ]
+    assert told.index(heads[1]) == 1 + len(advice.TECHNIQUES["activations"][1])
+    sizes |= {"gradients": 2.0, "parameters": 3.0}
+    told = advice.lines({"breakdown_gb": sizes, "allocated_gb": 10.0})
+    heads = [line.split()[0] for line in told if not line.startswith(" ")]
+    assert heads == ["activations", "parameters", "gradients", "optimizer"]
+
+
+def test_each_advice_is_of_a_rung_with_a_page():
+    assert set(advice.TECHNIQUES) < set(KINDS) == set(COLORS)
+    for _, techniques in advice.TECHNIQUES.values():
+        assert all((ROOT / "docs/ladder" / f"{page}.md").exists() for _, page in techniques)
+    with_inputs = {"breakdown_gb": {"inputs": 1.0}, "allocated_gb": 1.0}
+    assert advice.lines(with_inputs) == []  # nothing is known to help
