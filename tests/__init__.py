@@ -11,14 +11,14 @@ The tool
     predict_files, predict_missing          files that a script writes, programs, what is not here
     written_files                           the former as the script sees them, without PyTorch
     predict_command, predict_options, predict_data, predict_ends       what it is asked, and answers
-    predict_loops                           memory that comes late, or grows
-    timeline, snapshot, cost                a look into one step
+    predict_loops, growth                   memory that comes late, or grows
+    timeline, snapshot, cost, cost_rules    a look into one step
     log, tracker, gpu, composites, allocator, allocator_settings, order, pinned    its parts
     spread                                  what ranks share: inputs, statistics, tensors
     kinds                                   kinds of tensors and optimizers
     torch_cuda                              `torch.cuda`, as a script finds it
     devices, data_parallel                  several GPUs in one process, and buckets of gradients
-    numbers, ranges                         numbers that are known, and sizes that they decide
+    numbers, ranges, sequences              numbers that are known, and sizes that they decide
     gpus, cudnn_devices                     the kinds of GPUs that it knows
     cudnn                                   convolutions
     messages, sandbox, endings, pool        processes: what they may do, and how they end

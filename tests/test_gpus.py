@@ -79,6 +79,14 @@ def test_a_memory_is_near_what_others_print_and_rather_less(name):
     assert -6 <= more <= 200  # 0.005 GiB, to which some of them are rounded
 
 
+@pytest.mark.parametrize(
+    ("name", "mib"), [("RTX-4060-Ti-8", 107), ("RTX-PRO-6000", 555), ("T4", 135)]
+)
+def test_a_context_is_about_what_was_measured(name, mib):
+    """llama.cpp's pull request 23604, and torch-preflight."""
+    assert gpus.KNOWN[name].context / 2**20 == pytest.approx(mib, rel=0.12)
+
+
 def test_the_data_are_a_data_sheets():
     """Half of both directions of NVLink; without it, GPUs meet over PCIe."""
     assert set(SHEETS) == set(gpus.KNOWN)

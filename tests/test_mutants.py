@@ -60,7 +60,7 @@ def test_a_mutant_that_tests_notice_is_told_from_one_that_they_do_not(tmp_path, 
     chosen = [one for line in lines for one in every if one.diff.endswith(line)]
     mutants.search(chosen)
     noticed = [mutants.known()[one.key]["noticed"] for one in chosen]
-    assert noticed == ["", "tests/test_module.py::test_it"]
+    assert noticed == ["", "FAILED tests/test_module.py::test_it"]
     assert mutants.unknown(chosen) == []
     test.write_text(test.read_text() + "    assert twice(0) == 0\n")
     assert mutants.unknown(chosen) == chosen[:1]

@@ -49,14 +49,6 @@ def allocated(*sizes: int, freed: bool = False) -> list[tuple]:
 # ------------------------------------------------------------------------------------- what fits
 
 
-@pytest.mark.parametrize(
-    ("name", "mib"), [("RTX-4060-Ti-8", 107), ("RTX-PRO-6000", 555), ("T4", 135)]
-)
-def test_a_context_is_about_what_was_measured(name, mib):
-    """llama.cpp's pull request 23604, and torch-preflight."""
-    assert gpus.KNOWN[name].context / MIB == pytest.approx(mib, rel=0.12)
-
-
 def test_what_is_left_out_is_named():
     assert evidence.left_out(GPU, 0) == {"CUDA's context": CONTEXT, "its kernels": KERNELS}
     assert evidence.left_out(GPU, 2)["NCCL's buffers"] == 2 * GROUP
