@@ -36,6 +36,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -44,45 +45,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FOUND = ROOT / "results" / "local" / "mutants.jsonl"
 IMPORTED = ("torch", "torchvision", "lightning", "torchmetrics", "numpy", "hypothesis", "pytest")
 MEMORY = 8 * 2**30  # bytes that a mutant may take
-# Modules, and the tests that name them, the quicker ones first.
-TESTS = {
-    "vramcast/memory/allocator.py": "allocator allocator_settings order snapshot",
-    "vramcast/memory/allocators.py": "log",
-    "vramcast/memory/blocks.py": "allocator allocator_settings",
-    "vramcast/memory/order.py": "order",
-    "vramcast/memory/peaks.py": "log",
-    "vramcast/memory/pinned.py": "pinned",
-    "vramcast/memory/settings.py": "allocator_settings",
-    "vramcast/memory/storages.py": "log",
-    "vramcast/memory/tracker.py": "tracker",
-    "vramcast/evidence.py": "verdict evidence",
-    "vramcast/gpus.py": "gpus",
-    "vramcast/step/snapshot.py": "snapshot",
-    "vramcast/run/result.py": "verdict",
-    "vramcast/command/advice.py": "verdict",
-    "vramcast/command/batches.py": "verdict",
-    "vramcast/cost/counter.py": "verdict",
-    "vramcast/cost/rules.py": "cost_rules",
-    "vramcast/operators/cudnn.py": "cudnn",
-    "vramcast/operators/cudnn_devices.py": "cudnn_devices",
-    "vramcast/operators/convolutions.py": "cudnn",
-    "vramcast/operators/attention.py": "composites",
-    "vramcast/operators/ranges.py": "ranges",
-    "vramcast/operators/unknown_sizes.py": "ranges",
-    "vramcast/operators/sequences.py": "sequences",
-    "vramcast/ranks/data_parallel.py": "data_parallel",
-    "vramcast/ranks/replicas.py": "data_parallel",
-    "vramcast/device/optimizers.py": "kinds",
-    "vramcast/loops/growth.py": "growth",
-    "vramcast/loops/course.py": "growth",
-    "ladder/fits.py": "verdict",
-    "ladder/margin.py": "evidence",
-}
-# Those of which much is seen in predictions alone, so that their tests may start processes: slow.
-PREDICTED = {
-    "vramcast/memory/tracker.py", "vramcast/operators/cudnn.py", "vramcast/device/optimizers.py",
-    "vramcast/operators/convolutions.py",
-}  # fmt: skip
+GROUPS = tomllib.loads((ROOT / "benchmarks" / "mutants.toml").read_text())
+TESTS = GROUPS["quick"] | GROUPS["slow"]  # by module, the names of its tests
 
 ARITHMETIC = {
     ast.Add: ("+", "-"), ast.Sub: ("-", "+"), ast.Mult: ("*", "/"), ast.Div: ("/", "*"),
@@ -209,7 +173,7 @@ def copy(folder: Path) -> None:
 
 def paths(module: str) -> list[str]:
     """The files of a module's tests."""
-    return [f"tests/test_{name}.py" for name in TESTS[module].split()]
+    return [f"tests/test_{name}.py" for name in TESTS[module]]
 
 
 def run(folder: Path, module: str, limit: float | None = None) -> int | None:
@@ -250,7 +214,7 @@ def _pytest(folder: Path, module: str) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "benchmarks"]:
         del sys.modules[name]  # this one's, not the copy's
     sys.modules["__main__"] = pytest  # what processes of the tests take for it
-    if module not in PREDICTED:
+    if module in GROUPS["quick"]:
         from tests import warm
 
         warm.run_all = lambda *asked: pytest.skip("a prediction")
@@ -275,16 +239,20 @@ def noticed(mutant: Mutant, folder: Path, limit: float) -> str:
     return "time" if status is None else [*failed, "pytest ended"][0]
 
 
-def digest(module: str) -> str:
+def digest(module: str, root: Path) -> str:
     """What a survivor depends on beside itself: its tests."""
-    contents = [(ROOT / path).read_bytes() for path in paths(module)]
+    contents = [(root / path).read_bytes() for path in paths(module)]
     return hashlib.sha256(b"".join(contents)).hexdigest()[:16]
 
 
 def known() -> dict[str, dict]:
     """What was found in earlier runs, by the mutants' keys."""
-    lines = FOUND.read_text().splitlines() if FOUND.exists() else []
-    return {row["key"]: row for row in map(json.loads, lines)}
+    rows = {}
+    for line in FOUND.read_text().splitlines() if FOUND.exists() else []:
+        with contextlib.suppress(ValueError):  # a run that was killed left half of a line
+            row = json.loads(line)
+            rows[row["key"]] = row
+    return rows
 
 
 def unknown(chosen: list[Mutant]) -> list[Mutant]:
@@ -293,7 +261,7 @@ def unknown(chosen: list[Mutant]) -> list[Mutant]:
     return [
         one for one in chosen
         if (row := found.get(one.key)) is None
-        or (not row["noticed"] and row["tests"] != digest(one.module))
+        or (not row["noticed"] and row["tests"] != digest(one.module, ROOT))
     ]  # fmt: skip
 
 
@@ -316,7 +284,6 @@ def search(chosen: list[Mutant]) -> None:
         folder = Path(above).resolve() / "tree"
         copy(folder)
         for number, mutant in enumerate(chosen, 1):
-            tests = digest(mutant.module)
             if mutant.module not in limits:
                 began = time.monotonic()
                 if run(folder, mutant.module) != 0:
@@ -324,8 +291,8 @@ def search(chosen: list[Mutant]) -> None:
                     sys.exit(f"{output}\nThe tests of {mutant.module} fail without a change.")
                 limits[mutant.module] = 30 + 5 * (time.monotonic() - began)
             by = noticed(mutant, folder, limits[mutant.module])
-            row = {"key": mutant.key, "tests": tests, "module": mutant.module,
-                   "line": mutant.line, "diff": mutant.diff, "noticed": by}  # fmt: skip
+            row = {name: getattr(mutant, name) for name in ("key", "module", "line", "diff")}
+            row |= {"tests": digest(mutant.module, folder), "noticed": by}
             print(json.dumps(row), file=kept, flush=True)
             where = f"{mutant.module}:{mutant.line}"
             print(f"{number}/{len(chosen)} {where}: {by or 'survived'}", flush=True)
@@ -340,7 +307,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="show what is known, and try none")
     asked = parser.parse_args()
     if others := set(asked.module) - set(TESTS):
-        parser.error(f"no tests are known for {', '.join(others)}: see TESTS in this file")
+        parser.error(f"no tests are known for {', '.join(others)}: see benchmarks/mutants.toml")
     chosen = [one for name in asked.module for one in mutants(name, (ROOT / name).read_bytes())]
     if asked.sample is not None:
         chosen = random.Random(asked.seed).sample(chosen, min(asked.sample, len(chosen)))

@@ -187,6 +187,7 @@ def test_nothing_is_lost_and_nothing_overlaps(expandable, prompt):
     assert allocator.allocated == 0
     allocator.empty_cache()
     assert allocator.reserved == 0
+    assert allocator.segments == set()
 
 
 def expandable_with_a_hole() -> CachingAllocator:
@@ -233,6 +234,28 @@ def test_memory_comes_back_at_the_lowest_addresses_that_suffice(size, reserved, 
     allocator.allocate("new", size * MIB)
     assert allocator.reserved == reserved * MIB
     assert allocator.blocks["new"].address == place * MIB
+
+
+def test_a_block_at_the_end_of_a_segment_is_kept_for_what_grows():
+    """`expandable_size` in `get_free_block`: it counts with the addresses behind it."""
+    allocator = CachingAllocator(expandable=True)
+    allocator.allocate("front", 30 * MIB)
+    allocator.allocate("back", 5 * MIB)  # and 5 MiB are left of two pages
+    allocator.free("front")
+    allocator.allocate("new", 4 * MIB)
+    assert allocator.blocks["new"].address == 0
+    allocator.allocate("large", 27 * MIB)  # 26 are free in front: 22 more behind the 5
+    assert allocator.blocks["large"].address == 35 * MIB
+    assert allocator.reserved == 80 * MIB
+
+
+def test_segments_have_the_memory_that_their_pages_have():
+    allocator = expandable_with_a_hole()
+    (segment,) = allocator.segments
+    assert segment.size == 40 * MIB
+    spans = [(block.size, block.mapped) for block in segment.blocks()]
+    assert spans[:3] == [(100 * MIB, False), (30 * MIB, True), (10 * MIB, True)]
+    assert not spans[3][1]
 
 
 def test_a_full_gpu_finds_room_in_front():

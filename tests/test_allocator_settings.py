@@ -45,6 +45,9 @@ def test_divisions_by_interval():
     assert [settings.division(size * MIB) for size in (2048, 4096, 2**20)] == [4, 8, 8]
     assert settings.division(100) == 1  # below 1 MiB: as from there on
     assert parse("roundup_power2_divisions:4", Settings())[0].division(5 * MIB) == 4
+    settings, _ = parse("roundup_power2_divisions:[1:1,2:2,4:4,16384:6,32768:8]", Settings())
+    sizes = [MIB // 2, MIB, 2 * MIB - 1, 2 * MIB, 4 * MIB, 2**35 - 1, 2**35, 2**40]
+    assert [settings.division(size) for size in sizes] == [1, 1, 1, 2, 4, 6, 8, 8]
 
 
 def test_divisions_change_what_is_reserved():

@@ -1,6 +1,9 @@
 """Data-parallel training in one process: DistributedDataParallel's buckets, DataParallel's first
 replica. Their rules, worked by hand."""
 
+from types import SimpleNamespace
+from typing import NamedTuple
+
 import pytest
 import torch
 from torch import nn
@@ -47,23 +50,31 @@ def test_each_data_type_has_buckets_of_its_own():
     ]  # fmt: skip
 
 
+class Wrapped(NamedTuple):
+    """DistributedDataParallel as it is put in the place of PyTorch's, its buckets and its notes."""
+
+    parallel: type
+    made: list
+    notes: list
+
+
 @pytest.fixture
-def wrapped(monkeypatch):
-    """DistributedDataParallel as it is put in the place of PyTorch's, and its buckets."""
+def wrapped(monkeypatch) -> Wrapped:
+    """It, in the place of no class of PyTorch's."""
 
     class Parallel(nn.Module):
         pass
 
-    made = []
+    made, notes = [], []
     monkeypatch.setattr(nn.parallel, "DistributedDataParallel", Parallel)
     monkeypatch.setattr(data_parallel, "_Bucket", lambda owner, *rest: made.append(rest[0]))
-    data_parallel.install(Tracker(), [])
-    return Parallel, made
+    data_parallel.install(Tracker(), notes)
+    return Wrapped(Parallel, made, notes)
 
 
 def test_by_default_buckets_are_of_25_mib(wrapped):
     """`bucket_cap_mb` is of 2**20 bytes."""
-    parallel, made = wrapped
+    parallel, made, _ = wrapped
     model = nn.ParameterList(of(*[MIB] * 40))
     for parameter in list(model)[:5]:
         parameter.requires_grad = False  # has no gradient, and is in no bucket
@@ -75,13 +86,67 @@ def test_by_default_buckets_are_of_25_mib(wrapped):
 
 
 def test_parameters_that_are_left_out_and_models_without_any(wrapped):
-    parallel, made = wrapped
+    parallel, made, _ = wrapped
     model = nn.ParameterDict({"a": of(4)[0], "b": of(4)[0]})
     model._ddp_params_and_buffers_to_ignore = ["a"]
     parallel(model)
     assert made == [[model["b"]]]
     with pytest.raises(RuntimeError, match="not needed"):
         parallel(nn.Sequential())
+
+
+@pytest.mark.parametrize("views", [False, True])
+def test_a_full_bucket_is_added_up_and_gradients_are_its_parts_if_asked(monkeypatch, views):
+    """Once all of its gradients have come, in each backward pass but those without sync."""
+    parameters = [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2, 2))]
+    owner = SimpleNamespace(_views=views, require_backward_grad_sync=True, process_group="group")
+    tracker, sums = Tracker(), []
+    monkeypatch.setattr(
+        data_parallel.dist, "all_reduce", lambda flat, group: sums.append((flat.numel(), group))
+    )
+    bucket = data_parallel._Bucket(owner, parameters, tracker)
+    assert bucket.flat.shape == (7,)
+    for passes in (1, 2):
+        parameters[0].sum().backward()
+        assert len(sums) == passes - 1
+        parameters[1].sum().backward()
+        assert sums == [(7, "group")] * passes
+    owner.require_backward_grad_sync = False
+    sum(parameter.sum() for parameter in parameters).backward()
+    assert len(sums) == 2
+    places = [parameter.grad.storage_offset() for parameter in parameters]
+    shared = [parameter.grad.untyped_storage()._cdata == bucket.flat.untyped_storage()._cdata
+              for parameter in parameters]  # fmt: skip
+    assert (places, shared) == (([0, 3], [True] * 2) if views else ([0, 0], [False] * 2))
+    assert parameters[1].grad.shape == (2, 2)
+
+
+def test_a_buckets_memory_is_of_gradients(monkeypatch):
+    tracker, owner = Tracker(), SimpleNamespace()
+    labels = []
+    monkeypatch.setattr(tracker, "label", lambda tensors, kind: labels.append((tensors, kind)))
+    bucket = data_parallel._Bucket(owner, of(4, 8), tracker)
+    assert [(tensor is bucket.flat, kind) for (tensor,), kind in labels] == [(True, "gradients")]
+    assert bucket.flat.shape == (3,)
+    assert data_parallel._Bucket(owner, of(4), tracker).flat.shape == (1,)
+
+
+def test_other_ways_of_a_model_on_several_gpus(wrapped):
+    """`no_sync` holds within itself alone; a hook's memory is told not to be counted, once."""
+    parallel, _, _ = wrapped
+    model = parallel(nn.ParameterList(of(4)), static_graph=False)
+    with model.no_sync():
+        with model.no_sync():
+            assert not model.require_backward_grad_sync
+        assert not model.require_backward_grad_sync
+    assert model.require_backward_grad_sync
+    model._set_static_graph()
+    assert model.static_graph
+    with model.join():
+        model.register_comm_hook(None, None)
+        model.register_comm_hook(None, None)
+    assert wrapped.notes == [data_parallel.HOOKED]
+    assert parallel(nn.Linear(2, 2))(torch.ones(1, 2)).shape == (1, 2)
 
 
 # ----------------------------------------------------------------------------------- DataParallel

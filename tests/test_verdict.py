@@ -18,7 +18,9 @@ from vramcast.cost import counter
 from vramcast.cost.rules import Counts
 from vramcast.device import compiler
 from vramcast.kinds import COLORS, KINDS
-from vramcast.memory.storages import Storage
+from vramcast.memory.allocators import Allocators
+from vramcast.memory.storages import STREAMS, Storage
+from vramcast.memory.tracker import Tracker
 from vramcast.options import Options
 from vramcast.run import result
 
@@ -136,6 +138,100 @@ def test_of_several_gpus_the_fullest_is_one_that_fits_least():
     assert [row["reserved_gb"] for row in sorted(rows, key=result._fullness)] == [5, 3, 2]
     plain = [{"reserved_gb": 1.0}, {"reserved_gb": 2.0}]
     assert max(plain, key=result._fullness) == plain[1]
+
+
+# ------------------------------------------------------------------------------------ the figures
+
+
+def figures(events: list[tuple], options: Options | None = None, **watched: object) -> dict:
+    """The result of a prediction with this log, in which no loop was left out."""
+    tracker, allocators = Tracker(), Allocators(prompt=False)
+    tracker.events = events
+    for event in events:
+        allocators.feed(*event)
+    seen = {"notes": [], "quantized": False, "unseen": {}, "unfinished": {}, "created": {0: 7e6}}
+    return result.of(
+        tracker,
+        SimpleNamespace(**seen | watched, allocators=allocators),
+        SimpleNamespace(batch_size=8, samples=100),
+        SimpleNamespace(mostly_convolutions=lambda: False),
+        options or Options(GPU),
+    )
+
+
+def on(gpu: int, *sizes: int) -> list[tuple]:
+    events = allocated(*sizes)
+    for _, storage, _ in events:
+        storage.gpu = gpu
+    return [(what, storage, gpu * STREAMS) for what, storage, _ in events]
+
+
+def test_figures_are_those_of_the_log():
+    events = allocated(30 * MIB, 3 * MIB)
+    events[0][1].kind, events[1][1].module = "parameters", "head"
+    host = Storage(5 * MIB, "cpu", "setup", "", "op")
+    events += [("allocate", host, 0), ("free", host, None), ("mark", None, "step")]
+    found = figures(events)
+    assert found["reserved_gb"] == 50 * MIB / 1e9
+    assert found["allocated_gb"] == 33 * MIB / 1e9
+    assert found["breakdown_gb"] == dict.fromkeys(KINDS, 0) | {
+        "parameters": 30 * MIB / 1e9, "temporaries": 3 * MIB / 1e9,
+    }  # fmt: skip
+    assert (found["host_gb"], found["host_training_gb"]) == (5 * MIB / 1e9, 0)
+    assert (found["peak_phase"], found["peak_module"]) == ("forward", "head")
+    assert (found["created_gb"], found["batch_size"], found["samples"]) == (0.007, 8, 100)
+    assert (found["like"], found["groups"], found["notes"]) == ("plain", 0, [])
+    assert set(found).isdisjoint({"devices", "reserved_least_gb", "fits", "room_gb"})
+    both = figures(events, Options(GPU, capacity=True, room=True))
+    assert (both["fits"], both["room_gb"]) == (True, 0.053)  # 50 MiB are 52.43 MB
+    empty = figures([])
+    assert (empty["reserved_gb"], empty["peak_phase"], empty["peak_module"]) == (0, "", "")
+
+
+def test_streams_that_share_memory_give_a_range():
+    """At least what a GPU reserves that is done at once, at most what CUDA's order allows."""
+    events = allocated(30 * MIB, 30 * MIB, freed=True)
+    events.insert(1, ("use", events[0][1], 1))
+    found = figures(events)
+    assert (found["reserved_least_gb"], found["reserved_gb"]) == (30 * MIB / 1e9, 60 * MIB / 1e9)
+
+
+def test_of_several_gpus_each_has_its_figures():
+    events = on(0, 30 * MIB) + on(1, 50 * MIB, 20 * MIB)
+    found = figures(events, Options(GPU, capacity=True))
+    assert found["reserved_gb"] == 70 * MIB / 1e9
+    first, second = found["devices"]
+    assert (first["device"], first["reserved_gb"]) == ("cuda:0", 30 * MIB / 1e9)
+    assert (second["device"], second["allocated_gb"]) == ("cuda:1", 70 * MIB / 1e9)
+    assert (first["created_gb"], second["created_gb"]) == (0.007, 0)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "note"),
+    [
+        ((600, 700, 800, 900, 1000), "1.05 GB reserved suffice"),  # instead of 4 GB
+        ((500, 600, 1100), None),  # exactly twice as much
+        ((500, 602, 1100), "1.16 GB reserved suffice"),
+        ((200, 300, 400), None),  # less than 1 GB more
+        ((10, 452, 490, 500), None),  # 0.9983 GB more
+        ((12, 452, 490, 500), "0.52 GB reserved suffice"),  # 1.0003 GB
+    ],
+)
+def test_much_that_is_unused_is_noted(sizes, note):
+    """Of tensors that grow, each in a segment of its own; MiB."""
+    found = figures(allocated(*(size * MIB for size in sizes), freed=True))
+    assert [text.rpartition(": ")[2] for text in found["notes"]] == ([note] if note else [])
+
+
+def test_what_was_not_run_is_told():
+    found = figures(
+        [], unseen={"line 3": 1000}, unfinished={("batches", "line 5"): (4, 96)},
+        notes=["twice", "twice"],
+    )  # fmt: skip
+    assert found["left_out"] == [{"what": "batches", "place": "line 5", "done": 4, "left": 96}]
+    assert found["notes"][0] == "twice"
+    assert found["notes"][1].startswith("line 3: its condition changes after 1,000 more")
+    assert len(found["notes"]) == 2
 
 
 # ----------------------------------------------------------------------------- the largest batch
