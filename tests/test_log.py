@@ -128,6 +128,51 @@ def test_streams_that_meet_wait_for_each_other():
     assert (stream, waits) == (STREAMS, ("wait", None, event))
 
 
+def test_a_sparse_tensor_is_booked_by_its_parts():
+    """Its storage is that of its values; of both parts it is known what they are for."""
+    log = Storages()
+    sparse = torch.sparse_coo_tensor([[0, 2]], [1.0, 2.0], (3,), check_invariants=True)
+    indices, values = log.parts(sparse)
+    log.book([sparse, 3, "no tensor"], "op")
+    assert list(short(log)) == [("allocate", 16, 0), ("allocate", 8, 0)]
+    assert log.find(sparse) is log.find(values) is not log.find(indices)
+    log.label([sparse, None], "gradients")
+    assert log.find(indices).kind == log.find(values).kind == "gradients"
+    log.use(sparse, 7)
+    assert list(short(log))[2:] == [("use", 16, 7), ("use", 8, 7)]
+    assert log.find(torch.empty(1)) is None
+    log.use(torch.empty(1), 7)
+    log.label([torch.empty(1)], "gradients")
+    assert len(log.events) == 4
+
+
+def test_memory_of_the_host_may_be_pinned():
+    log = Storages()
+    host, other = torch.empty(3), on(FIRST, log, 3)
+    log.book(host, "op")
+    for tensor in (host, other, torch.empty(1)):
+        log.pin(tensor)
+    assert (log.find(host).pinned, log.find(other).pinned) == (True, False)
+    host.untyped_storage().resize_(24)
+    log.book(host, "op")
+    assert log.find(host).pinned
+
+
+def test_the_current_stream_is_that_of_the_current_gpu():
+    log = Storages()
+    log.streams[1], log.gpu = STREAMS + 3, 1
+    assert log.stream == STREAMS + 3
+    tensor = on(SECOND, log, 3)
+    assert list(short(log)) == [("allocate", 12, STREAMS + 3)]
+    asked = []
+    log.configure = lambda: asked.append(1)
+    log.book(torch.empty(3), "op")  # is no GPU's
+    assert asked == []
+    on(FIRST, log, 3)
+    assert asked == [1]
+    del tensor
+
+
 # ------------------------------------------------------------------------------------------- peaks
 
 

@@ -197,6 +197,14 @@ def test_a_mask_among_indices_may_keep_all_its_places():
     assert largest("index", rows, [known]) == ((3, 5), FLOAT, True)
 
 
+def test_writing_where_a_mask_says_changes_no_size():
+    tensor, mask = torch.empty(4, 5), torch.ones(4, dtype=torch.bool)
+    found = unknown_sizes._masked_put(tensor, [mask], torch.ones(()))
+    assert isinstance(found, Exact)
+    assert found.result is tensor
+    assert unknown_sizes._masked_put(tensor, [None, torch.tensor([1])], torch.ones(())) is None
+
+
 def test_repeated_places_are_as_many_as_the_repeats():
     assert largest("repeat_interleave", torch.tensor([1, 0, 4])) == ((5,), LONG, True)
     assert largest("repeat_interleave", of(1, 3, 6)) == ((18,), LONG, False)

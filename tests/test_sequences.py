@@ -65,6 +65,11 @@ def test_pieces_are_copied_before_they_are_put_together():
     assert sequences._pieces((turned, given, True)) == pieces
 
 
+def test_gradients_are_those_of_the_padded_sequences():
+    found = sequences._packed_backward(torch.ones(7, 3), [4, 5, 3], None, True)
+    assert torch.equal(found, torch.zeros(4, 5, 3))
+
+
 # ------------------------------------------------------------------------------------- ctc_loss
 
 
