@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch.nn.attention import SDPBackend
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.warm import predicted, run
 from vramcast.operators import attention, recurrent
@@ -187,6 +188,82 @@ def test_deterministic_algorithms_are_not_cudnns():
         assert attention.choose(call, H100, usual) == SDPBackend.CUDNN_ATTENTION
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+class Calls(TorchDispatchMode):
+    """Notes the operators, and what they are called with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        names = [argument.name for argument in func._schema.arguments]
+        self.of[func._opname] = dict(zip(names, args)) | (kwargs or {})
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("capability", "options", "width", "operator"),
+    [
+        (A100, {}, 64, "flash"),
+        (A100, {"is_causal": True}, 60, "flash"),
+        (A100, {"attn_mask": (1, 1, 6, 6)}, 64, "efficient"),
+        (A100, {"attn_mask": (1, 1, 6, 6), "boolean": True}, 64, "efficient"),
+        (H100, {}, 64, "cudnn"),
+        (H100, {"attn_mask": (1, 1, 6, 6), "boolean": True}, 64, "cudnn"),
+        (A100, {"dropout_p": 0.1, "attn_mask": (1, 1, 6, 6)}, 60, "math"),
+    ],
+)
+def test_what_a_kernel_is_given(monkeypatch, capability, options, width, operator):
+    """As in attention.cpp: flash attention's rows are padded to multiples of 8 numbers.
+
+    The scale stays theirs. Masks of truth values become numbers, in rows of multiples of 8.
+    """
+    kernels, options = {}, dict(options)
+    monkeypatch.setattr(attention, "put", kernels.update)
+    monkeypatch.setattr(attention, "register", lambda *operators, **rules: None)
+    attention.install(capability, 108)
+    kind = torch.bool if options.pop("boolean", False) else HALF
+    if "attn_mask" in options:
+        options["attn_mask"] = torch.empty(options["attn_mask"], dtype=kind, device="meta")
+    query = torch.empty(2, 4, 6, width, dtype=HALF, device="meta")
+    with Calls() as calls:
+        result = kernels["scaled_dot_product_attention"](query, query, query, **options)
+    assert result.shape == query.shape
+    names = [name for name in calls.of if name.startswith("_scaled_dot_product")]
+    if operator == "math":  # consists of others
+        assert names == []
+        return
+    assert names == [f"_scaled_dot_product_{operator}_attention"]
+    given = {"is_causal": False, "dropout_p": 0.0, "scale": None} | calls.of[names[0]]
+    assert given["is_causal"] == options.get("is_causal", False)
+    assert given["dropout_p"] == 0.0
+    assert given["query"].shape[-1] == (64 if operator == "flash" else width)
+    assert given["scale"] == (None if width == 64 else pytest.approx(60**-0.5))
+    if options.get("attn_mask") is not None:
+        mask = given["attn_bias"]
+        assert mask.dtype == HALF
+        assert mask.shape == ((2, 4, 6, 6) if operator == "efficient" else (1, 1, 6, 6))
+        assert mask.stride(-2) == (8 if operator == "efficient" else 6)
+
+
+def test_older_versions_share_no_heads_and_ask_for_no_alignment(monkeypatch):
+    usual = [int(number) for number in torch._C._get_sdp_priority_order()]
+
+    def kernel(**changed):
+        query = torch.empty(2, 4, 6, 64)
+        key = torch.empty(2, 2, 6, 64)
+        call = attention.Call(query, key, key, None, 0.0, False, True)
+        call.tensors = changed.get("tensors", call.tensors)
+        return attention.choose(call, A100, usual)
+
+    odd = torch.empty(2 * 4 * 6 * 64 + 1)[1:].view(2, 4, 6, 64)
+    for new, shared, placed in ((True, "EFFICIENT", "MATH"), (False, "MATH", "EFFICIENT")):
+        monkeypatch.setattr(attention.compat, "EFFICIENT_SHARES_HEADS", new)
+        monkeypatch.setattr(attention.compat, "EFFICIENT_NEEDS_ALIGNMENT", new)
+        assert kernel().name.startswith(shared)
+        assert kernel(tensors=(odd, odd, odd)).name.startswith(placed)
 
 
 def test_a_mask_is_padded_to_multiples_of_8_numbers():
