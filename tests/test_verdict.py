@@ -1,8 +1,9 @@
-"""What makes a verdict of a prediction: limits, what fits, the search for a batch, cost and advice.
+"""What makes a verdict of a prediction: limits, what fits, the largest batch, its cost, what helps.
 
 Expected values are worked by hand.
 """
 
+import math
 from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,17 +13,18 @@ import pytest
 from ladder import fits
 from ladder.rungs import ROOT
 from vramcast import evidence, gpus, prediction
-from vramcast.command import advice
+from vramcast.command import side_by_side, what_if
 from vramcast.command.batches import Search, _alike, _power
 from vramcast.cost import counter
 from vramcast.cost.rules import Counts
 from vramcast.device import compiler
-from vramcast.kinds import COLORS, KINDS
+from vramcast.kinds import KINDS
 from vramcast.memory.allocators import Allocators
 from vramcast.memory.storages import STREAMS, Storage
 from vramcast.memory.tracker import Tracker
 from vramcast.options import Options
 from vramcast.run import result
+from vramcast.techniques.catalog import KNOWN, Technique
 
 MIB = 2**20
 CONTEXT, KERNELS, GROUP = 100 * 3 * MIB, 500_000_000, 688 * MIB
@@ -383,28 +385,107 @@ def test_a_script_is_of_convolutions_if_most_of_its_arithmetic_is(convolved, mos
 
 # ------------------------------------------------------------------------------------------ advice
 
-
-def test_advice_begins_with_what_fills_most():
-    """And leaves out what is little: gradients below a fifth, parameters below three tenths."""
-    sizes = {
-        "parameters": 2.9, "gradients": 1.9, "optimizer": 2.0, "activations": 3.1, "inputs": 0.1,
-    }  # fmt: skip
-    told = advice.lines({"breakdown_gb": sizes, "allocated_gb": 10.0})
-    heads = [line for line in told if not line.startswith(" ")]
-    assert heads == [
-        "activations are 31% of the allocated peak:",
-        "optimizer are 20% of the allocated peak:",
-    ]
-    assert told.index(heads[1]) == 1 + len(advice.TECHNIQUES["activations"][1])
-    sizes |= {"gradients": 2.0, "parameters": 3.0}
-    told = advice.lines({"breakdown_gb": sizes, "allocated_gb": 10.0})
-    heads = [line.split()[0] for line in told if not line.startswith(" ")]
-    assert heads == ["activations", "parameters", "gradients", "optimizer"]
+ROW = {
+    "breakdown_gb": {"parameters": 0.9, "gradients": 0.1, "optimizer": 3, "activations": 5,
+                     "inputs": 1, "temporaries": 0},
+    "allocated_gb": 10.0, "reserved_gb": 12.5, "peak_phase": "backward", "batch_size": 8,
+}  # fmt: skip
 
 
-def test_each_advice_is_of_a_rung_with_a_page():
-    assert set(advice.TECHNIQUES) < set(KINDS) == set(COLORS)
-    for _, techniques in advice.TECHNIQUES.values():
-        assert all((ROOT / "docs/ladder" / f"{page}.md").exists() for _, page in techniques)
-    with_inputs = {"breakdown_gb": {"inputs": 1.0}, "allocated_gb": 1.0}
-    assert advice.lines(with_inputs) == []  # nothing is known to help
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [
+        ("checkpointing", 0.5),
+        ("accumulate", 0.6),
+        ("adamw-8bit", 0.3),
+        ("lora", 0.4),
+        ("bf16", 0.9),
+        ("free-gradients", 0.01),
+        ("expandable-segments", 0.2),  # of what is reserved
+        ("fused", 0),
+    ],
+)
+def test_what_a_technique_could_save_is_a_share_of_the_peak(name, share):
+    assert what_if._share(KNOWN[name], ROW) == pytest.approx(share)
+
+
+def test_techniques_that_cannot_save_are_not_tried():
+    """Those of which a hundredth of the peak is not made, or that need what is not there."""
+    found, others = what_if.candidates(ROW, Options(GPU))
+    assert {"checkpointing", "accumulate", "free-gradients", "lora"} <= set(found)
+    assert others["fused"] == "the peak is not in the optimizer step"
+    little = ROW | {"breakdown_gb": ROW["breakdown_gb"] | {"gradients": 0.09}, "batch_size": None}
+    found, others = what_if.candidates(little, Options(GPU, gpus=2))
+    assert others["free-gradients"] == "next to no gradients at the peak"
+    assert "several GPUs" in others["checkpointing"]
+    assert "several GPUs" in others["accumulate"]
+    assert "no DataLoader" in what_if.candidates(little, Options(GPU))[1]["accumulate"]
+    step = what_if.candidates(ROW | {"peak_phase": "optimizer step"}, Options(GPU))[0]
+    assert {"fused", "foreach-off"} <= set(step)
+    some = what_if.candidates(ROW, Options(GPU, techniques=("offload",)))[0]
+    assert not {"offload", "checkpointing", "selective-checkpointing"} & set(some)
+
+
+SAVED = {
+    "checkpointing": 0.6, "offload": 0.55, "accumulate": 0.5, "free-gradients": 0.9, "bf16": 0.4,
+    "last-blocks": 0.7,
+}  # fmt: skip
+
+
+@pytest.fixture
+def search_of(monkeypatch):
+    """A search in which techniques save these shares, and so many GB fit; "lora" is refused."""
+
+    def made(limit: float) -> what_if.WhatIf:
+        def answers(asked, told, own):
+            for _, options in asked:
+                gb = 11.0 * math.prod(SAVED.get(name, 1) for name in options.techniques)
+                row = ROW | {"reserved_gb": gb, "fits": gb <= limit}
+                yield "it is refused" if "lora" in options.techniques else row
+
+        monkeypatch.setattr(what_if, "answers", answers)
+        monkeypatch.setattr(Technique, "missing", False)
+        row = ROW | {"reserved_gb": 11.0, "fits": False}
+        return what_if.WhatIf(ROOT / "script.py", Options(GPU), row, lambda done, of: None)
+
+    return made
+
+
+def test_the_most_useful_technique_comes_first(search_of):
+    tried = search_of(1.0).each(["free-gradients", "lora", "bf16", "fused", "checkpointing"])
+    names = [one.techniques for one in tried]
+    order = ["bf16", "checkpointing", "free-gradients", "fused", "lora"]
+    assert names == [(name,) for name in order]
+    assert (tried[-1].row, tried[-1].error, tried[-1].fits) == (None, "it is refused", False)
+
+
+@pytest.mark.parametrize(
+    ("limit", "names"),
+    [
+        (6.0, {"accumulate"}),
+        (3.5, {"accumulate", "offload"}),
+        (1.5, {"accumulate", "offload", "bf16"}),  # without the gradients that were freed before
+        (0.8, {"accumulate", "offload", "free-gradients", "bf16", "last-blocks"}),
+    ],
+)
+def test_the_smallest_set_changes_the_training_least(search_of, limit, names):
+    """First what leaves it as it is, then what rounds otherwise, then all; each is needed."""
+    *_, best = search_of(limit).smallest([])
+    assert set(best.techniques) == names
+    assert best.fits
+
+
+def test_a_search_that_finds_nothing_ends_with_the_best(search_of):
+    found = list(search_of(0.1).smallest([]))
+    assert not any(one.fits for one in found)
+    assert set(found[-1].techniques) == {*SAVED} - {"checkpointing"}
+    needs = [one.reserved for one in found]
+    assert needs == sorted(needs, reverse=True)
+
+
+def test_all_gpus_are_judged_with_the_margin():
+    for room, expected in ((7.348, (True, True)), (7.349, (False, True)), (9.686, (False, False))):
+        found = side_by_side._verdict(GPU, {"like": "plain", "groups": 0, "room_gb": room})
+        assert (found["fits"], found["may_fit"]) == expected
+        word = side_by_side._word(found)
+        assert word == prediction.verdict(SimpleNamespace(**found))

@@ -16,6 +16,7 @@ from ladder.rungs import (
     stem,
 )
 from vramcast.gpus import DEFAULT
+from vramcast.techniques import catalog
 
 
 @dataclass(frozen=True)
@@ -195,3 +196,16 @@ def low_rank(script: str, parents: dict[str, str | None]) -> bool:
     """Whether a script trains low-rank adapters alone: it is LoRA's, or builds on it."""
     parent = parents.get(script)
     return "lora" in script or (parent is not None and low_rank(parent, parents))
+
+
+def techniques_table() -> str:
+    """The techniques that can be applied to a script from outside, in Markdown."""
+    lines = [
+        "| `--with` | what is done | the training | lines | page |",
+        "| --- | --- | --- | --: | --- |",
+    ]
+    for one in catalog.KNOWN.values():
+        needs = f" (needs {one.package})" if one.package else ""
+        page = f"[{one.page.partition('_')[0]}](ladder/{one.page}.md)"
+        lines.append(f"| `{one.name}` | {one.what}{needs} | {one.changes} | {one.lines} | {page} |")
+    return "\n".join(lines)

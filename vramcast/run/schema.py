@@ -72,6 +72,7 @@ _cost = _dict(
     least_minutes_per_epoch=_figures,
 )
 _loop = _dict(what=_text, place=_text, done=_whole, left=_maybe(_whole))
+_tensors = _dict(gb=_number, count=_whole, kind=_text, what=_text)
 GPU: dict[str, Form] = {
     "reserved_gb": _number,
     "allocated_gb": _number,
@@ -86,6 +87,8 @@ GPU_SOMETIMES: dict[str, Form] = {
     "may_fit": _truth,
     "reserved_within_gb": _maybe(_number),
     "room_gb": _number,
+    "largest": _list(_tensors),
+    "after_step_gb": _kinds,
 }
 
 

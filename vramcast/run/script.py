@@ -31,6 +31,7 @@ from vramcast.run import hints, result, setup, source
 from vramcast.sandbox import audit, checkpoints, programs, written_files
 from vramcast.step import timeline
 from vramcast.step.lines import Lines
+from vramcast.techniques.weights import NotApplied
 
 
 class TooLong(BaseException):
@@ -53,7 +54,7 @@ def predict(
     watched = Watched(send)
     lines = Lines(str(script), watched.sees)
     tracker = Tracker(lines.sees if options.timeline or options.snapshot else watched.sees)
-    mode, context = setup.prepare(tracker, watched, script, options)
+    mode, context, techniques = setup.prepare(tracker, watched, script, options)
     if compat.NOTE:
         watched.notes.append(compat.NOTE)
     error = None
@@ -109,6 +110,8 @@ def predict(
     watched.notes += mode.loops.notes() if mode.loops else []
     if guard.refusals:  # whatever became of it
         error = guard.refusals[0]
+    if error is None and not techniques.applied():
+        error = "there is no model, or no optimizer, to apply the technique to"
     if error is None and tracker.steps == 0:
         if tracker.backwards:
             watched.notes.append(
@@ -136,7 +139,7 @@ def first_batch_size(script: Path, scratch: Path, options: Options) -> dict:
     """Run a script up to its first loader: {"batch_size": the loader's, None if it has none}."""
     guard = audit.Sandbox(script, scratch)
     tracker = Tracker()
-    mode, _ = setup.prepare(tracker, Watched(), script, options)
+    mode, _, _ = setup.prepare(tracker, Watched(), script, options)
     found = {"batch_size": None}
 
     def first(loader, dataset, size=1, *args, **kwargs):
@@ -185,7 +188,7 @@ def _explain(script: Path, failure: BaseException) -> str:
     if isinstance(failure, SyntaxError):
         place = f"line {failure.lineno}: " if failure.lineno else ""
         return f"{place}{failure.msg}"
-    if isinstance(failure, (setup.Unpredictable, Unsized, NotHere)):
+    if isinstance(failure, (setup.Unpredictable, NotApplied, Unsized, NotHere)):
         return f"{where}{failure}"
     if isinstance(
         failure,
