@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
 from vramcast import compat
 from vramcast.cost import rules
@@ -15,6 +16,7 @@ from vramcast.operators import registry
 
 aten = torch.ops.aten
 HALF = torch.float16
+ON_GPU = rules._on_gpu
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +46,17 @@ def count(func, *args: object, **kwargs: object) -> Counts:
         setattr(found, name, getattr(found, name) / 2)
     found.operations = {key: value / 2 for key, value in found.operations.items()}
     return found
+
+
+def test_where_a_tensor_is_is_that_of_the_first():
+    """Of lists, too; what is no tensor is nowhere."""
+    with FakeTensorMode():
+        here, there = torch.empty(3), torch.empty(3, device="cuda")
+    for value, on_gpu in (
+        (there, True), (here, False), ([[there], here], True), ((here, there), False), (3, False),
+        ((), False), (None, False),
+    ):  # fmt: skip
+        assert ON_GPU(value) == on_gpu
 
 
 def test_a_product_is_two_operations_for_each_pair():

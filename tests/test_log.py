@@ -155,7 +155,7 @@ def test_memory_of_the_host_may_be_pinned():
     assert (log.find(host).pinned, log.find(other).pinned) == (True, False)
     host.untyped_storage().resize_(24)
     log.book(host, "op")
-    assert log.find(host).pinned
+    assert (log.find(host).size, log.find(host).pinned) == (24, True)
 
 
 def test_the_current_stream_is_that_of_the_current_gpu():

@@ -63,6 +63,7 @@ def test_pieces_are_copied_before_they_are_put_together():
     pieces = [multiple(steps * many * 400, 512) for steps, many in ((1, 4), (6, 3), (3, 1))]
     assert sequences._pieces((wide, given, False)) == pieces[1:]
     assert sequences._pieces((turned, given, True)) == pieces
+    assert sequences._pieces((turned[:1], given[:1], True)) == []  # one sequence: a view
 
 
 def test_gradients_are_those_of_the_padded_sequences():
