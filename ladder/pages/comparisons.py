@@ -1,11 +1,10 @@
 """Predictions beside published figures, and beside what other tools predict."""
 
-import json
 import statistics
 from pathlib import Path
 
 from ladder.pages.escaping import code, plain
-from ladder.rows import by_script, memory_of, whole_runs
+from ladder.rows import by_script, memory_of, recorded, whole_runs
 from ladder.rungs import Rung, number
 
 LONG = 160  # characters of a message
@@ -66,7 +65,7 @@ def where(known: float, row: dict) -> str:
 
 def other_tools(results: Path) -> str:
     """What other tools predict for published scripts, beside ours: errors, and seconds."""
-    rows = json.loads((results / "other_predictors.json").read_text())
+    rows = recorded(results / "other_predictors.json")
     found = {(row["tool"], row["script"]): row for row in rows}
     scripts = {row["script"]: row["published_gb"] for row in rows}
     heads = [f"{number(script)}, {known:.2f} GB published" for script, known in scripts.items()]
@@ -84,7 +83,7 @@ def other_tools(results: Path) -> str:
 
 def public_scripts(results: Path) -> str:
     """Training scripts that others published: predicted at the first try and today, or why not."""
-    rows = json.loads((results / "public_scripts.json").read_text())
+    rows = recorded(results / "public_scripts.json")
     lines = ["| repository, release | script | first try | today |", "| --- | --- | --- | --: |"]
     names = [(row["repository"], row["path"]) for row in rows]
     for row in rows:

@@ -12,6 +12,7 @@ processes     processes that send, break, sleep and are ended
 ranks         one of our scripts, in one or several processes
 real_memory   the most that tensors of a script take, counted on the CPU
 remembered    operators that are called again and again
+sandbox       what a prediction refuses, under one layer of the sandbox alone
 torch_cuda    what stands in for torch.cuda, held against the real one
 tracker       a small training with shapes, with numbers, and by MemTracker
 training      one of our scripts on few images
