@@ -95,13 +95,16 @@ def rehearse(script: Path, show: bool) -> tuple[dict, dict[str, str], list[str]]
     with scratch_folder("rehearsal-") as folder, Output(folder / "output.txt") as output:
         status = run(run_script, folder, script, show, meanwhile=output.bound)
         files = sorted(folder.glob("rank-*.json"))
-        ranks = list(filter(None, map(found_in, map(messages.read_file, files))))
+        found = [found_in(messages.read_file(file)) for file in files]
+        ranks = list(filter(None, found))
         lines = output.last(LAST) + ([no_room(folder)] if full(folder) else [])
     row = {key: None for key, *_ in COLUMNS} | {"learned": None}
     row |= together(ranks) if ranks else {}
     row["script"] = display_name(script)
     row["fingerprint"] = fingerprints.of(script, "rehearsed")
     error = why_failed(status, ranks)
+    if error is None and len(ranks) < len(found):
+        error = "what one of its processes left is no record of a rehearsal"
     return row | ({"error": error} if error else {}), ranks[0]["stand_ins"] if ranks else {}, lines
 
 

@@ -24,7 +24,7 @@ def found_in(content: object) -> dict | None:
         and type(texts) is dict
         and all(type(text) is str for text in texts.values())
         and type(targets) is dict
-        and all(type(count) is int for count in targets.values())
+        and all(type(count) is int and count > 0 for count in targets.values())
     )
     return dict.fromkeys((*NUMBERS, "precision", "error")) | content if good else None
 
@@ -85,6 +85,6 @@ def why_failed(status: int, ranks: list[dict]) -> str | None:
         return f"it ended itself with status {status}"
     if not ranks:
         return "it ended itself before its last line (by os._exit?)"
-    if not any(rank["steps"] for rank in ranks):
-        return "it did not train: no optimizer took a step"
+    if not any(rank["steps"] or rank.get("differentiated") for rank in ranks):
+        return "it did not train: no optimizer took a step, and no gradient was computed"
     return None

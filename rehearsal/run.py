@@ -95,6 +95,7 @@ def run_rank(script: str, folder: str) -> None:
             "accuracy": observer.accuracy,
             "targets": observer.targets,
             "steps": observer.steps,
+            "differentiated": observer.differentiated,
             "host_gb": host_peak(),
             "parameters_held": parameters_held,
             "optimizer_held": optimizer_held,

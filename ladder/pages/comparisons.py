@@ -3,6 +3,7 @@
 import statistics
 from pathlib import Path
 
+from ladder.pages.escaping import code, plain
 from ladder.rows import by_script, memory_of, recorded, whole_runs
 from ladder.rungs import Rung, number
 
@@ -90,7 +91,8 @@ def public_scripts(results: Path) -> str:
         script = f"{row['path']} {row['options']}".strip() if several else row["path"]
         today = "not predicted" if "error" in row else f"{row['reserved_gb']:.2f} GB"
         lines.append(
-            f"| {row['repository']} {row['release']} | `{script}` | {_at_first(row)} | {today} |"
+            f"| {plain(row['repository'])} {row['release']} | {code(script)} | {_at_first(row)} | "
+            f"{today} |"
         )
     first, second, third = (
         [row for row in rows if row["chosen"] == number] for number in (1, 2, 3)
@@ -104,7 +106,7 @@ def public_scripts(results: Path) -> str:
         "which says most about other scripts. Not predicted today:\n"
     )
     lines += [
-        f"- {row['repository']}, `{row['path']}`: {_why(row['error'])}"
+        f"- {plain(row['repository'])}, {code(row['path'])}: {plain(_why(row['error']))}"
         for row in rows
         if "error" in row
     ]

@@ -5,6 +5,7 @@ import statistics
 from pathlib import Path
 
 from ladder.margin import margins, pairs, told_in_vain
+from ladder.pages.escaping import plain
 from ladder.rows import recorded
 from vramcast.evidence import LIKE
 
@@ -61,7 +62,7 @@ def misses(rows: list[dict]) -> str:
             continue
         name = f"- {row['project']}, {row['what']}, {row['quantity']}"
         if "error" in row:
-            why = row["explanation"] or _first_sentence(row["error"])
+            why = row["explanation"] or plain(_first_sentence(row["error"]))
             lines.append(f"{name}: no prediction; {why}.")
         elif abs(error(row)) > MISS:
             lines.append(

@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def keep(target: Callable, folder: Path, args: tuple, pipe: Connection, status: 
     This forks, so that both return from here: the keeper and the script's process. What the script
     sends goes to `pipe` (see messages.py). Its exit status (negative: the signal that ended it)
     goes to `status`, once all that it started has ended. If the command is dead by then, its folder
-    is removed.
+    is removed. Of the files that are open here, the script's process has only `pipe`.
     """
     command, asked = multiprocessing.parent_process().sentinel, []
     if wait([command], 0):  # dead before its script could begin
@@ -80,7 +81,7 @@ def keep(target: Callable, folder: Path, args: tuple, pipe: Connection, status: 
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     keeper, script = os.getpid(), os.fork()
     if script == 0:
-        status.close()
+        _leave(pipe.fileno(), resource_tracker._resource_tracker._fd)
         os.setsid()
         end_with_parent()
         if os.getppid() != keeper:  # it was killed before that held
@@ -105,6 +106,20 @@ def keep(target: Callable, folder: Path, args: tuple, pipe: Connection, status: 
     if wait([command], 0):
         remove(folder)
     messages.send(_bury(script, ended), status)
+
+
+def _leave(*kept: int | None) -> None:
+    """Close all files that this process inherited, but these and the standard streams.
+
+    They become /dev/null: if their numbers were free, what they belonged to would close others.
+    """
+    null = os.open(os.devnull, os.O_RDWR)
+    for name in os.listdir("/dev/fd"):
+        if int(name) > 2 and int(name) not in (*kept, null):
+            with contextlib.suppress(OSError):  # the listing's own
+                os.fstat(int(name))
+                os.dup2(null, int(name), inheritable=False)
+    os.close(null)
 
 
 def remove(folder: str | Path) -> None:

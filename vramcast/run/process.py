@@ -12,6 +12,7 @@ from vramcast.processes import launchers, messages, supervisor
 from vramcast.processes.output import Output, full, no_room, to_file
 from vramcast.processes.supervisor import scratch_folder, write_json
 from vramcast.run import schema, source
+from vramcast.sandbox import shared_memory
 
 # Packages that a script's process has already imported if the script's text names them. It is
 # forked from one that has, which saves seconds; and to import them starts programs.
@@ -63,12 +64,21 @@ def predict(
 
     answer = _ask(script, "predict", options, tell, show)
     try:
-        row = {"script": name_of(script)} | schema.checked(answer)
+        row = {"script": name_of(script)} | schema.checked(answer, _asked(options))
     except schema.Malformed as error:
         raise NoPrediction(name_of(script), str(error)) from None
     if strange:
         row["notes"].append(f"{strange} messages of its process were none, and ignored")
     return row
+
+
+def _asked(options: Options) -> list[str]:
+    """The parts that an answer has to have because they were asked for."""
+    parts = {
+        "fits": options.capacity, "room_gb": options.room, "largest": options.why,
+        "timeline": options.timeline, "snapshot": options.snapshot,
+    }  # fmt: skip
+    return [part for part, wanted in parts.items() if wanted]
 
 
 def first_batch_size(script: Path, options: Options) -> int | None:
@@ -126,6 +136,7 @@ def _answer(
         os.environ[name] = str(folder)
     tempfile.tempdir = str(folder)
     sys.dont_write_bytecode = True
+    remove = shared_memory.install()
     try:
         from vramcast.run import script as script_run
     except ImportError as failure:  # a package is missing, or a part of PyTorch (compat.py)
@@ -133,4 +144,5 @@ def _answer(
     else:
         answer = getattr(script_run, question)(script, folder, options, send)
     write_json(answer, folder / "result.json")
+    remove()
     os._exit(0)
