@@ -1,6 +1,7 @@
 """What comes from a script's process is data: whatever a script writes, nothing of it runs."""
 
 import base64
+import contextlib
 import io
 import json
 import math
@@ -20,9 +21,10 @@ from vramcast import gpus
 from vramcast.command import files, report, what_if
 from vramcast.options import Options
 from vramcast.prediction import Prediction, why
-from vramcast.processes import messages
+from vramcast.processes import messages, output
 from vramcast.run import schema
 
+FULL = os.open("/dev/full", os.O_WRONLY)
 # Looks for the pipes that its process has, and writes a pickle into each that can be written.
 # `Connection.recv` would read the length and unpickle the rest.
 ATTACK = """
@@ -112,7 +114,7 @@ def test_what_has_the_form_of_a_prediction_is_taken():
 
 
 def test_what_a_rehearsal_left_is_looked_at_too():
-    names = (*outcome.FORMS,)
+    names = (*outcome.NUMBERS, "steps", "ended", "precision", "error", "targets", "stand_ins")
     good = dict.fromkeys(names, 1.5) | {
         "steps": 3,
         "precision": None,
@@ -120,11 +122,11 @@ def test_what_a_rehearsal_left_is_looked_at_too():
         "accuracy": None,
     }
     good |= {"targets": {"7": 2}, "stand_ins": {"a": "b"}}
-    assert outcome.is_record(good)
+    assert outcome.found_in(good) == good
     wrong = [{name: []} for name in names]
     wrong += [{"targets": {"7": "2"}}, {"targets": {"7": 0}}, {"stand_ins": {"a": 1}}]
     for content in ([], None, {}, *(good | change for change in wrong)):
-        assert not outcome.is_record(content), content
+        assert outcome.found_in(content) is None, content
 
 
 def test_what_has_no_business_in_a_prediction_is_left_out_and_told():
@@ -245,3 +247,68 @@ def test_a_result_has_to_be_a_file(tmp_path, kind):
         path.mkdir()
     assert messages.read_file(path) is None
     assert messages.read_file(tmp_path / "other.json") == {"secret": 1}
+
+
+def test_texts_do_nothing_to_a_terminal(tmp_path):
+    """Whatever a script sends: keys, too, and in lists."""
+    sent = {"a\x1b[2J": ["\x07", {"b": "c\r\nd\te\u202ef\x9b1m é × \ud800"}], "n": 1}
+    (tmp_path / "result.json").write_text(json.dumps(sent))
+    assert messages.read_file(tmp_path / "result.json") == {
+        "a\\x1b[2J": ["\\x07", {"b": "c\nd\te\\u202ef\\x9b1m é × \\ud800"}], "n": 1,
+    }  # fmt: skip
+
+
+def test_what_an_exception_says_is_one_line_whatever_it_does():
+    class Mute(Exception):
+        def __str__(self):
+            raise KeyError
+
+    assert messages.text_of(Mute()) == "<its text cannot be made: KeyError>"
+    assert messages.brief("\n first \nsecond") == "first"
+    short = messages.brief("m" * 10**6)
+    assert len(short) < messages.LINE + 50
+    assert short.endswith("… (1,000,000 characters)")
+
+
+def test_of_long_output_the_end_is_kept_and_the_file_bounded(tmp_path, monkeypatch):
+    """Of a link that a script puts in its place, nothing is read or dropped."""
+    monkeypatch.setattr(output, "MOST", 10_000)
+    monkeypatch.setattr(output, "END", 100)
+    path, other = tmp_path / "output.txt", tmp_path / "other"
+    other.write_text("o" * 20_000)
+    pid = os.fork()
+    with output.Output(path) if pid else contextlib.nullcontext() as kept:
+        if pid == 0:  # the script's process, in which it is there a moment later
+            while not path.exists():
+                pass
+            output.to_file(path, 1)
+            for number in range(5000):
+                os.write(1, b"line %d\n" % number)
+            path.unlink()
+            path.symlink_to(other)
+            os.write(1, b"\x1b[31mthe end " + b"x" * 70)
+            os._exit(0)
+        while os.waitpid(pid, os.WNOHANG) == (0, 0):
+            kept.bound()
+        kept.bound()
+        assert os.fstat(kept._descriptor).st_size <= output.MOST
+        assert kept.last(1)[0].endswith(r"\x1b[31mthe end " + "x" * 70)
+        assert len(kept.last(3)) <= 3
+    assert other.read_text() == "o" * 20_000
+
+
+def test_output_that_was_dropped_still_ends_with_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(output, "MOST", 10)
+    with output.Output(tmp_path / "output.txt") as kept:
+        (tmp_path / "output.txt").write_text("first\nsecond\nthird\n")
+        kept.bound()
+        assert (tmp_path / "output.txt").read_text() == ""
+        assert kept.last(2) == ["second", "third"]
+
+
+def test_a_folder_that_is_full_is_told(tmp_path, monkeypatch):
+    assert not output.full(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(output.Path, "write_bytes", lambda *_: os.write(FULL, b"x"))
+    assert output.full(tmp_path)
+    assert "TMPDIR" in output.no_room(tmp_path)

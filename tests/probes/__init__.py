@@ -4,6 +4,7 @@ save what they saw.
 composites    of which others composite operators consist, on CUDA and here
 convolutions  convolutions on the GPU without data, and what cuDNN is asked
 gpu           a small training on the GPU without data
+intercepted   functions that the rehearsal replaces, called in every form
 kinds         kinds of tensors and optimizers, with numbers and without
 memtracker    the peak that PyTorch's MemTracker sees of a ViT
 numbers       sizes that depend on numbers

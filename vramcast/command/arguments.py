@@ -6,12 +6,14 @@ import difflib
 import importlib.metadata
 import importlib.util
 import json
+import os
 from pathlib import Path
 
 from vramcast import gpus
 from vramcast.command import files
 from vramcast.libraries import example_data as examples
 from vramcast.options import Options
+from vramcast.processes import entry
 from vramcast.run.source import several_gpus
 from vramcast.techniques import catalog
 
@@ -19,7 +21,7 @@ NEEDED = ("torch", "rich")
 SEVERAL = 4  # GPUs that a script finds which is for several
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(entry.Parser):
     """An argument parser whose errors are JSON if --json was asked for."""
 
     json, script = False, None
@@ -39,7 +41,7 @@ class Parser(argparse.ArgumentParser):
 def found(name: str) -> Path:
     """The script of a name, which may lack its ".py". Raises ValueError if there is none."""
     for path in (Path(name), Path(f"{name}.py")):
-        if path.is_file():
+        if os.path.isfile(path):  # not if it is too long for a path, say
             if path.suffix != ".py":
                 raise ValueError(f"{name} is no Python file")
             return path.resolve()
@@ -94,7 +96,7 @@ def positive(text: str) -> float:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is no number of seconds above 0")
-    return seconds
+    return min(seconds, 1e9)  # thirty years: what a timer can take
 
 
 def version() -> str:

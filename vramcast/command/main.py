@@ -21,9 +21,10 @@ from vramcast.command import arguments, batches, files, report, side_by_side, wh
 from vramcast.command.progress import Running
 from vramcast.options import Options
 from vramcast.prediction import Prediction, need, verdict, why
+from vramcast.processes.entry import end_as_after_ctrl_c
+from vramcast.processes.messages import plain
 from vramcast.processes.supervisor import (
     Ended,
-    end_as_after_ctrl_c,
     end_forkserver,
     start_forkserver,
 )
@@ -140,7 +141,7 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
             text += f" for sure; a batch of {may} may" if may else ""
             if asked.json:
                 print(json.dumps({"script": name_of(script), "error": text}))
-            print(f"{name_of(script)}: {text}", file=sys.stderr)
+            print(f"{plain(name_of(script))}: {text}", file=sys.stderr)
             return 1
         options, row = replace(options, batch_size=best[0]), best[1] | {"batch_size": best[0]}
         row |= {"batch_size_may_fit": may}
@@ -195,7 +196,7 @@ def tables(script: Path, asked: argparse.Namespace, options: Options) -> int:
         kept = [{key: row[key] for key in ROW if key in row} for row in rows]
         print(json.dumps({"script": name_of(script), "rows": kept}))
     else:
-        print(f"{name_of(script)}, predicted:\n{text}")
+        print(plain(f"{name_of(script)}, predicted:\n{text}"))
         for title, row in zip(titles, rows):
             if "error" in row:
                 print(f"  no prediction for {title}: {row['error']}")
@@ -217,13 +218,19 @@ def main() -> int:
     except BrokenPipeError:
         raise
     except (NoPrediction, Ended, OSError) as failure:
+        sys.stdout.flush()  # raises, once more, if it was that which failed
         running.done(script)
         reason = getattr(failure, "reason", str(failure))
         reason += f"\n  ({ASSUMED})" * asked.assumed
         if asked.json:
             print(json.dumps({"script": name, "error": reason}))
-        print(f"No prediction. {name}: {reason}", file=sys.stderr)
+        print(f"No prediction. {plain(name)}: {reason}", file=sys.stderr)
         return 2
+    except Exception as failure:
+        if asked.json:
+            reason = f"a fault of vramcast itself: {type(failure).__name__}: {failure}"
+            print(json.dumps({"script": name, "error": reason}))
+        raise
     except KeyboardInterrupt:
         known = "".join(f"\n  {news}" for news in running.reports.values())
         print(f"\nStopped.{known}", file=sys.stderr)

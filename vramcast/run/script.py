@@ -26,6 +26,7 @@ from vramcast.loops.unknown_ends import UnknownEnds
 from vramcast.loops.watched import Steady, Watched
 from vramcast.memory.tracker import Tracker
 from vramcast.options import Options
+from vramcast.processes import messages
 from vramcast.processes.supervisor import write_json
 from vramcast.run import hints, result, setup, source
 from vramcast.sandbox import audit, checkpoints, programs, written_files
@@ -81,6 +82,7 @@ def predict(
         signal.signal(signal.SIGALRM, ring)
         # again and again: Python swallows what is raised while an object is released
         signal.setitimer(signal.ITIMER_REAL, options.time_limit or 0, 1)
+        send(watched.report())  # from now on, the process outside counts its time, too
         with mode:
             _run(code, str(script))
     except Steady:
@@ -94,7 +96,7 @@ def predict(
             error = f"it was not done {late()}"
     except SystemExit as leaving:
         if leaving.code not in (None, 0):
-            told = str(leaving.code).partition("\n")[0]
+            told = messages.brief(messages.text_of(leaving.code))
             name, _, rest = told.partition(": ")
             told = rest if rest and str(script).endswith(name) else told
             error = f"it stopped by itself: {told}"
@@ -135,7 +137,9 @@ def predict(
     return found | {"cost": cost, "seconds": time.perf_counter() - start}
 
 
-def first_batch_size(script: Path, scratch: Path, options: Options) -> dict:
+def first_batch_size(
+    script: Path, scratch: Path, options: Options, send: Callable[[dict], None]
+) -> dict:
     """Run a script up to its first loader: {"batch_size": the loader's, None if it has none}."""
     guard = audit.Sandbox(script, scratch)
     tracker = Tracker()
@@ -149,6 +153,7 @@ def first_batch_size(script: Path, scratch: Path, options: Options) -> dict:
     torch.utils.data.DataLoader.__init__ = first
     _redirect(scratch)
     guard.watch()
+    send({})  # as in `predict`
     with contextlib.suppress(BaseException), mode:  # a number that it cannot do with, say
         _run(_code(script, options), str(script))
     return found
@@ -187,7 +192,7 @@ def _explain(script: Path, failure: BaseException) -> str:
     where = f"line {lines[-1]}: " if lines else ""
     if isinstance(failure, SyntaxError):
         place = f"line {failure.lineno}: " if failure.lineno else ""
-        return f"{place}{failure.msg}"
+        return f"{place}{messages.brief(messages.text_of(failure.msg))}"
     if isinstance(failure, (setup.Unpredictable, NotApplied, Unsized, NotHere)):
         return f"{where}{failure}"
     if isinstance(
@@ -195,7 +200,7 @@ def _explain(script: Path, failure: BaseException) -> str:
         (compat.DynamicOutputShapeException, compat.DataDependentOutputException),
     ):
         return f"{where}a shape depends on the data, which is not known here"
-    text = str(failure).strip().partition("\n")[0]
+    text = messages.brief(messages.text_of(failure))
     if isinstance(failure, compat.UnsupportedOperatorException) or "data pointer" in text:
         return f"{where}an operator of its own has no rule for shapes ({text})"
     told = text or (hints.statement(str(script), lines[-1]) if lines else "")

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType, MappingProxyType
 
+from vramcast.processes.messages import brief, text_of
 from vramcast.sandbox import landlock, seccomp
 from vramcast.sandbox.real_paths import path_of, realpath
 
@@ -97,13 +98,13 @@ class Sandbox:
         """
         if getattr(failure, "filename", None) is not None:
             return None
-        if self.kernel_has_files and "Permission denied" in str(failure):
+        if self.kernel_has_files and "Permission denied" in text_of(failure):
             what = "writes or makes a file"
-        elif self.kernel_has_calls and "Operation not permitted" in str(failure):
+        elif self.kernel_has_calls and "Operation not permitted" in text_of(failure):
             what = "starts a process, or acts on others or on the system"
         else:
             return None
-        text = str(failure).strip().partition("\n")[0]
+        text = brief(text_of(failure))
         frames = reversed(list(traceback.walk_tb(failure.__traceback__)))
         return self._sentence(f"{what} ({type(failure).__name__}: {text})", frames)
 
