@@ -18,7 +18,7 @@ from tests.helpers import run
 from tests.scripts import TRAINING
 from tests.warm import predict
 from vramcast import gpus
-from vramcast.command import files, report
+from vramcast.command import files, report, what_if
 from vramcast.options import Options
 from vramcast.prediction import Prediction, why
 from vramcast.processes import messages, output
@@ -201,6 +201,7 @@ def test_what_is_taken_can_be_printed(monkeypatch):
         taken += 1
         found = Prediction.of(row, options)
         report.show(found)
+        what_if.candidates(row, options)
         assert "\n".join(why(found)) + str(found)
         step = row["timeline"]
         assert not step or step["course"][step["peak"]["place"]][1].keys() == set(schema.KINDS)

@@ -83,6 +83,8 @@ def _useless(one: Technique, row: dict) -> str:
 
 def _share(one: Technique, row: dict) -> float:
     """The share of the peak that a technique could make less, at most."""
+    if not row["allocated_gb"] or not row["reserved_gb"]:
+        return 0
     if one.kinds == (STEP,):
         return float(row["peak_phase"] == STEP)
     if one.kinds == (UNUSED,):

@@ -113,7 +113,7 @@ ALWAYS: dict[str, Form] = GPU | {
     "host_training_gb": _number,
     "like": lambda value: value in LIKE,
     "groups": _whole,
-    "batch_size": _maybe(_whole),
+    "batch_size": _maybe(lambda value: _whole(value) and value > 0),
     "samples": _maybe(_whole),
     "left_out": _list(_loop),
     "notes": _list(_text),
