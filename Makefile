@@ -23,8 +23,11 @@
 BASE_PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PYTHON := .venv/bin/python
 READY := .venv/installed
-QUICK := tests/test_allocator.py tests/test_fingerprints.py tests/test_gpu.py \
-	tests/test_ladder.py tests/test_packaging.py tests/test_repository.py tests/test_stand_ins.py
+QUICK := tests/test_allocator.py tests/test_cost_rules.py tests/test_data_parallel.py \
+	tests/test_fingerprints.py tests/test_gpu.py tests/test_gpus.py tests/test_growth.py \
+	tests/test_ladder.py tests/test_log.py tests/test_packaging.py tests/test_pinned.py \
+	tests/test_ranges.py tests/test_repository.py tests/test_sequences.py tests/test_stand_ins.py \
+	tests/test_verdict.py tests/test_written_files.py
 
 .PHONY: ladder check test test-all test-some lint site results rung versions mutants lock
 
