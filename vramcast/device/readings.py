@@ -7,12 +7,15 @@ of `torch.distributions` check of their parameters and samples: True.
 import functools
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from vramcast import compat
 from vramcast.compat import FakeTensor
 from vramcast.compat import owner as owner_of
 from vramcast.device.unknown import Unknown, unknown
 from vramcast.operators import ranges
+
+DTYPES = {bool: torch.bool, int: torch.int64}  # of what is no tensor; else the default
 
 
 def number(tensor: torch.Tensor, value: int = 0):
@@ -45,7 +48,8 @@ def install() -> None:
         import numpy as np  # which PyTorch does without
 
         if tensor.constant is not None:  # what the script wrote itself, as torch.tensor([1, 2])
-            return tensor.constant.numpy()
+            with compat.no_dispatch():
+                return tensor.constant.numpy()
         kind = torch.float32 if tensor.dtype == torch.bfloat16 else tensor.dtype
         return np.zeros(tuple(tensor.shape), str(kind).removeprefix("torch."))
 
@@ -67,6 +71,8 @@ def install() -> None:
         return unknown(value, *(ranges.of(tensor) or (None, None)))
 
     FakeTensor.item = tracked
+    torch.tensor, torch.as_tensor = _of_list(torch.tensor, 0), _of_list(torch.as_tensor, 0)
+    torch.Tensor.new_tensor = _of_list(torch.Tensor.new_tensor, 1)
     torch.equal = torch.Tensor.equal = _equal
     FakeTensor.__array__ = lambda tensor, dtype=None, **_: zeros(tensor)
     for owner in (torch, torch.Tensor):
@@ -74,6 +80,52 @@ def install() -> None:
             setattr(owner, name, _of_finite(getattr(owner, name), name == "isfinite"))
     place, name = owner_of("torch:_is_all_true")  # asked by torch/distributions/distribution.py
     setattr(place, name, _of_finite(getattr(place, name), True))
+
+
+def _of_list(function, place: int):
+    """A function that makes a tensor of a list, in which some numbers may be tensors.
+
+    PyTorch's C++ code would read those where nothing is. `place`: of the list in the arguments.
+    """
+
+    @functools.wraps(function)
+    def made(*args, **kwargs):
+        data = args[place] if len(args) > place else kwargs.get("data")
+        tensors = _tensors(data) if isinstance(data, (list, tuple)) else []
+        if not tensors:
+            return function(*args, **kwargs)
+        kwargs.pop("data", None)
+        args = (*args[:place], _read(data), *args[place + 1 :])
+        if len(args) < place + 2 and kwargs.get("dtype") is None:
+            others = (one for one in tree_leaves(data) if not isinstance(one, torch.Tensor))
+            kinds = {one.dtype for one in tensors} | {DTYPES.get(type(one)) for one in others}
+            kinds = {one or torch.get_default_dtype() for one in kinds}
+            kwargs["dtype"] = functools.reduce(torch.promote_types, kinds)
+        result = function(*args, **kwargs)
+        if any(ranges.numbers(one) is None for one in tensors):
+            ranges.drop(result)
+        return result
+
+    return made
+
+
+def _tensors(data: list | tuple) -> list[torch.Tensor]:
+    """The tensors in a list, and in the lists in it."""
+    found = []
+    for one in data:
+        if isinstance(one, torch.Tensor):
+            found.append(one)
+        elif isinstance(one, (list, tuple)):
+            found += _tensors(one)
+    return found
+
+
+def _read(data):
+    """A list with what is read from the tensors in it."""
+    if isinstance(data, torch.Tensor):
+        value = data.item()
+        return int.__int__(value) if type(value) is Unknown else value
+    return [_read(one) for one in data] if isinstance(data, (list, tuple)) else data
 
 
 def _equal(tensor: torch.Tensor, other: torch.Tensor) -> bool:
