@@ -109,8 +109,8 @@ def install(context: Context) -> None:
         """A tensor without numbers, since other batches have others: at most with their range."""
         made = torch.empty_like(tensor, device="cpu")
         ranges.drop(made)
-        if ranges.numbers(tensor) is None and (ends := ranges.of(tensor)):
-            ranges.keep(made, ends)
+        if found := ranges.kept(tensor):
+            ranges.keep(made, found[0])
         return made
 
     DataLoader.__iter__ = batches
