@@ -1,17 +1,29 @@
-"""Programs are not found: as on a machine where there are none."""
+"""Programs are not found: as on a machine where there are none. Pools of processes are threads."""
 
 import functools
 import inspect
+import multiprocessing
 import os
 import shutil
 import subprocess
+from concurrent import futures
+from multiprocessing import context
+from multiprocessing.pool import ThreadPool
+
+import torch
 
 NOT_FOUND = 127  # a shell's exit status
 NOBODY = 2**22  # the number of no process: Linux' are lower (PID_MAX_LIMIT)
 
 
 def install() -> None:
-    """Let shells say so from now on; `audit.py` refuses what is started without one."""
+    """Let shells say so from now on; `audit.py` refuses what is started without one.
+
+    A pool computes in a thread of this process, whose tensors have numbers, as in a process.
+    """
+    context.BaseContext.Pool = _pool
+    multiprocessing.Pool = torch.multiprocessing.Pool = functools.partial(_pool, None)
+    futures.ProcessPoolExecutor = _Executor
     os.system = lambda command: NOT_FOUND << 8
     shutil.which = lambda cmd, mode=None, path=None: None
     start = subprocess.Popen._execute_child
@@ -32,3 +44,17 @@ def install() -> None:
         popen.pid, popen.returncode = NOBODY, NOT_FOUND
 
     subprocess.Popen._execute_child = not_found
+
+
+def _pool(context, processes=None, initializer=None, initargs=(), maxtasksperchild=None):
+    """`multiprocessing.Pool`."""
+    return ThreadPool(1, initializer, initargs)
+
+
+class _Executor(futures.ThreadPoolExecutor):
+    """`concurrent.futures.ProcessPoolExecutor`."""
+
+    def __init__(
+        self, max_workers=None, mp_context=None, initializer=None, initargs=(), **options
+    ) -> None:
+        super().__init__(1, initializer=initializer, initargs=initargs)
