@@ -63,6 +63,11 @@ def test_a_size_is_at_most_the_upper_end_of_its_range(found):
     assert any("is taken to be 129, the most it can be" in note for note in notes)
 
 
+def test_what_is_asserted_of_unknown_numbers_is_so(found):
+    """The probe asserts three things; elsewhere, what is not known is False."""
+    assert found["asserted"] is False
+
+
 def test_a_size_without_a_bound_is_refused_in_plain_words(found):
     assert found["refused"] == [CANNOT] * 4
     assert found["value"] == [True]

@@ -21,6 +21,7 @@ model.load_state_dict(state["model"], strict=False)
 model.load_state_dict({key.removeprefix("module."): value for key, value in state.items()})
 resnet = torch.hub.load("pytorch/vision:v0.10.0", "resnet18", pretrained=True, verbose=False)
 assert sum(one.numel() for one in resnet.parameters()) == 11_689_512
+assert torch.hub.list("some/where:main") == []
 assert os.path.expanduser("~/x") == HOME + "/x"
 try:
     urllib.request.urlopen("http://somewhere")

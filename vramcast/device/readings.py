@@ -1,10 +1,13 @@
 """What a script reads from tensors: what is known, else 0, and False for a truth value.
 
-The exceptions are `isfinite`, and `all` of it: True, since 0 is finite. And what the distributions
-of `torch.distributions` check of their parameters and samples: True.
+The exceptions are `isfinite`, and `all` of it: True, since 0 is finite. And what is asserted, or
+checked by `torch.distributions` of parameters and samples: True.
 """
 
+import ast
 import functools
+import linecache
+import sys
 
 import torch
 from torch.utils._pytree import tree_leaves
@@ -25,13 +28,37 @@ def number(tensor: torch.Tensor, value: int = 0):
         with compat.no_dispatch():
             return constant.item()
     if tensor.dtype == torch.bool:
-        return getattr(tensor, "known_true", False)
+        return getattr(tensor, "known_true", False) or _asserted()
     value = getattr(tensor, "known_number", value)
     if tensor.dtype.is_floating_point or tensor.dtype.is_complex:
         return float(value)
     if hasattr(tensor, "known_number"):
         return value
     return unknown(value, *(ranges.of(tensor) or (None, None)))
+
+
+def _asserted() -> bool:
+    """Whether a truth value is read by an `assert` that holds if it is true."""
+    frame = sys._getframe(1)
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in ("torch", "vramcast"):
+        frame = frame.f_back
+    return frame is not None and frame.f_lineno in _assertions(frame.f_code.co_filename)
+
+
+@functools.cache
+def _assertions(file: str) -> set[int]:
+    """The lines of all assertions in a file that negate nothing."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except (SyntaxError, ValueError):
+        return set()
+    tests = [node.test for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+    return {
+        line
+        for test in tests
+        if not any(isinstance(node, ast.Not) for node in ast.walk(test))
+        for line in range(test.lineno, test.end_lineno + 1)
+    }
 
 
 def _nested(tensor: torch.Tensor, shape: torch.Size):
