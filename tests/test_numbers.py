@@ -64,7 +64,7 @@ def test_a_size_is_at_most_the_upper_end_of_its_range(found):
 
 
 def test_what_is_asserted_of_unknown_numbers_is_so(found):
-    """The probe asserts three things; elsewhere, what is not known is False."""
+    """The probe asserts two things; elsewhere, what is not known is False."""
     assert found["asserted"] is False
 
 
