@@ -156,7 +156,8 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 def doubled(number):
     return int(torch.full((2,), number).sum())
-for make in (multiprocessing.Pool, multiprocessing.get_context("spawn").Pool):
+from multiprocessing.pool import Pool, ThreadPool
+for make in (multiprocessing.Pool, multiprocessing.get_context("spawn").Pool, Pool, ThreadPool):
     with make(4) as pool:
         assert list(pool.imap(doubled, range(3))) == [0, 2, 4]
 with ProcessPoolExecutor(2) as pool:

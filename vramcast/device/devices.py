@@ -251,8 +251,9 @@ def _move_parameters() -> None:
         """What was computed of parameters, as by `weight_norm`, would hold them: no swap then."""
         own = vars(module)
         tensors = [name for name in own if isinstance(own[name], FakeTensor)]
-        for name in tensors:  # which are computed anew before they are used
-            setattr(module, name, own[name].detach())
+        for name in tensors:
+            if own[name].grad_fn is not None:  # it is computed anew before it is used
+                setattr(module, name, own[name].detach())
         return apply(module, *args, **kwargs)
 
     torch.nn.Module._apply = without_results

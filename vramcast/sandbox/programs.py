@@ -2,27 +2,25 @@
 
 import functools
 import inspect
-import multiprocessing
 import os
 import shutil
 import subprocess
 from concurrent import futures
-from multiprocessing import context
-from multiprocessing.pool import ThreadPool
-
-import torch
+from multiprocessing import pool
 
 NOT_FOUND = 127  # a shell's exit status
+# how `multiprocessing.pool.ThreadPool` starts its workers and talks to them
+THREADS = ("Process", "_wrap_exception", "_setup_queues", "_get_sentinels", "_help_stuff_finish")
 NOBODY = 2**22  # the number of no process: Linux' are lower (PID_MAX_LIMIT)
 
 
 def install() -> None:
     """Let shells say so from now on; `audit.py` refuses what is started without one.
 
-    A pool computes in a thread of this process, whose tensors have numbers, as in a process.
+    A pool computes in threads of this process, whose tensors have numbers, as in processes.
     """
-    context.BaseContext.Pool = _pool
-    multiprocessing.Pool = torch.multiprocessing.Pool = functools.partial(_pool, None)
+    for name in THREADS:
+        setattr(pool.Pool, name, vars(pool.ThreadPool)[name])
     futures.ProcessPoolExecutor = _Executor
     os.system = lambda command: NOT_FOUND << 8
     shutil.which = lambda cmd, mode=None, path=None: None
@@ -44,11 +42,6 @@ def install() -> None:
         popen.pid, popen.returncode = NOBODY, NOT_FOUND
 
     subprocess.Popen._execute_child = not_found
-
-
-def _pool(context, processes=None, initializer=None, initargs=(), maxtasksperchild=None):
-    """`multiprocessing.Pool`."""
-    return ThreadPool(1, initializer, initargs)
 
 
 class _Executor(futures.ThreadPoolExecutor):
