@@ -10,6 +10,9 @@
 # make rung      all of this for one script: RUNG=script.py
 # make versions  predict some scripts in older and newer versions of PyTorch, each in an environment
 #                of its own for as long as that takes; several GB each
+# make mutants   which errors in the code that decides a figure no test would notice; hours for all of
+#                them, but it goes on where Ctrl-C ended it. SAMPLE=100: a hundred of them by chance
+#                (SEED=1: others); ONLY=vramcast/gpus.py: those of a module
 # make lock      requirements.lock anew, after a change of requirements in pyproject.toml; what is in
 #                it stays where it still fits (delete the file first to have the newest of all else)
 #
@@ -22,7 +25,7 @@ READY := .venv/installed
 QUICK := tests/test_allocator.py tests/test_fingerprints.py tests/test_gpu.py \
 	tests/test_ladder.py tests/test_packaging.py tests/test_repository.py tests/test_stand_ins.py
 
-.PHONY: ladder check test test-all lint site results rung versions lock
+.PHONY: ladder check test test-all lint site results rung versions mutants lock
 
 ladder: $(READY)
 	@failed=0; \
@@ -62,6 +65,9 @@ rung: $(READY)
 
 versions: $(READY)
 	$(PYTHON) -m benchmarks.versions
+
+mutants: $(READY)
+	$(PYTHON) -m benchmarks.mutants $(ONLY) $(if $(SAMPLE),--sample $(SAMPLE)) --seed $(or $(SEED),0)
 
 lock:
 	$(BASE_PYTHON) -m venv .venv/uv

@@ -3,11 +3,10 @@
 from contextlib import suppress
 from http.client import HTTPException
 
-from filelock import FileLock
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import download_and_extract_archive
 
-from messages import data_folder, leave_without
+from messages import data_folder, leave_without, locked
 
 
 def load_cifar10() -> tuple[CIFAR10, CIFAR10]:
@@ -25,7 +24,7 @@ def load_cifar10() -> tuple[CIFAR10, CIFAR10]:
         return load()  # intact already: no lock needed, so a read-only folder will do
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "cifar10.lock"):
+        with locked(folder / "cifar10.lock"):
             with suppress(OSError, RuntimeError):
                 return load()  # another process was faster
             # What CIFAR10(download=True) does, which does not see that batches.meta is damaged: the

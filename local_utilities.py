@@ -1,5 +1,11 @@
 """What all scripts of the ladder share: the GPU check, the data, the progress and the report."""
 
+import platform
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036
+    sys.exit("Python 3.11 or newer is needed, and this is " + platform.python_version())
+
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -7,7 +13,6 @@ import json
 import math
 import os
 import re
-import sys
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -21,7 +26,7 @@ from tqdm import tqdm
 from watermark import watermark
 
 from cifar10 import load_cifar10
-from messages import ROOT, remedy, script_name, stop
+from messages import ROOT, folder, remedy, script_name, stop
 
 PACKAGES = ["torch", "torchvision", "lightning", "torchmetrics"]  # whose versions are reported
 
@@ -39,7 +44,7 @@ def check_gpus(needed: int = 1) -> int:
         import several_gpus  # which all other scripts do without
 
         return several_gpus.prepare(needed, found)
-    if dist.is_torchelastic_launched() and os.environ["WORLD_SIZE"] != "1":
+    if dist.is_torchelastic_launched() and os.environ.get("WORLD_SIZE", "1") != "1":
         stop(f"is for one GPU, and torchrun started {os.environ['WORLD_SIZE']} processes.")
     if not found:
         stop("needs 1 CUDA GPU, and PyTorch finds none here.")
@@ -178,9 +183,10 @@ class Progress:
         return "" if self.last_loss is None else f"loss {self.last_loss.item():.4f}, "
 
     def _line(self) -> str:
+        speed = world_size() * self.samples / self.seconds if self.samples else 0.0
         return (
             f"{self.title}: batch {self.batches}/{len(self.loader)}, {self._loss()}"
-            f"{world_size() * self.samples / self.seconds:.1f} {self.unit}/s"
+            f"{speed:.1f} {self.unit}/s"
         )
 
 
@@ -249,18 +255,18 @@ class Report:
         """Print the epoch's last loss and its validation accuracy (0..1)."""
         self.epochs.append(training)
         self.record["minutes"] = (time.perf_counter() - self.start) / 60
-        self.record["loss_first"] = self.epochs[0].first_loss.item()
-        self.record["loss_last"] = training.last_loss.item()
+        # both are None of an epoch without a batch
+        first, last = self.epochs[0].first_loss, training.last_loss
+        self.record["loss_first"] = None if first is None else first.item()
+        self.record["loss_last"] = None if last is None else last.item()
         self.record["val_accuracy"] = val_accuracy
-        say(
-            f"Epoch {len(self.epochs)}: loss {self.record['loss_last']:.4f}, "
-            f"validation accuracy {val_accuracy:.2%}"
-        )
+        loss = "no batch" if last is None else f"loss {self.record['loss_last']:.4f}"
+        say(f"Epoch {len(self.epochs)}: {loss}, validation accuracy {val_accuracy:.2%}")
 
     def finish(self, test_accuracy: float) -> None:
         """Print time, speed, peak memory and test accuracy (0..1), and append the record."""
         samples = world_size() * sum(epoch.samples for epoch in self.epochs)
-        speed = samples / sum(epoch.seconds for epoch in self.epochs)
+        speed = samples / sum(epoch.seconds for epoch in self.epochs) if samples else 0.0
         unit = self.epochs[-1].unit
         self.record[f"{unit}_per_second"] = speed
         self.record["test_accuracy"] = test_accuracy
@@ -297,7 +303,7 @@ class Report:
                 self.record[f"{prefix}{kind}_gb_by_rank"] = of_ranks
 
     def _append(self) -> None:
-        path = Path(os.environ.get("RESULTS_DIR") or ROOT / "results" / "local") / "measured.jsonl"
+        path = folder("RESULTS_DIR", ROOT / "results" / "local") / "measured.jsonl"
         # JSON has no NaN: an undefined loss becomes null
         finite = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -306,8 +312,11 @@ class Report:
         line = json.dumps(finite)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a") as file:
-                file.write(line + "\n")
+            with path.open("a+b") as file:
+                if file.tell():  # a full disk may have left half a line, which is none of ours
+                    file.seek(-1, os.SEEK_END)
+                    file.write(b"" if file.read(1) == b"\n" else b"\n")
+                file.write(f"{line}\n".encode())
         except OSError as error:
             print(f"The record could not be written ({error}). {remedy(error, 'RESULTS_DIR')}")
             print(f"Here it is:\n{line}")

@@ -4,10 +4,14 @@ import errno
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch.distributed as dist
+from filelock import FileLock, Timeout
 
+PATIENCE = 10  # seconds that a lock is waited for without a word
 ROOT = Path(__file__).resolve().parent
 
 
@@ -24,7 +28,8 @@ def rehearsal() -> str:
 
 def stop(problem: str) -> None:
     """End the script: say what is missing, and what can be done without it."""
-    if os.environ.get("LOCAL_RANK", "0") != "0":  # one process of a machine speaks for all
+    launched = "TORCHELASTIC_RUN_ID" in os.environ or "LADDER_MAIN_PID" in os.environ
+    if launched and os.environ.get("LOCAL_RANK", "0") != "0":  # one of a machine speaks for all
         time.sleep(5)  # and is given the time to, before a launcher sees this one end
         sys.exit(1)
     sys.exit(
@@ -38,7 +43,31 @@ def stop(problem: str) -> None:
 
 def data_folder() -> Path:
     """The folder for data sets: `DATA_DIR` if that is set, else `data/` beside this file."""
-    return Path(os.environ.get("DATA_DIR") or ROOT / "data")
+    return folder("DATA_DIR", ROOT / "data")
+
+
+def folder(variable: str, otherwise: Path) -> Path:
+    """The folder that a variable names; a "~" in it is the home, as a shell may have left it."""
+    return Path(os.path.expanduser(os.environ.get(variable) or otherwise))
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Only one of several processes at a time is in here. One that waits for long says for what."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        print(
+            f"{script_name()} waits for another process that downloads the same data, as {path}\n"
+            "shows. If there is none, or it has been stopped, end it, and remove that file.",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def leave_without(data: str, error: Exception, retry: str) -> None:

@@ -8,19 +8,21 @@ Stand-ins take the place of GPUs, data and pretrained models (see rehearsal/); a
 GPUs runs in several processes. As many scripts run at a time as there are cores and memory for;
 losses and accuracies do not depend on that. Rows are kept in results/local/rehearsed.json.
 Exit status: 0, also if a script ran but learned nothing; 1 if a script failed; 2 if nothing can be
-done; 130 after Ctrl-C.
+done, or a row not be kept; 130 after Ctrl-C.
 """
 
+import os
 import signal
+import sys
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing to tell or to tidy up yet
+    if sys.path[:1] != [os.path.dirname(os.path.abspath(__file__))]:  # python -P
+        sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import argparse
 import importlib.util
 import math
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -30,14 +32,15 @@ from ladder import fingerprints, rows
 from ladder.rungs import ROOT, LadderError, read_rung
 from ladder.scripts import UnknownScript, display_name, find_scripts
 from rehearsal.needs import needs
-from rehearsal.outcome import together, why_failed
+from rehearsal.outcome import found_in, together, why_failed
 from rehearsal.progress import Progress
-from vramcast.processes import messages
+from vramcast.command.report import console
+from vramcast.processes import launchers, messages
+from vramcast.processes.entry import STOPPED, Parser, as_command, end_as_after_ctrl_c
+from vramcast.processes.output import Output, full, no_room, to_file
 from vramcast.processes.pool import Pool, available_memory, cores
 from vramcast.processes.supervisor import (
     Ended,
-    as_command,
-    end_as_after_ctrl_c,
     end_forkserver,
     run,
     scratch_folder,
@@ -45,6 +48,7 @@ from vramcast.processes.supervisor import (
 )
 
 RESULTS = rows.LOCAL / "rehearsed.json"
+LAST = 20  # lines of a failed script's output that are shown
 NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "tqdm", "watermark")
 NEEDED += ("sklearn", "safetensors", "rich")
 COLUMNS = (  # key, heading, width, format
@@ -78,7 +82,7 @@ def table_line(texts: Iterable[str]) -> str:
 
 def table_row(row: dict) -> str:
     """A script's line of the table; its end says if it failed or did not learn."""
-    row = row | {"script": Path(row["script"]).name}
+    row = row | {"script": messages.plain(Path(row["script"]).name)}
     values = [(row[key], form) for key, _, _, form in COLUMNS]
     line = table_line("-" if value is None else format(value, form) for value, form in values)
     if "error" in row:
@@ -86,32 +90,35 @@ def table_row(row: dict) -> str:
     return f"{line}  did not learn" if row["learned"] is False else line
 
 
-def rehearse(script: Path, show: bool) -> tuple[dict, dict[str, str], str]:
-    """Run one script in a process of its own; return its row, its stand-ins, its hidden output."""
-    with scratch_folder("rehearsal-") as folder:
-        output = folder / "output.txt"
-        status = run(run_script, folder, script, None if show else output)
-        found = [messages.read_file(file) for file in sorted(folder.glob("rank-*.json"))]
-        ranks = [rank for rank in found if type(rank) is dict]
-        text = output.read_text(errors="replace") if output.exists() else ""
+def rehearse(script: Path, show: bool) -> tuple[dict, dict[str, str], list[str]]:
+    """Run one script in a process of its own: its row, its stand-ins, its hidden output's end."""
+    with scratch_folder("rehearsal-") as folder, Output(folder / "output.txt") as output:
+        status = run(run_script, folder, script, show, meanwhile=output.bound)
+        files = sorted(folder.glob("rank-*.json"))
+        found = [found_in(messages.read_file(file)) for file in files]
+        ranks = list(filter(None, found))
+        lines = output.last(LAST) + ([no_room(folder)] if full(folder) else [])
     row = {key: None for key, *_ in COLUMNS} | {"learned": None}
     row |= together(ranks) if ranks else {}
     row["script"] = display_name(script)
     row["fingerprint"] = fingerprints.of(script, "rehearsed")
     error = why_failed(status, ranks)
-    return row | ({"error": error} if error else {}), ranks[0]["stand_ins"] if ranks else {}, text
+    if error is None and len(ranks) < len(found):
+        error = "what one of its processes left is no record of a rehearsal"
+    return row | ({"error": error} if error else {}), ranks[0]["stand_ins"] if ranks else {}, lines
 
 
-def run_script(folder: Path, send: Callable, script: Path, output: Path | None) -> None:
-    """Run the script in this process, with its output in a file, or shown if there is none."""
+def run_script(folder: Path, send: Callable, script: Path, show: bool) -> None:
+    """Run the script in this process, with its output shown, or in a file."""
     from tqdm import tqdm
 
     from rehearsal.run import main
 
-    target = os.open(output or os.devnull, os.O_CREAT | os.O_RDWR)
-    for stream in (1, 2) if output else (0,):
-        os.dup2(target, stream)
-    sys.stdout.reconfigure(line_buffering=True)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    if not show:
+        to_file(folder / "output.txt", 1, 2)
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    launchers.forget()
     tqdm.set_lock(threading.RLock())  # by default a semaphore, which outlives a killed process
     os.environ["DATA_DIR"] = str(folder)
     os.environ["RESULTS_DIR"] = str(folder)  # a rehearsal is not a measurement
@@ -130,7 +137,7 @@ def summary(ran: list[dict], seconds: float) -> str:
             lesson = first_line(row["script"])
             meant = f", as is its lesson: {lesson}" if "negative result" in lesson else ""
             lines.append(f"Did not learn: {row['script']}{meant}")
-    return "\n".join(lines)
+    return "\n".join(map(messages.plain, lines))
 
 
 def first_line(script: str) -> str:
@@ -143,9 +150,7 @@ def first_line(script: str) -> str:
 
 def read_command() -> argparse.Namespace:
     """The command line, with `script` as a list of paths; exit status 2 if it cannot be met."""
-    parser = argparse.ArgumentParser(
-        description="Run scripts of the ladder, unmodified, on this machine's CPU."
-    )
+    parser = Parser(description="Run scripts of the ladder, unmodified, on this machine's CPU.")
     parser.add_argument("script", nargs="*", help="a script; none means the whole ladder")
     parser.add_argument(
         "--show", action="store_true", help="show the scripts' own output, one after the other"
@@ -180,15 +185,14 @@ class Rehearsal:
     """All scripts that were asked for: their rows are kept as they end, and shown in order."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        from rich.console import Console
-
         self.ran: list[dict] = []  # rows
+        self.kept: list[str] = []  # of these scripts
+        self.lost: dict[str, str] = {}  # why those of others are not
         self.stand_ins: dict[str, str] = {}
         self._options, self._needs = options, needs(options.script)
         self._slots = 1 if options.show else options.jobs or cores()
         on_terminal = sys.stdout.isatty() and not options.show
         self._progress = Progress(self._needs, self._slots, on_terminal)
-        self._console = Console(highlight=False, soft_wrap=True)  # plain text if not a terminal
         self._keeping = threading.Lock()
 
     def run(self) -> None:
@@ -208,32 +212,38 @@ class Rehearsal:
                 if not (future.cancelled() or future.exception()):
                     self._show(*future.result())
 
-    def _one(self, script: Path) -> tuple[dict, dict[str, str], str]:
+    def _one(self, script: Path) -> tuple[dict, dict[str, str], list[str]]:
         """Rehearse one script, in a thread of its own, and keep its row."""
         seconds = None
         self._progress.begins(script)
         try:
             row, given, output = rehearse(script, self._options.show)
             with self._keeping:
-                rows.keep([row], self._options.results)
+                self._keep(row)
             seconds = row["seconds"]
         finally:
             self._progress.ends(script, seconds)
         return row, given, output
 
-    def _show(self, row: dict, given: dict[str, str], output: str) -> None:
+    def _keep(self, row: dict) -> None:
+        """Keep a row; if that fails (a full disk, say), it is still shown."""
+        try:
+            rows.keep([row], self._options.results)
+            self.kept.append(row["script"])
+        except (OSError, rows.Damaged) as error:
+            self.lost[row["script"]] = str(error)
+
+    def _show(self, row: dict, given: dict[str, str], last: list[str]) -> None:
         from rich.text import Text
 
         self.ran.append(row)
         self.stand_ins |= given
         style = "red" if "error" in row else "yellow" if row["learned"] is False else ""
         with self._progress.hidden():
-            self._console.print(Text(table_row(row), style=style))
+            console().print(Text(table_row(row), style=style))
             if "error" in row:
-                last = output.rstrip().splitlines()[-20:]
-                if not (last and row["error"].endswith(last[-1])):
-                    last.append(row["error"])
-                print("".join(f"    {line}\n" for line in last), flush=True)
+                told = [] if last and row["error"].endswith(last[-1]) else [row["error"]]
+                print("".join(f"    {line}\n" for line in last + told), flush=True)
 
 
 def main() -> int:
@@ -246,7 +256,7 @@ def main() -> int:
         rehearsal.run()
         status = 1 if any("error" in row for row in rehearsal.ran) else 0
     except KeyboardInterrupt:
-        stopped, status = "Stopped", 130
+        stopped, status = "Stopped", STOPPED
     except (Ended, OSError) as error:
         stopped, status = f"Stopped: {error}", 2
     finally:
@@ -260,8 +270,11 @@ def main() -> int:
         print(summary(ran, time.monotonic() - start))
         if status and not options.show:
             print("(--show shows a script's whole output.)")
-    print(f"Rows kept in {options.results}" if ran else "No row was kept.")
-    return status
+    kept, lost = rehearsal.kept, rehearsal.lost
+    print(f"Rows kept in {options.results}" if kept else "No row was kept.")
+    for script, reason in lost.items():
+        print(f"Not kept: the row of {script}: {reason}", file=sys.stderr)
+    return 2 if lost and status != STOPPED else status
 
 
 if __name__ == "__main__":

@@ -14,6 +14,11 @@ from lightning.fabric.plugins.environments import SLURMEnvironment
 
 from messages import stop
 
+# what they tell each process that they start, as far as it is needed here or by Fabric
+RUN = "TORCHELASTIC_RUN_ID"  # the only one that is no number
+TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE")
+SLURM = ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID")
+
 
 def prepare(needed: int, found: int) -> int:
     """Prepare this process to train with others, one per GPU; how many GPUs there are in all.
@@ -24,9 +29,14 @@ def prepare(needed: int, found: int) -> int:
     """
     torchrun = dist.is_torchelastic_launched()
     if torchrun:
+        check_told("torchrun", *TORCHRUN)
         check_started("torchrun", os.environ["WORLD_SIZE"], needed)
     elif SLURMEnvironment.detect():
+        check_told("SLURM", "SLURM_NTASKS")
         check_started("SLURM", os.environ["SLURM_NTASKS"], needed)
+        check_told("SLURM", *SLURM)
+    elif "LOCAL_RANK" in os.environ and "LADDER_MAIN_PID" not in os.environ:
+        check_told("torchrun", RUN, *TORCHRUN)
     here = int(os.environ["LOCAL_WORLD_SIZE"]) if torchrun else needed
     if found < here:
         plural = "s" if here > 1 else ""
@@ -40,6 +50,25 @@ def prepare(needed: int, found: int) -> int:
     os.environ.setdefault("LT_DEVICES", os.environ["LOCAL_WORLD_SIZE"])
     os.environ.setdefault("LT_NUM_NODES", os.environ["GROUP_WORLD_SIZE"])
     return int(os.environ["WORLD_SIZE"])
+
+
+def check_told(by: str, *variables: str) -> None:
+    """Stop the script (exit status 1) if a launcher has not told all that it tells its processes.
+
+    Then nobody has launched this process: some of the variables were left in the shell.
+    """
+    told = [
+        name
+        for name in variables
+        if os.environ.get(name, "").isdecimal() or (name == RUN and name in os.environ)
+    ]
+    if len(told) < len(variables):
+        absent = ", ".join(sorted(set(variables) - set(told)))
+        stop(
+            f"finds some of what {by} tells its processes in the environment, but not {absent}.\n"
+            f"If {by} has not started it, remove them:  "
+            f"unset {' '.join(name for name in variables if name in os.environ)}"
+        )
 
 
 def check_started(by: str, processes: str, needed: int) -> None:

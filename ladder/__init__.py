@@ -18,3 +18,5 @@ fingerprints    what a row was made from
 steps      the memory of one training step over time, short enough to be kept
 margin     by how much predictions were too low, where somebody has measured
 """
+
+import vramcast  # noqa: F401  which says so if Python is too old

@@ -4,7 +4,6 @@ An example is a pair of scripts in examples/: NAME.py, and NAME_after.py with on
 Without scripts, all are predicted, and their rows are kept in results/examples/.
 """
 
-import argparse
 import dataclasses
 import sys
 from pathlib import Path
@@ -12,9 +11,8 @@ from pathlib import Path
 from ladder import predict
 from ladder.rungs import ROOT
 from vramcast.options import Options
+from vramcast.processes.entry import Parser, as_command, end_as_after_ctrl_c
 from vramcast.processes.supervisor import (
-    as_command,
-    end_as_after_ctrl_c,
     end_forkserver,
     start_forkserver,
 )
@@ -44,7 +42,7 @@ def one(script: Path, options: Options) -> dict:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m ladder.examples")
+    parser = Parser(prog="python -m ladder.examples")
     parser.add_argument("script", nargs="*", type=Path)
     parser.add_argument("--results", type=Path, default=RESULTS)
     asked = parser.parse_args()

@@ -7,7 +7,6 @@ GPU is a GPU's name, or its memory in GB. Exit status: 0; 1 if no script fits; 2
 said.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -30,10 +29,9 @@ from ladder.scripts import UnknownScript, display_name, find_scripts
 from vramcast import evidence, gpus
 from vramcast.gpus import Model
 from vramcast.options import Options
+from vramcast.processes.entry import Parser, as_command, end_as_after_ctrl_c
 from vramcast.processes.supervisor import (
     Ended,
-    as_command,
-    end_as_after_ctrl_c,
     end_forkserver,
     start_forkserver,
 )
@@ -77,6 +75,8 @@ def show(gpu: Model) -> int:
     """Print the first script that fits, for each model and batch, and all verdicts; exit status."""
     ladder, rows = read_ladder(), by_script(RESULTS / "predicted.json")
     costs = relative(ladder, rows)
+    if all("room_gb" not in row for row in rows.values()):
+        raise LadderError(f"{RESULTS / 'predicted.json'} holds no prediction that says it")
     first: dict[tuple[str, int], str] = {}  # by the model, on how many GPUs, and by the batch
     lines = []
     for model in FAMILIES:
@@ -84,6 +84,7 @@ def show(gpu: Model) -> int:
         for rung in suggested(ladder, model):
             row = rows.get(rung.script, {})
             if "room_gb" not in row:
+                lines.append(f"  {'?':>6s} GB  not predicted   {stem(rung.script)}")
                 continue
             told = verdict(row, gpu)
             several = several_gpus(rung.script)
@@ -135,7 +136,7 @@ def first_later(script: Path, gpu: Model) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m ladder.fits", description="Which scripts of the ladder fit a GPU?"
     )
     parser.add_argument("gpu", metavar="GPU", help="GB, or one of " + ", ".join(gpus.KNOWN))

@@ -3,11 +3,10 @@
 Within its kind's margin, a script "may not fit".
 """
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
-from ladder.rows import by_script, whole_runs
+from ladder.rows import by_script, recorded, whole_runs
 from ladder.rungs import ROOT
 from vramcast.evidence import LIKE
 
@@ -39,7 +38,7 @@ def pairs(results: Path) -> list[Pair]:
     PyTorch's memory.
     """
     path = results / "others.json"
-    rows = json.loads(path.read_text()) if path.exists() else []
+    rows = recorded(path) if path.exists() else []
     found = [
         Pair(row["like"], row["project"], row["what"], row["measured_gb"], row["predicted_gb"])
         for row in rows

@@ -9,7 +9,6 @@ Rows are kept in results/local/. Exit status: 0; 2 if a script could not be pred
 of your own, and for other questions about one:  python -m vramcast --help
 """
 
-import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,11 +20,10 @@ from ladder.rungs import ROOT, LadderError
 from ladder.scripts import UnknownScript, display_name, find_scripts
 from vramcast.command.progress import Running
 from vramcast.options import Options
+from vramcast.processes.entry import Parser, as_command, end_as_after_ctrl_c
 from vramcast.processes.pool import Pool, available_memory, cores
 from vramcast.processes.supervisor import (
     Ended,
-    as_command,
-    end_as_after_ctrl_c,
     end_forkserver,
     start_forkserver,
 )
@@ -99,11 +97,11 @@ def predict_all(scripts: list[Path], options: Options, results: Path, one: Ask =
                     courses.append({"script": row["script"]} | steps.shorten(row["timeline"]))
                 print(line(row, known.get(row["script"]), options), flush=True)
     finally:  # after Ctrl-C, too
+        kept = keep(found, results) and keep(courses, results.with_name("steps.json"))
         if found:
-            rows.keep(found, results)
-            if courses:
-                rows.keep(courses, results.with_name("steps.json"))
-            print(f"{THEN if options.as_of else TODAY}\nRows kept in {results}")
+            print(f"{THEN if options.as_of else TODAY}" + f"\nRows kept in {results}" * kept)
+    if not kept:
+        return 2
     failed = [row for row in found if "error" in row]
     if not failed:
         return 0
@@ -111,6 +109,18 @@ def predict_all(scripts: list[Path], options: Options, results: Path, one: Ask =
     for row in failed:
         print(f"  {row['script']}: {row['error']}")
     return 2
+
+
+def keep(found: list[dict], results: Path) -> bool:
+    """Keep rows, if there are any; if that fails (a full disk, say), say so. Whether they are."""
+    try:
+        if found:
+            rows.keep(found, results)
+    except (OSError, rows.Damaged) as error:
+        scripts = ", ".join(row["script"] for row in found)
+        print(f"Not kept in {results}: the rows of {scripts}: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def heading(options: Options) -> str:
@@ -145,7 +155,7 @@ def _beside(row: dict, known: dict | None) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m ladder.predict",
         description="Predict the GPU memory of the ladder's scripts, without a GPU.",
     )

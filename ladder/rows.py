@@ -4,35 +4,48 @@ What a user's commands find is kept in results/local/, which git ignores; `make 
 over into results/ (ladder/record.py).
 """
 
+import contextlib
+import fcntl
 import json
 import math
+import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from ladder.rungs import ROOT, LadderError, read_ladder
+from vramcast.processes.entry import NoAnswer
 from vramcast.processes.supervisor import write_json
 
 LOCAL = ROOT / "results" / "local"
 
 
-def read(path: Path) -> list[dict]:
-    """The rows of a file, [] if there is none.
+class Damaged(NoAnswer, ValueError):
+    """A results file holds something else than rows, or cannot be read; the message is whole."""
 
-    Raises ValueError or OSError if it is no file of rows.
-    """
-    text = path.read_text() if path.exists() else ""
-    rows = json.loads(text) if text.strip() else []
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError("not a list of rows")
-    if not all(isinstance(row.get("script"), str) for row in rows):
-        raise ValueError("a row without its script")
+
+def read(path: Path) -> list[dict]:
+    """The rows of a file, [] if there is none. Raises Damaged if it is no file of rows."""
+    try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for, a device replaced
+            raise ValueError("it is no file at all")
+        text = path.read_text() if path.exists() else ""
+        rows = json.loads(text, parse_constant=_no_number) if text.strip() else []
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ValueError("not a list of rows")
+        if not all(isinstance(row.get("script"), str) for row in rows):
+            raise ValueError("a row without its script")
+    except (ValueError, OSError, RecursionError) as error:
+        raise Damaged(
+            f"{path} is no file of rows ({error}); move it away, or name another"
+        ) from None
     return rows
 
 
 def check(path: Path) -> None:
     """Look whether rows can be kept there, before long work.
 
-    Raises ValueError, with what to do, if not.
+    Raises ValueError (or Damaged, which is one), with what to do, if not.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,12 +53,7 @@ def check(path: Path) -> None:
             pass
     except OSError as error:
         raise ValueError(f"{path} cannot be written ({error}); name another file") from None
-    try:
-        read(path)
-    except (ValueError, OSError) as error:
-        raise ValueError(
-            f"{path} is no file of rows ({error}); move it away, or name another"
-        ) from None
+    read(path)
 
 
 def merge(old: list[dict], new: list[dict]) -> list[dict]:
@@ -64,9 +72,10 @@ def merge(old: list[dict], new: list[dict]) -> list[dict]:
 
 
 def keep(new: list[dict], path: Path) -> None:
-    """Write rows into a file that keeps the rows of other scripts.
+    """Write rows into a file that keeps the rows of other scripts, also those that others write.
 
-    JSON has no NaN and no infinity: they are written as null.
+    JSON has no NaN and no infinity: they are written as null. Raises OSError if there is no room,
+    say: then the file is as it was.
     """
     finite = [
         {
@@ -75,16 +84,58 @@ def keep(new: list[dict], path: Path) -> None:
         }
         for row in new
     ]
-    write_json(merge(read(path), finite), path)
+    with alone_in(path.parent):
+        write_json(merge(read(path), finite), path)
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Only one process at a time is in here with a folder. It is locked itself: no file is left.
+
+    Where a file system cannot lock a folder, nobody waits.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def by_script(path: Path) -> dict[str, dict]:
-    """The rows of a results file by script; {} if there is no such file."""
-    if not path.exists():
+    """The rows of a results file by script; {} if there is none outside of results/.
+
+    Raises Damaged, as `recorded`.
+    """
+    if not path.exists() and path.parent != ROOT / "results":
         return {}
-    content = json.loads(path.read_text())
-    rows = content["rows"] if isinstance(content, dict) else content
-    return {row["script"]: row for row in rows}
+    content = recorded(path)
+    try:
+        rows = content["rows"] if isinstance(content, dict) else content
+        return {row["script"]: row for row in rows}
+    except (TypeError, KeyError):
+        raise Damaged(f"{path} is damaged: it holds no rows of scripts. {_remedy(path)}") from None
+
+
+def recorded(path: Path) -> list | dict:
+    """What a results file holds. Raises Damaged, with how to get it back, if it cannot be read."""
+    try:
+        return json.loads(path.read_text(), parse_constant=_no_number)
+    except (OSError, ValueError, RecursionError) as error:
+        state = "damaged" if path.exists() else "missing"
+        raise Damaged(f"{path} is {state} ({error}). {_remedy(path)}") from None
+
+
+def _no_number(text: str) -> None:
+    """In the place of NaN and infinity, with which every comparison would go wrong silently."""
+    raise ValueError(f"{text} is no number")
+
+
+def _remedy(path: Path) -> str:
+    if path.is_relative_to(ROOT / "results") and not path.is_relative_to(LOCAL):
+        return f"Get it back:  git checkout {path.relative_to(ROOT)}"
+    return "Move it away: it is made anew."
 
 
 def whole_runs(results: Path) -> dict[str, dict]:

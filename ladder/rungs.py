@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+from vramcast.processes.entry import NoAnswer
+
 ROOT = Path(__file__).resolve().parent.parent
 
 FAMILIES = ("ViT-L/16", "ViT-H/14", "language models")
@@ -74,7 +76,7 @@ class Rung:
     run: str  # the command that runs it
 
 
-class LadderError(Exception):
+class LadderError(NoAnswer):
     """A docstring does not say where its script belongs."""
 
 
@@ -88,6 +90,8 @@ def read_rung(path: Path) -> Rung:
         doc = ast.get_docstring(ast.parse(path.read_bytes())) or ""
     except SyntaxError as error:  # also of a source that is not UTF-8
         raise LadderError(f"{script}, line {error.lineno}: {error.msg}") from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise LadderError(f"{script} is no Python: {error}") from None
     match = re.fullmatch(
         r"(?P<title>.+)\n\nBuilds on: (?P<parent>\S+)(?P<variant> \(variant\))?\n\n"
         r"(?P<lesson>.+)\n\nRun: (?P<run>.+)",
@@ -110,11 +114,12 @@ def read_rung(path: Path) -> Rung:
 def read_ladder(root: Path = ROOT) -> list[Rung]:
     """All rungs, each after the one it builds on.
 
-    Where that leaves a choice, they are in the order of their names, the bonus scripts last.
-    Raises LadderError if there is no such order.
+    Where that leaves a choice, they are in the order of their names, the bonus scripts last. A file
+    without any of a docstring's parts is no rung: somebody may have a script of their own with such
+    a name (see `strays`). Raises LadderError if there is no such order, or a part is missing.
     """
     files = [path for pattern in SCRIPTS for path in sorted(root.glob(pattern))]
-    rungs = {rung.script: rung for rung in map(read_rung, files)}
+    rungs = {rung.script: rung for rung in map(read_rung, filter(_claims_a_place, files))}
     for rung in rungs.values():
         if rung.parent is not None and rung.parent not in rungs:
             raise LadderError(f"{rung.script}: there is no script {rung.parent} to build on")
@@ -132,6 +137,21 @@ def read_ladder(root: Path = ROOT) -> list[Rung]:
         order.append(rungs[script])
         sorter.done(script)
     return order
+
+
+def strays(root: Path = ROOT) -> list[str]:
+    """The files that are called as if they were of the ladder, and do not say where they belong."""
+    files = [path for pattern in SCRIPTS for path in sorted(root.glob(pattern))]
+    return [path.relative_to(root).as_posix() for path in files if not _claims_a_place(path)]
+
+
+def _claims_a_place(path: Path) -> bool:
+    """Whether a file has one of the parts by which a rung's docstring says where it belongs."""
+    try:
+        text = path.read_bytes()
+    except OSError:  # a folder, a link to nothing
+        return False
+    return b"\nBuilds on: " in text or b"\nRun: python " in text
 
 
 def _place(script: str) -> tuple[bool, str]:

@@ -1,9 +1,11 @@
 """Which scripts are meant by the words on a command line, and what a script is called."""
 
 import difflib
+import os
+import sys
 from pathlib import Path
 
-from ladder.rungs import ROOT, read_ladder
+from ladder.rungs import ROOT, read_ladder, strays
 
 
 class UnknownScript(Exception):
@@ -19,12 +21,15 @@ def find_scripts(names: list[str]) -> list[Path]:
     Raises UnknownScript if there is no such file, and LadderError as `rungs.read_ladder`.
     """
     if not names:
+        if others := strays():
+            told = f"Left out: {', '.join(others)}, since no docstring says what it builds on."
+            print(told, file=sys.stderr)
         return [ROOT / rung.script for rung in read_ladder()]
     scripts = []
     for name in names:
         file = name if name.endswith(".py") else f"{name}.py"
-        found = [path for path in (Path.cwd() / file, ROOT / file) if path.is_file()]
-        found = found or [path for path in ROOT.glob(f"[0-9]*/{file}") if path.is_file()]
+        folders = [Path.cwd(), ROOT, *ROOT.glob("[0-9]*/")]
+        found = [folder / file for folder in folders if _is_file(folder / file)]
         if not found:
             known = [rung.script for rung in read_ladder()]
             number = f"{name.zfill(2)}_"
@@ -35,9 +40,17 @@ def find_scripts(names: list[str]) -> list[Path]:
     return scripts
 
 
+def _is_file(path: Path) -> bool:
+    """Whether a path leads to a file; it does not if it is too long, or no path at all."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _unknown(name: str, known: list[str]) -> str:
     """Why a name is none of a script, and which script may have been meant."""
-    if Path(name).exists():
+    if os.path.exists(name):
         return f"{name} is no Python file"
     if len(Path(name).parts) > 1:
         return f"there is no file {name}"

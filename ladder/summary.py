@@ -1,12 +1,12 @@
 """Print what this machine found, beside what is published: python -m ladder.summary"""
 
-import sys
 from pathlib import Path
 
 from ladder import rows
 from ladder.pages.tables import rehearsed_cells
 from ladder.rows import LOCAL, by_script, memory_of
-from ladder.rungs import ROOT, LadderError, read_ladder
+from ladder.rungs import ROOT, read_ladder
+from vramcast.processes.entry import NoAnswer, as_command
 
 MADE_BY = {"predicted": "-m ladder.predict", "rehearsed": "rehearse.py"}
 
@@ -16,11 +16,7 @@ def lines(local: Path = LOCAL) -> list[str]:
     published = by_script(ROOT / "results" / "published.json")
     found = {}
     for name in MADE_BY:
-        path = local / f"{name}.json"
-        try:
-            found[name] = {row["script"]: row for row in rows.read(path)}
-        except ValueError as error:
-            raise ValueError(f"{path} is no file of rows ({error}); move it away") from None
+        found[name] = {row["script"]: row for row in rows.read(local / f"{name}.json")}
     table = [
         f"{'':28s}  {'GPU memory, reserved':>27s}   {'test accuracy':>41s}",
         f"{'script':28s}  {'predicted':>16s}  {'published':>9s}   {'rehearsed':>30s}  "
@@ -55,8 +51,13 @@ def lines(local: Path = LOCAL) -> list[str]:
     return [*table, "", *missing] if missing else table
 
 
-if __name__ == "__main__":
+def main() -> int:
     try:
         print("\n".join(lines()))
-    except (ValueError, LadderError) as error:
-        sys.exit(f"There is no summary: {error}")
+    except NoAnswer as error:
+        raise NoAnswer(f"There is no summary: {error}") from None
+    return 0
+
+
+if __name__ == "__main__":
+    as_command(main)

@@ -7,6 +7,7 @@ from ladder.rows import by_script
 from ladder.rungs import ROOT, several_gpus
 from ladder.scripts import display_name
 from rehearsal import GPUS
+from vramcast.run.source import NO_PYTHON
 
 UNKNOWN = {"host_gb": 4.0, "seconds": 10.0}  # of a stranger's script, whose model is not small
 
@@ -35,5 +36,5 @@ def needs(scripts: list[Path]) -> dict[Path, Needs]:
 def _several(script: Path) -> bool:
     try:
         return several_gpus(str(script))
-    except (SyntaxError, ValueError, IndexError):  # no Python, or nothing: it will say so itself
+    except (*NO_PYTHON, IndexError):  # no Python, or nothing: it will say so itself
         return False

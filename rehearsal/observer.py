@@ -1,6 +1,8 @@
 """Watch a script's training from outside: losses, speed, accuracy, and the precision it ran in."""
 
+import contextlib
 import functools
+import inspect
 import time
 from collections import Counter
 
@@ -25,7 +27,8 @@ class Observer:
         self._step_losses = []
         self.accuracy = None  # of the metric computed last, 0..1
         self.targets = Counter()  # how often each class was the right answer there
-        self.steps = 0
+        self.steps = 0  # of optimizers
+        self.differentiated = False  # whether a gradient was computed
         self.parameters = self.autocast = None  # dtypes
         self.scaler = False
         self._optimizers = {}  # that took a step, by identity: one, or one a parameter
@@ -43,6 +46,8 @@ class Observer:
             scaler.scale = self._watch_scaler(scaler.scale)
         Fabric.setup = self._watch_setup(Fabric.setup)
         Fabric.setup_module = self._watch_setup(Fabric.setup_module)
+        for name in ("backward", "grad"):
+            setattr(torch.autograd, name, self._watch_gradient(getattr(torch.autograd, name)))
         register_optimizer_step_pre_hook(self._watch_optimizer)
         register_optimizer_step_post_hook(self._count_step)
         self._module_hook = register_module_forward_pre_hook(self._watch_module)
@@ -50,9 +55,12 @@ class Observer:
     def losses(self) -> tuple[float | None, float | None]:
         """The mean training loss per image of the first and of the last optimizer step.
 
-        The micro-batches of a step count together. A loss that no step follows (as after a NaN)
-        counts as the last one.
+        The micro-batches of a step count together, and so do an optimizer's calls of a closure. A
+        loss that no step follows (as after a NaN) counts as the last one. Without any optimizer,
+        each loss counts as a step.
         """
+        if not self.steps:
+            self._step_losses, self._losses = [loss for loss, _ in self._losses], []
         self._end_step()
         steps = self._step_losses
         return (steps[0], steps[-1]) if steps else (None, None)
@@ -79,14 +87,15 @@ class Observer:
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         # each once: ZeRO's optimizer has a second one inside, for its share
         parameters = list({id(one): one for group in groups for one in group["params"]}.values())
-        if not parameters:
-            return None, None
         numbers = sum(map(_held, parameters))
         whole = self._whole or numbers
+        if not whole:
+            return None, None
         kept = [
             (kind, _held(value))
             for optimizer in optimizers
             for parameter, state in optimizer.state.items()
+            if isinstance(parameter, torch.Tensor) and isinstance(state, dict)
             for kind, value in state.items()
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape
         ]
@@ -101,24 +110,45 @@ class Observer:
         return self._images / (self._last_time - self._first_time)
 
     def _watch_loss(self, cross_entropy):
+        signature = inspect.signature(cross_entropy)
+
         @functools.wraps(cross_entropy)
-        def wrapped(input, target, *args, **kwargs):
+        def wrapped(*args, **kwargs):
             # with a torch function mode, PyTorch calls cross_entropy from within itself
             outermost, self._in_loss = not self._in_loss, True
-            loss = cross_entropy(input, target, *args, **kwargs)
-            if outermost:
-                self._in_loss = False
+            try:
+                loss = cross_entropy(*args, **kwargs)
+            finally:
+                self._in_loss = not outermost
             if outermost and torch.is_grad_enabled() and loss.numel() == 1:
-                value, count = loss.item(), len(target)
-                if kwargs.get("reduction") == "sum":
-                    value /= count
-                self._losses.append((value, count))
-                self._last_time = time.perf_counter()
-                if self._first_time is None:
-                    self._first_time = self._last_time
-                else:
-                    self._images += count
+                with contextlib.suppress(RuntimeError):  # of a vmap, say, no value can be told
+                    self._note_loss(loss.item(), signature.bind(*args, **kwargs))
             return loss
+
+        return wrapped
+
+    def _note_loss(self, value: float, call: inspect.BoundArguments) -> None:
+        call.apply_defaults()
+        asked, logits = call.arguments, call.arguments["input"]
+        count = len(logits) if logits.dim() > 1 else 1
+        if not count:  # an empty batch
+            return
+        if asked["reduction"] == "sum" or (
+            asked["size_average"] is False and asked["reduce"] in (None, True)
+        ):
+            value /= count
+        self._losses.append((value, count))
+        self._last_time = time.perf_counter()
+        if self._first_time is None:
+            self._first_time = self._last_time
+        else:
+            self._images += count
+
+    def _watch_gradient(self, function):
+        @functools.wraps(function)
+        def wrapped(*args, **kwargs):
+            self.differentiated = True
+            return function(*args, **kwargs)
 
         return wrapped
 
@@ -130,10 +160,11 @@ class Observer:
             @functools.wraps(wrapped_compute)
             def remember(*args, **kwargs):
                 value = wrapped_compute(*args, **kwargs)
-                if _is_accuracy(metric) and value.numel() == 1:
+                number = isinstance(value, torch.Tensor) and value.numel() == 1
+                if _is_accuracy(metric) and number:
                     self.accuracy = value.item()
-                    # what came before a reset does not count
-                    self.targets = sum(metric.seen_targets[-metric.update_count :], Counter())
+                    seen = metric.seen_targets  # what came before a reset does not count
+                    self.targets = sum(seen[len(seen) - metric.update_count :], Counter())
                 return value
 
             return remember
@@ -159,12 +190,12 @@ class Observer:
     def _watch_optimizer(self, optimizer, args, kwargs) -> None:
         if id(optimizer) not in self._optimizers:
             self._optimizers[id(optimizer)] = optimizer
-            self.parameters = optimizer.param_groups[0]["params"][0].dtype
+            parameters = [one for group in optimizer.param_groups for one in group["params"]]
+            self.parameters = parameters[0].dtype if parameters else self.parameters
 
     def _watch_module(self, module, args) -> None:
-        if isinstance(module, torch.nn.Linear) and torch.is_grad_enabled():
-            if torch.is_autocast_enabled("cpu"):
-                self.autocast = torch.get_autocast_dtype("cpu")
+        if torch.is_grad_enabled() and torch.is_autocast_enabled("cpu"):
+            self.autocast = torch.get_autocast_dtype("cpu")
             self._module_hook.remove()
 
 
@@ -183,9 +214,13 @@ def _watch_targets(wrap_update):
         metric.seen_targets = []
 
         @functools.wraps(wrapped_update)
-        def remember(preds, target, *args, **kwargs):
-            metric.seen_targets.append(Counter(map(str, target.flatten().tolist())))
-            return wrapped_update(preds, target, *args, **kwargs)
+        def remember(*args, **kwargs):
+            target = kwargs.get("target", args[1] if len(args) > 1 else None)
+            told = isinstance(target, torch.Tensor)  # a metric of the script's own may have another
+            metric.seen_targets.append(
+                Counter(map(str, target.flatten().tolist())) if told else Counter()
+            )
+            return wrapped_update(*args, **kwargs)
 
         return remember
 

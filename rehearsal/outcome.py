@@ -5,6 +5,29 @@ import signal
 import statistics
 from collections import Counter
 
+NUMBERS = (
+    "seconds", "images_per_second", "loss_first", "loss_last", "accuracy", "host_gb",
+    "parameters_held", "optimizer_held",
+)  # fmt: skip
+
+
+def found_in(content: object) -> dict | None:
+    """What a process of a script has written, if it has the form; a script can change that, too."""
+    if type(content) is not dict:
+        return None
+    texts, targets = content.get("stand_ins"), content.get("targets")
+    numbers = [content.get(key) for key in NUMBERS]
+    good = (
+        all(number is None or type(number) in (int, float) for number in numbers)
+        and all(type(content.get(key)) in (str, type(None)) for key in ("precision", "error"))
+        and all(type(content.get(key)) in (int, float) for key in ("steps", "ended"))
+        and type(texts) is dict
+        and all(type(text) is str for text in texts.values())
+        and type(targets) is dict
+        and all(type(count) is int and count > 0 for count in targets.values())
+    )
+    return dict.fromkeys((*NUMBERS, "precision", "error")) | content if good else None
+
 
 def together(ranks: list[dict]) -> dict:
     """What was observed in all processes of a script together, from what each has written."""
@@ -62,6 +85,6 @@ def why_failed(status: int, ranks: list[dict]) -> str | None:
         return f"it ended itself with status {status}"
     if not ranks:
         return "it ended itself before its last line (by os._exit?)"
-    if not any(rank["steps"] for rank in ranks):
-        return "it did not train: no optimizer took a step"
+    if not any(rank["steps"] or rank.get("differentiated") for rank in ranks):
+        return "it did not train: no optimizer took a step, and no gradient was computed"
     return None

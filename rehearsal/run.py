@@ -23,6 +23,7 @@ import torch.distributed as dist
 
 from rehearsal import GPUS, data, hardware, language, ranks, used, weights
 from rehearsal.observer import Observer
+from vramcast.processes.messages import brief, text_of
 
 # torchao, which transformers imports, lets PyTorch warn of torchao's own code
 logging.getLogger("torch.utils._pytree").addFilter(lambda record: "is an Enum" not in record.msg)
@@ -76,7 +77,7 @@ def run_rank(script: str, folder: str) -> None:
         if isinstance(leaving.code, int) and leaving.code:
             error = f"it ended itself with status {leaving.code}"
         elif leaving.code:
-            error = str(leaving.code).strip().partition("\n")[0]
+            error = brief(text_of(leaving.code))
         raise
     except BaseException as failure:
         error = in_a_line(script, failure)
@@ -94,6 +95,7 @@ def run_rank(script: str, folder: str) -> None:
             "accuracy": observer.accuracy,
             "targets": observer.targets,
             "steps": observer.steps,
+            "differentiated": observer.differentiated,
             "host_gb": host_peak(),
             "parameters_held": parameters_held,
             "optimizer_held": optimizer_held,
@@ -116,7 +118,9 @@ def in_a_line(script: str, failure: BaseException) -> str:
     frames = traceback.extract_tb(failure.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == script]
     where = f"line {lines[-1]}: " if lines else ""
-    return where + traceback.format_exception_only(failure)[-1].strip()
+    whole = traceback.TracebackException.from_exception(failure)
+    whole.__notes__ = None  # which somebody has added to the message
+    return where + brief(list(whole.format_exception_only())[-1])
 
 
 def _print(failure: BaseException) -> None:

@@ -16,10 +16,16 @@ MIB = 2**20
     ("size", "allocated", "reserved"),
     [
         (1, 512, 2 * MIB),
+        (512, 512, 2 * MIB),
         (513, 1024, 2 * MIB),
+        (MIB - 511, MIB, 2 * MIB),
         (MIB, MIB, 2 * MIB),
         (MIB + 1, MIB + 512, 20 * MIB),
+        (10 * MIB - 512, 10 * MIB - 512, 20 * MIB),
+        (10 * MIB - 511, 10 * MIB, 10 * MIB),
         (10 * MIB, 10 * MIB, 10 * MIB),
+        (10 * MIB + 1, 10 * MIB + 512, 12 * MIB),
+        (11 * MIB - 512, 11 * MIB - 512, 12 * MIB),
         (11 * MIB, 12 * MIB, 12 * MIB),  # a rest of 1 MiB stays with the block
     ],
 )
@@ -28,6 +34,105 @@ def test_rounding_and_segments(size, allocated, reserved):
     allocator.allocate("a", size)
     assert allocator.reserved == reserved
     assert allocator.allocated == allocated
+
+
+@pytest.mark.parametrize(
+    ("gap", "size", "taken", "left"),
+    [
+        (2048, 1024, 1024, 1024),
+        (2048, 1536, 1536, 512),  # kMinBlockSize: as little as that is split off
+        (2048, 2048, 2048, 0),
+        (5 * MIB, 3 * MIB, 3 * MIB, 2 * MIB),
+        (5 * MIB, 4 * MIB - 512, 4 * MIB - 512, MIB + 512),
+        (5 * MIB, 4 * MIB, 5 * MIB, 0),  # kSmallSize is not: the rest has to be larger
+    ],
+)
+def test_what_is_split_off_a_block(gap, size, taken, left):
+    """`should_split`, of a free block between two that are in use."""
+    allocator = CachingAllocator()
+    for key, many in (("before", gap), ("gap", gap), ("after", gap)):
+        allocator.allocate(key, many)
+    reserved, place = allocator.reserved, allocator.blocks["gap"].address
+    allocator.free("gap")
+    allocator.allocate("new", size)
+    block = allocator.blocks["new"]
+    assert (block.address, block.size, allocator.reserved) == (place, taken, reserved)
+    rest = block.after
+    assert (rest.size if rest.free else 0) == left
+    assert allocator.allocated == 2 * gap + taken
+
+
+def test_a_request_takes_the_smallest_block_that_is_large_enough():
+    """Of equal ones that at the lowest address; a block of just its size is large enough."""
+    allocator = CachingAllocator()
+    for key, size in (("a", 40), ("b", 30), ("c", 20), ("d", 30), ("e", 12)):
+        allocator.allocate(key, size * MIB)
+    places = {key: block.address for key, block in allocator.blocks.items()}
+    for key in "dbcae":
+        allocator.free(key)
+    for size, key in ((30, "b"), (30, "d"), (30, "a"), (13, "c"), (12, "e")):
+        allocator.allocate((size, key), size * MIB)
+        assert allocator.blocks[size, key].address == places[key]
+    assert allocator.reserved == 132 * MIB
+
+
+def test_small_and_large_blocks_have_pools_of_their_own():
+    allocator = CachingAllocator()
+    allocator.allocate("large", MIB + 1)
+    allocator.free("large")
+    allocator.allocate("small", MIB)
+    assert allocator.reserved == 22 * MIB
+
+
+@pytest.mark.parametrize("expandable", [False, True])
+def test_a_gpu_may_be_full_to_the_last_byte(expandable):
+    """And gives nothing back as long as there is room."""
+    allocator = CachingAllocator(capacity=80 * MIB, expandable=expandable)
+    allocator.allocate("a", 40 * MIB)
+    allocator.free("a")
+    allocator.allocate("other stream", 40 * MIB, stream=1)
+    assert allocator.reserved == 80 * MIB
+    allocator.allocate("third", 40 * MIB, stream=2)  # a goes back
+    assert (allocator.reserved, allocator.max_reserved) == (80 * MIB, 80 * MIB)
+    with pytest.raises(OutOfMemory):
+        allocator.allocate("fourth", 1)
+    assert allocator.allocated == 80 * MIB
+
+
+def test_statistics_begin_anew_at_their_reset():
+    """By the names of `torch.cuda.memory_stats`; a block that waits is active and not allocated."""
+    allocator = CachingAllocator(prompt=False)
+    allocator.allocate("a", 30 * MIB)
+    allocator.allocate("b", 12 * MIB)
+    allocator.record_stream("b", 1)
+    allocator.free("a")
+    allocator.empty_cache()
+    names = ("allocated_bytes", "reserved_bytes", "active_bytes")
+
+    def now() -> list[list[int]]:
+        found = allocator.statistics()
+        return [[found[f"{name}.all.{which}"] // MIB for name in names]
+                for which in ("current", "peak")]  # fmt: skip
+
+    assert now() == [[12, 12, 12], [42, 42, 42]]
+    allocator.reset_peaks()
+    allocator.free("b")
+    assert now() == [[0, 12, 12], [12, 12, 12]]
+    allocator.reset_peaks()
+    assert now() == [[0, 12, 12], [0, 12, 12]]
+    assert (allocator.max_allocated, allocator.max_reserved) == (42 * MIB, 42 * MIB)
+    allocator.synchronize()
+    assert now()[0] == [0, 12, 0]
+
+
+def test_a_private_pool_is_not_emptied():
+    """Those of CUDA graphs are streams below 0 here."""
+    allocator = CachingAllocator()
+    for stream in (-1, 0):
+        allocator.allocate(stream, 12 * MIB, stream)
+        allocator.free(stream)
+    allocator.empty_cache()
+    assert allocator.reserved == 12 * MIB
 
 
 def test_neighbours_become_one_block_again():
@@ -82,6 +187,7 @@ def test_nothing_is_lost_and_nothing_overlaps(expandable, prompt):
     assert allocator.allocated == 0
     allocator.empty_cache()
     assert allocator.reserved == 0
+    assert allocator.segments == set()
 
 
 def expandable_with_a_hole() -> CachingAllocator:
@@ -128,6 +234,28 @@ def test_memory_comes_back_at_the_lowest_addresses_that_suffice(size, reserved, 
     allocator.allocate("new", size * MIB)
     assert allocator.reserved == reserved * MIB
     assert allocator.blocks["new"].address == place * MIB
+
+
+def test_a_block_at_the_end_of_a_segment_is_kept_for_what_grows():
+    """`expandable_size` in `get_free_block`: it counts with the addresses behind it."""
+    allocator = CachingAllocator(expandable=True)
+    allocator.allocate("front", 30 * MIB)
+    allocator.allocate("back", 5 * MIB)  # and 5 MiB are left of two pages
+    allocator.free("front")
+    allocator.allocate("new", 4 * MIB)
+    assert allocator.blocks["new"].address == 0
+    allocator.allocate("large", 27 * MIB)  # 26 are free in front: 22 more behind the 5
+    assert allocator.blocks["large"].address == 35 * MIB
+    assert allocator.reserved == 80 * MIB
+
+
+def test_segments_have_the_memory_that_their_pages_have():
+    allocator = expandable_with_a_hole()
+    (segment,) = allocator.segments
+    assert segment.size == 40 * MIB
+    spans = [(block.size, block.mapped) for block in segment.blocks()]
+    assert spans[:3] == [(100 * MIB, False), (30 * MIB, True), (10 * MIB, True)]
+    assert not spans[3][1]
 
 
 def test_a_full_gpu_finds_room_in_front():

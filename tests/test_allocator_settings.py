@@ -26,6 +26,10 @@ def with_settings(text: str, **options) -> CachingAllocator:
         (1800 * MIB, 4, 2048 * MIB),
         (1024 * MIB, 4, 1024 * MIB),
         (2000, 4, 2048),  # up to 512 bytes times the divisions, as ever: by 512
+        (1100, 4, 1536),
+        (2048, 4, 2048),
+        (2049, 4, 2560),
+        (1025, 2, 1536),
     ],
 )
 def test_sizes_are_rounded_to_parts_of_a_power_of_two(size, divisions, block):
@@ -41,6 +45,9 @@ def test_divisions_by_interval():
     assert [settings.division(size * MIB) for size in (2048, 4096, 2**20)] == [4, 8, 8]
     assert settings.division(100) == 1  # below 1 MiB: as from there on
     assert parse("roundup_power2_divisions:4", Settings())[0].division(5 * MIB) == 4
+    settings, _ = parse("roundup_power2_divisions:[1:1,2:2,4:4,16384:6,32768:8]", Settings())
+    sizes = [MIB // 2, MIB, 2 * MIB - 1, 2 * MIB, 4 * MIB, 2**35 - 1, 2**35, 2**40]
+    assert [settings.division(size) for size in sizes] == [1, 1, 1, 2, 4, 6, 8, 8]
 
 
 def test_divisions_change_what_is_reserved():
@@ -72,6 +79,28 @@ def test_large_requests_take_large_blocks_whole_if_little_is_wasted():
     allocator.free("a")
     allocator.allocate("b", 80 * MIB)
     assert allocator.reserved == 100 * MIB
+
+
+@pytest.mark.parametrize(
+    ("free", "size", "taken"),
+    [
+        (62, 30, 30),  # split
+        (64, 30, None),  # of max_split_size: not for smaller ones
+        (64, 62, None),
+        (82, 64, 82),  # whole, though more than half is left
+        (84, 64, None),  # by max_non_split_rounding or more
+        (64, 64, 64),
+        (62, 62, 62),
+    ],
+)
+def test_the_edges_of_large_blocks(free, size, taken):
+    """`get_free_block`: with 64 MiB as the limit, what of a free block is given, if any."""
+    allocator = with_settings("max_split_size_mb:64")
+    allocator.allocate("a", free * MIB)
+    allocator.free("a")
+    allocator.allocate("b", size * MIB)
+    assert allocator.reserved == (free if taken else free + size) * MIB
+    assert allocator.allocated == (taken or size) * MIB
 
 
 @pytest.mark.parametrize(

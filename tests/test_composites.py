@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch.nn.attention import SDPBackend
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.warm import predicted, run
 from vramcast.operators import attention, recurrent
@@ -96,13 +97,41 @@ HALF, FLOAT = torch.float16, torch.float32
         (H100, HALF, {"dropout": 0.125}, "cudnn"),
         (H100, HALF, {"width": 60}, "flash"),  # check_cudnn_tensor_shapes
         (H100, FLOAT, {}, "efficient"),
+        (A100, HALF, {"width": 256}, "flash"),
+        (A100, HALF, {"causal": True}, "flash"),
+        (A100, HALF, {"keys": 0}, "math"),  # check_nonzero_sequence_lengths_dense
+        (A100, HALF, {"heads": 3, "gqa": True}, "math"),
+        (A100, HALF, {"value": 32}, "efficient"),  # flash: of equal widths
+        (A100, HALF, {"value": 36}, "math"),
+        (A100, FLOAT, {"width": 60, "value": 36}, "efficient"),
+        (T4, HALF, {"width": 60}, "math"),
+        ((6, 1), HALF, {"width": 3}, "efficient"),
+        ((7, 0), HALF, {"width": 60}, "math"),
+        (A100, torch.bfloat16, {"mask": (1, 1, 6, 6)}, "efficient"),
+        (RTX_4090, HALF, {"width": 192}, "flash"),
+        (RTX_4090, HALF, {"width": 224}, "efficient"),
+        (RTX_4090, HALF, {"width": 232}, "flash"),
+        (RTX_4090, HALF, {"width": 232, "dropout": 0.1}, "efficient"),
+        (RTX_4090, HALF, {"width": 232, "dropout": 0.1, "grad": False}, "flash"),
+        (RTX_4090, HALF, {"width": 200, "grad": False}, "flash"),
+        ((8, 6), HALF, {"width": 200}, "efficient"),
+        (A100, HALF, {"width": 200}, "flash"),
+        ((12, 0), HALF, {"width": 200}, "efficient"),
+        ((12, 0), HALF, {}, "flash"),
+        ((10, 0), HALF, {}, "cudnn"),
+        (H100, torch.bfloat16, {}, "cudnn"),
+        (H100, HALF, {"keys": 1}, "flash"),
+        (H100, HALF, {"keys": 2}, "cudnn"),
     ],
 )
 def test_attention_takes_the_kernel_that_its_sources_say(capability, dtype, options, kernel):
     width = options.get("width", 64)
-    query = torch.empty(2, 4, 6, width, dtype=dtype, requires_grad=True)
+    query = torch.empty(2, 4, 6, width, dtype=dtype, requires_grad=options.get("grad", True))
     heads, keys = options.get("heads", 4), options.get("keys", 6)
-    key, value = (torch.empty(2, heads, keys, width, dtype=dtype) for _ in range(2))
+    key, value = (
+        torch.empty(2, heads, keys, size, dtype=dtype)
+        for size in (width, options.get("value", width))
+    )
     mask = torch.empty(options["mask"], dtype=dtype) if "mask" in options else None
     call = attention.Call(
         query, key, value, mask, options.get("dropout", 0.0), options.get("causal", False),
@@ -122,6 +151,146 @@ def test_a_script_may_choose_the_kernel():
     call = attention.Call(query, query, query, None, 0.0, False, False)
     with torch.nn.attention.sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION):
         assert attention.choose(call, H100, usual) == SDPBackend.EFFICIENT_ATTENTION
+
+
+def test_what_is_not_laid_out_densely_has_no_fused_kernel():
+    """`check_last_dim_stride_equals_1_dense`, and `check_tensor_shapes`."""
+    usual = [int(number) for number in torch._C._get_sdp_priority_order()]
+
+    def kernel(query, key, capability=A100, mask=None):
+        call = attention.Call(query, key, key, mask, 0.0, False, False)
+        return attention.choose(call, capability, usual)
+
+    plain, turned = torch.empty(2, 4, 64, 64, dtype=HALF), torch.empty(2, 4, 64, 64, dtype=HALF).mT
+    assert kernel(plain, plain) == SDPBackend.FLASH_ATTENTION
+    assert kernel(turned, plain) == kernel(plain, turned) == SDPBackend.MATH
+    mask = turned[:, :1]
+    assert kernel(plain, plain, mask=mask) == SDPBackend.MATH
+    assert kernel(plain, plain, mask=mask.mT) == SDPBackend.EFFICIENT_ATTENTION
+    assert kernel(plain[0], plain[0]) == kernel(plain, plain[:1]) == SDPBackend.MATH
+    # a single number a row needs no order, but to the memory-efficient kernel
+    column = torch.empty(2, 4, 64, 8, dtype=HALF)[..., ::8]
+    assert kernel(column, column) == SDPBackend.FLASH_ATTENTION
+    floats = torch.empty(2, 4, 64, 8)[..., ::8]
+    assert kernel(floats, floats, (6, 1)) == SDPBackend.MATH
+    whole = floats.contiguous()
+    assert kernel(whole, whole, (6, 1)) == SDPBackend.EFFICIENT_ATTENTION
+
+
+def test_deterministic_algorithms_are_not_cudnns():
+    query = torch.empty(2, 4, 6, 64, dtype=HALF)
+    usual = [int(number) for number in torch._C._get_sdp_priority_order()]
+    call = attention.Call(query, query, query, None, 0.0, False, False)
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert attention.choose(call, H100, usual) == SDPBackend.FLASH_ATTENTION
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        assert attention.choose(call, H100, usual) == SDPBackend.CUDNN_ATTENTION
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+class Calls(TorchDispatchMode):
+    """Notes the operators, and what they are called with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        names = [argument.name for argument in func._schema.arguments]
+        self.of[func._opname] = dict(zip(names, args)) | (kwargs or {})
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("capability", "options", "width", "operator"),
+    [
+        (A100, {}, 64, "flash"),
+        (A100, {"is_causal": True}, 60, "flash"),
+        (A100, {"attn_mask": (1, 1, 6, 6)}, 64, "efficient"),
+        (A100, {"attn_mask": (1, 1, 6, 6), "boolean": True}, 64, "efficient"),
+        (H100, {}, 64, "cudnn"),
+        (H100, {"attn_mask": (1, 1, 6, 6), "boolean": True}, 64, "cudnn"),
+        (A100, {"dropout_p": 0.1, "attn_mask": (1, 1, 6, 6)}, 60, "math"),
+    ],
+)
+def test_what_a_kernel_is_given(monkeypatch, capability, options, width, operator):
+    """As in attention.cpp: flash attention's rows are padded to multiples of 8 numbers.
+
+    The scale stays theirs. Masks of truth values become numbers, in rows of multiples of 8.
+    """
+    kernels, options = {}, dict(options)
+    monkeypatch.setattr(attention, "put", kernels.update)
+    monkeypatch.setattr(attention, "register", lambda *operators, **rules: None)
+    attention.install(capability, 108)
+    kind = torch.bool if options.pop("boolean", False) else HALF
+    if "attn_mask" in options:
+        options["attn_mask"] = torch.empty(options["attn_mask"], dtype=kind, device="meta")
+    query = torch.empty(2, 4, 6, width, dtype=HALF, device="meta")
+    with Calls() as calls:
+        result = kernels["scaled_dot_product_attention"](query, query, query, **options)
+    assert result.shape == query.shape
+    names = [name for name in calls.of if name.startswith("_scaled_dot_product")]
+    if operator == "math":  # consists of others
+        assert names == []
+        return
+    assert names == [f"_scaled_dot_product_{operator}_attention"]
+    given = {"is_causal": False, "dropout_p": 0.0, "scale": None} | calls.of[names[0]]
+    assert given["is_causal"] == options.get("is_causal", False)
+    assert given["dropout_p"] == 0.0
+    assert given["query"].shape[-1] == (64 if operator == "flash" else width)
+    assert given["scale"] == (None if width == 64 else pytest.approx(60**-0.5))
+    if options.get("attn_mask") is not None:
+        mask = given["attn_bias"]
+        assert mask.dtype == HALF
+        assert mask.shape == ((2, 4, 6, 6) if operator == "efficient" else (1, 1, 6, 6))
+        assert mask.stride(-2) == (8 if operator == "efficient" else 6)
+
+
+def test_older_versions_share_no_heads_and_ask_for_no_alignment(monkeypatch):
+    usual = [int(number) for number in torch._C._get_sdp_priority_order()]
+
+    def kernel(**changed):
+        query = torch.empty(2, 4, 6, 64)
+        key = torch.empty(2, 2, 6, 64)
+        call = attention.Call(query, key, key, None, 0.0, False, True)
+        call.tensors = changed.get("tensors", call.tensors)
+        return attention.choose(call, A100, usual)
+
+    odd = torch.empty(2 * 4 * 6 * 64 + 1)[1:].view(2, 4, 6, 64)
+    for new, shared, placed in ((True, "EFFICIENT", "MATH"), (False, "MATH", "EFFICIENT")):
+        monkeypatch.setattr(attention.compat, "EFFICIENT_SHARES_HEADS", new)
+        monkeypatch.setattr(attention.compat, "EFFICIENT_NEEDS_ALIGNMENT", new)
+        assert kernel().name.startswith(shared)
+        assert kernel(tensors=(odd, odd, odd)).name.startswith(placed)
+
+
+def test_a_mask_is_padded_to_multiples_of_8_numbers():
+    """`pad_bias` in attention.cpp: the last dimension, of which the part in use is a view."""
+    mask = torch.empty(2, 1, 6, 13, dtype=HALF)
+    found = attention._aligned(mask)
+    assert (found.shape, found.stride()) == (mask.shape, (96, 96, 16, 1))
+    aligned = torch.empty(2, 1, 6, 16, dtype=HALF)
+    assert attention._aligned(aligned) is aligned
+    assert attention._aligned(aligned.mT).stride(-1) == 1
+
+
+def test_attention_on_sequences_of_different_lengths_takes_room_for_each():
+    """`mha_varlen_bwd`: 128 rows more for each of 3 sequences; in the memory-efficient kernel, as
+    many as the longest of 100 has, in tiles of 64."""
+    offsets = torch.tensor([0, 10, 110, 150])
+    query = torch.empty(150, 8, 80, dtype=HALF)
+    args = [query, query, query, query, query, query, offsets]
+    rows = (150 + 3 * 128) * 8
+    assert attention.varied_flash_backward(args) == [rows * 4, rows * 96 * 4]
+    wide = torch.empty(150, 8, 160, dtype=HALF)
+    assert attention.varied_flash_backward([wide, wide, *args[2:]])[1] == rows * 192 * 4
+    one = query.unsqueeze(0)
+    args = [one, one, one, one, one, one, offsets, offsets, 100]
+    assert attention.varied_efficient_backward(args) == [150 * 8 * 4, 3 * 8 * 128 * 128 * 4]
+    args[6] = None
+    assert attention.varied_efficient_backward(args) == attention.varied_flash_backward(args) == []
 
 
 def by_tokens(batch: int, heads: int, tokens: int, size: int, dtype=HALF) -> torch.Tensor:

@@ -140,7 +140,7 @@ def test_no_network_ends_with_one_clear_message(server, tmp_path, monkeypatch):
 
 def test_intact_data_need_no_lock_and_so_no_folder_to_write_to(server, monkeypatch):
     load_cifar10()
-    monkeypatch.setattr(cifar10, "FileLock", None)
+    monkeypatch.setattr(cifar10, "locked", None)
     train, _ = load_cifar10()
     assert len(train) == 20
 
@@ -229,3 +229,18 @@ def test_errors_of_writing_and_what_helps():
             said = messages.remedy(OSError(number, ""), "DATA_DIR")
             assert said == advice.format("DATA_DIR"), errno.errorcode[number]
     assert messages.remedy(RuntimeError("File not found or corrupted."), "DATA_DIR") == ""
+
+
+def test_a_lock_that_somebody_holds_is_waited_for_with_a_word(server, tmp_path, monkeypatch):
+    lock = tmp_path / "data" / "cifar10.lock"
+    lock.parent.mkdir()
+    held = messages.FileLock(lock)
+    held.acquire()
+    said = []
+    monkeypatch.setattr(messages, "PATIENCE", 0)
+    monkeypatch.setattr(
+        messages, "print", lambda text, **_: said.append(text) or held.release(), raising=False
+    )
+    load_cifar10()
+    assert len(said) == 1
+    assert f"waits for another process that downloads the same data, as {lock}" in said[0]

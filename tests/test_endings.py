@@ -160,9 +160,19 @@ def test_what_a_process_sends_and_how_it_ended():
         "sends [1, [2]] and ends with 3",
         "not listened to, it ends with 3",
         "ended by a signal: -11",
+        "asked to end, it does so by itself: True",
+        "or is ended: -9",
+        "its time is over: TooLong",
+        "its keeper is killed: -9, ended",
         "two are ended from another thread: Ended, Ended",
         "none starts after that: Ended",
     ]
+
+
+def test_a_process_that_kills_all_above_it_but_the_command_leaves_nothing():
+    process = run("-m", "tests.probes.processes", "above")
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines() == ["they are killed: -9", "after the command's end: ended"]
 
 
 def test_folders_of_dead_commands_are_removed(tmp_path, monkeypatch):
@@ -177,23 +187,38 @@ def test_folders_of_dead_commands_are_removed(tmp_path, monkeypatch):
         )
     )  # fmt: skip
     mine = tmp_path / f"vramcast-probe-{child.pid}-results"  # which somebody gave this name
-    for folder in (dead, other, alive, elsewhere, mine):
+    crafted = tmp_path / f"vramcast-probe-{10**30}-abcd_123"  # no process has such a number
+    for folder in (dead, other, alive, elsewhere, mine, crafted):
         folder.mkdir()
         folder.joinpath("file").write_text("")
     lock = os.open(elsewhere, os.O_RDONLY)
     processes.fcntl.flock(lock, processes.fcntl.LOCK_EX)  # as by a command in another container
     with processes.scratch_folder("probe-") as own:
         assert own.is_relative_to(tmp_path)
-        assert sorted(tmp_path.iterdir()) == sorted([other, alive, elsewhere, mine, own])
+        assert sorted(tmp_path.iterdir()) == sorted([other, alive, elsewhere, mine, crafted, own])
         with processes.scratch_folder("probe-"):
             assert own.exists()
-    assert sorted(tmp_path.iterdir()) == sorted([other, alive, elsewhere, mine])
+    assert sorted(tmp_path.iterdir()) == sorted([other, alive, elsewhere, mine, crafted])
     os.close(lock)
+
+
+def test_thousands_of_folders_in_a_row_are_removed(tmp_path, monkeypatch):
+    """Python's own function fails on them, and the next command on what is left."""
+    monkeypatch.setattr(processes.tempfile, "tempdir", str(tmp_path))
+    with processes.scratch_folder("probe-") as folder:
+        descriptor = os.open(folder, os.O_RDONLY)
+        for _ in range(2 * sys.getrecursionlimit()):
+            os.mkdir("d", dir_fd=descriptor)
+            below = os.open("d", os.O_RDONLY, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = below
+        os.close(descriptor)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nohup_keeps_its_meaning():
     program = (
-        "import signal; from vramcast.processes.supervisor import end_as_after_ctrl_c\n"
+        "import signal; from vramcast.processes.entry import end_as_after_ctrl_c\n"
         "signal.signal(signal.SIGHUP, signal.SIG_IGN); end_as_after_ctrl_c()\n"
         "print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)\n"
     )

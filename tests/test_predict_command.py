@@ -76,6 +76,8 @@ def script(tmp_path):
         (["03_bfloat16.py", "--gpu", "eight"], "'eight' is neither"),
         (["03_bfloat16.py", "--gpu="], "'' is neither"),
         (["03_bfloat16.py", "--fits="], "'' is neither"),
+        (["03_bfloat16.py", "--gpu=--"], "argument --gpu: expected one argument"),
+        (["a" * 300], "there is no script aaa"),
         (["03_bfloat16.py", "--gpu", "8", "--fits", "8"], "choose one"),
         (["03_bfloat16.py", "--batch-size", "0"], "has to be at least 1"),
         (["03_bfloat16.py", "--time-limit", "-1"], "-1 is no number of seconds above 0"),
@@ -305,6 +307,14 @@ def test_a_time_limit_holds_wherever_it_finds_the_script(script, limit):
     else:
         assert process.returncode == 2
         assert "--time-limit" in process.stderr
+
+
+def test_a_time_limit_holds_for_a_script_that_does_without_alarms(script):
+    """The clock is in another process."""
+    ignored = "import signal\nsignal.signal(signal.SIGALRM, signal.SIG_IGN)\n"
+    process = predict(script(ignored + "while True: pass"), "--time-limit", "1")
+    assert process.returncode == 2
+    assert "it was not done after 1 s (--time-limit)" in process.stderr
 
 
 def start(*arguments: object, **options) -> subprocess.Popen:

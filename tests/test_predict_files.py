@@ -22,7 +22,7 @@ def raises(kind, act, *arguments, **options):
         return True
 """
 FILES = """
-import glob, os, shutil, tempfile
+import glob, os, shutil, tarfile, tempfile
 from pathlib import Path
 
 # atomic saving, links and copies
@@ -49,6 +49,30 @@ os.rename("runs/1", "runs/3")
 assert sorted(str(path) for path in Path("runs").rglob("*")) == [
     "runs/2", "runs/3", "runs/3/b.pt", "runs/latest"
 ]
+
+# from a folder's descriptor, by an opener, and by a module that knows `open` by another name
+os.mkdir("there")
+folder = os.open("there", os.O_RDONLY)
+os.close(os.open("x", os.O_WRONLY | os.O_CREAT, dir_fd=folder))
+with open("y", "w", opener=lambda path, flags: os.open(path, flags, dir_fd=folder)) as file:
+    file.write("y")
+with open("there/z", "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+    file.write("z")
+os.truncate("there/z", 5)
+assert [Path("there", name).read_text() for name in "xyz"] == ["", "y", "z" + 4 * chr(0)]
+with tarfile.open("there.tar", "w") as file:
+    file.add("there")
+shutil.rmtree("there")
+with tarfile.open("there.tar") as file:
+    file.extractall(filter="tar")
+assert sorted(os.listdir("there")) == ["x", "y", "z"]
+with tempfile.TemporaryDirectory() as folder:
+    Path(folder, "x").touch()
+    shutil.copy2("there/y", folder)
+    assert raises(FileNotFoundError, os.utime, folder + "/nothing")
+    assert sorted(os.listdir(folder)) == ["x", "y"]
+for name in ("found.txt", "there/y"):
+    os.chmod(name, 0o600), os.utime(name), os.chown(name, -1, -1)
 
 # what is not there
 for act in (os.unlink, os.rmdir, shutil.rmtree, os.utime, os.listdir, os.scandir, os.stat):

@@ -1,15 +1,11 @@
-"""A script's own options and folder; advice; predictions from a program."""
-
-import re
+"""A script's own options and folder; predictions from a program."""
 
 import pytest
 
-from ladder.rungs import ROOT, read_ladder
-from tests.scripts import DEEP, LOOP
+from tests.scripts import LOOP
 from tests.warm import predict, predicted, run
 from vramcast import NotPredicted, api
 from vramcast import predict as from_python
-from vramcast.command.advice import TECHNIQUES
 
 OPTIONS = """
 import argparse
@@ -44,22 +40,6 @@ def test_a_second_script_is_refused(script):
     process = predict(script(LOOP), "03_bfloat16.py", "--", "--x")
     assert process.returncode == 2
     assert "unrecognized arguments: 03_bfloat16.py" in process.stderr
-
-
-def test_what_helps_is_named_with_its_page(script):
-    """All weights and averages, or all activations."""
-    file = script(DEEP + LOOP.replace("SGD(", "Adam("))
-    process = predict(file, "--gpu", "0.4 GB")
-    assert process.returncode == 1
-    assert "optimizer are 3" in process.stdout
-    assert "8-bit optimizer states" in process.stdout
-    assert "later script" not in process.stdout  # it is none of the ladder
-    pages = re.findall(r"docs/ladder/\S+\.md", process.stdout)
-    assert len(pages) >= 3
-    assert all((ROOT / page).exists() for page in pages)
-    assert {page for _, techniques in TECHNIQUES.values() for _, page in techniques} <= {
-        rung.script.rpartition("/")[2].removesuffix(".py") for rung in read_ladder()
-    }
 
 
 def test_the_interface_for_notebooks(script, monkeypatch):

@@ -156,6 +156,34 @@ def test_the_nan_is_explained(tmp_path):
     assert "03_bfloat16.py" in process.stdout
 
 
+LAUNCHED = """
+import os
+import torch
+from lightning import Fabric
+
+assert os.environ.get("MASTER_ADDR") != "192.0.2.1"
+fabric = Fabric(accelerator="cuda", devices=2, strategy="ddp")
+fabric.launch()
+model = torch.nn.Linear(3, 3)
+model, optimizer = fabric.setup(model, torch.optim.SGD(model.parameters()))
+fabric.backward(model(torch.ones(2, 3, device=fabric.device)).sum())
+optimizer.step()
+assert fabric.world_size == 2
+"""
+
+
+def test_what_a_launcher_left_in_the_shell_is_no_matter(tmp_path):
+    """As Kubernetes sets it, or SLURM: the script's processes find each other all the same."""
+    script, results = tmp_path / "launched.py", tmp_path / "rows.json"
+    script.write_text(LAUNCHED)
+    left = {"RANK": "0", "WORLD_SIZE": "4", "MASTER_ADDR": "192.0.2.1", "MASTER_PORT": "1"}
+    left |= {"LOCAL_RANK": "0", "SLURM_NTASKS": "8", "SLURM_JOB_NAME": "training"}
+    process = warm.run("rehearse.py", script, "--results", results, **left)
+    assert process.returncode == 0, process.stdout
+    [row] = json.loads(results.read_text())
+    assert row["ranks"] == 2
+
+
 def test_an_unknown_script_is_told(tmp_path):
     process = warm.run("rehearse.py", "99_nothing.py", "--results", str(tmp_path / "rows.json"))
     assert process.returncode == 2
@@ -172,6 +200,24 @@ MISHAPS = {  # what a script does, why it failed, and what its output shows
     "says_why": ("import sys; sys.exit('no data\\nget it')", "no data", "get it"),
     "exits": ("import sys; sys.exit(3)", "it ended itself with status 3", ""),
     "leaves": ("import os; os._exit(4)", "it ended itself with status 4", ""),
+    "mute": (
+        "class Mute(Exception):\n    def __str__(self): return 1 / 0\nraise Mute",
+        "line 3: Mute: <exception str() failed>",
+        "in <module>",
+    ),
+    "noted": (
+        "e = ValueError('the\\nmessage')\ne.add_note('a note')\nraise e",
+        "line 3: ValueError: the",
+        "a note",
+    ),
+    "long": ("raise ValueError('m' * 10**6)", "line 1: ValueError: mmm", ""),
+    "red": ("raise ValueError('\\x1b[31m')", "line 1: ValueError: \\x1b[31m", "\\x1b[31m"),
+    "writes": (
+        "import json, os\nopen(os.environ['DATA_DIR'] + '/rank-0.json', 'w').write('{}')\n"
+        "os._exit(0)",
+        "it ended itself before its last line",
+        "",
+    ),
     "quits": (f"{STEP}import os; os._exit(0)", "it ended itself before its last line", ""),
     "empty": ("", "it did not train: no optimizer took a step", ""),
     "shape": (
@@ -220,6 +266,8 @@ def test_scripts_that_fail_cost_the_others_nothing(mishaps):
     rows, process = mishaps
     assert list(rows["trains"]) == KEYS
     assert f"1 of {len(MISHAPS) + 1} scripts ran to the end" in process.stdout
+    assert len(process.stdout) < 20_000
+    assert "\x1b" not in process.stdout
 
 
 def test_nothing_of_ours_and_no_library_s_warning_is_shown(mishaps):

@@ -345,3 +345,67 @@ def test_progress_shows_a_bar_on_a_terminal():
     assert "/3" in bar
     assert "loss 1.25" in bar
     assert process.stdout.count("\n") == 1  # the line that stays
+
+
+def test_an_epoch_without_a_batch_has_no_loss(old_gpu, clock, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    report = Report()
+    progress = Progress([], "Epoch 1/1")
+    for _ in progress:
+        pass
+    report.end_epoch(progress, 0.5)
+    report.finish(0.5)
+    assert "Epoch 1: no batch, validation accuracy 50.00%" in capsys.readouterr().out
+    record = json.loads((tmp_path / "measured.jsonl").read_text())
+    assert (record["loss_first"], record["loss_last"]) == (None, None)
+
+
+def test_half_a_line_does_not_swallow_the_next_record(old_gpu, clock, tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    file = tmp_path / "measured.jsonl"
+    file.write_text('{"script": "01')
+    finished_report(clock, 2.5)
+    finished_report(clock, 1.5)
+    half, *lines = file.read_text().splitlines()
+    assert half == '{"script": "01'
+    assert [json.loads(line)["loss_last"] for line in lines] == [2.5, 1.5]
+
+
+def test_a_folder_may_be_named_from_the_home(monkeypatch):
+    monkeypatch.setenv("DATA_DIR", "~/data")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert messages.data_folder() == Path("/home/me/data")
+    monkeypatch.delenv("DATA_DIR")
+    assert messages.data_folder() == ROOT / "data"
+
+
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [
+        ({"LOCAL_RANK": "0"}, "unset LOCAL_RANK"),
+        ({"LOCAL_RANK": "1", "RANK": "1"}, "unset RANK LOCAL_RANK"),
+        ({"TORCHELASTIC_RUN_ID": "none"}, "but not GROUP_WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE"),
+        ({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "two"}, "unset WORLD_SIZE"),
+        ({"SLURM_JOB_NAME": "a", "SLURM_NTASKS": "4"}, "SLURM_LOCALID, SLURM_NODEID, SLURM_PROCID"),
+        ({"SLURM_JOB_NAME": "a", "SLURM_NTASKS": "x"}, "unset SLURM_NTASKS"),
+    ],
+)
+def test_what_a_launcher_left_in_the_shell_is_told(monkeypatch, left, told):
+    """Otherwise a script waits for processes that nobody has started, or ends in a KeyError."""
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match=told):
+        several_gpus.prepare(2, found=4)
+
+
+def test_a_process_that_nobody_launched_speaks_for_itself(monkeypatch):
+    """Those that were launched are silent but for the first."""
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match="needs 1 CUDA GPU"):
+        local_utilities.check_gpus()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setattr(messages.time, "sleep", lambda seconds: None)
+    with pytest.raises(SystemExit) as silent:
+        local_utilities.check_gpus()
+    assert silent.value.code == 1

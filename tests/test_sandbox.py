@@ -1,5 +1,7 @@
 """What a predicted script may not do, by Python's events and, on Linux, by the kernel."""
 
+import json
+import os
 import socket
 
 import pytest
@@ -17,7 +19,10 @@ THREAD = "import threading\nt = threading.Thread(target={}); t.start(); t.join()
 MAKES = "it writes or makes a file ("
 TOLD = {  # by Python's events: what the script does, and what the message has to say
     "sqlite": ("import sqlite3; sqlite3.connect('q.db')", "line 2: it writes a file (sqlite3"),
-    "chown": ("os.chown(__file__, 1, 1)", "line 2: it changes files (os.chown: "),
+    "chown": (
+        "os.chown(os.open(__file__, os.O_RDONLY), 1, 1)",
+        "line 2: it changes files (os.chown: ",
+    ),
     "descriptor": (
         "os.fchmod(os.open(__file__, os.O_RDONLY), 0o777)",
         "line 2: it changes files (os.chmod: ",
@@ -40,11 +45,11 @@ TOLD = {  # by Python's events: what the script does, and what the message has t
         "line 3: it starts a process (spawn)",
     ),
     "thread": (
-        THREAD.format("lambda: os.chown(__file__, 1, 1)"),
+        THREAD.format("lambda: os.chown(os.open(__file__, os.O_RDONLY), 1, 1)"),
         "in a thread: line 3: it changes files (os.chown: ",
     ),
     "caught": (
-        f"try: os.chown(__file__, 1, 1)\nexcept BaseException: pass\n{STEP}",
+        f"try: os.chown(os.open(__file__, os.O_RDONLY), 1, 1)\nexcept BaseException: pass\n{STEP}",
         "line 2: it changes files (os.chown: ",
     ),
 }
@@ -62,7 +67,7 @@ DENIED = {  # by the kernel alone
     ),
 }
 ALLOWED = """
-import ctypes, multiprocessing, socket, sqlite3, tempfile
+import ctypes, fcntl, multiprocessing, socket, sqlite3, tempfile
 from multiprocessing import shared_memory
 
 with tempfile.TemporaryDirectory() as folder:
@@ -80,6 +85,7 @@ with tempfile.TemporaryFile() as file:
 sqlite3.connect(":memory:").execute("create table t(a)")
 with open(os.devnull, "w") as nowhere, open(__file__) as itself:
     nowhere.write(itself.read())
+    fcntl.flock(itself, fcntl.LOCK_EX)
 multiprocessing.get_context("spawn").Lock()
 memory = shared_memory.SharedMemory(create=True, size=10)
 memory.close()
@@ -88,6 +94,22 @@ left, right = socket.socketpair()
 left.sendmsg([b"x"])
 (ctypes.c_float * 3)()
 torch.ops.load_library(torch._C.__file__)
+"""
+# What it has open is the pipe to its command, and its own. What it leaves there is removed.
+OPEN = """
+from multiprocessing import shared_memory
+
+shared_memory.SharedMemory({name!r}, create=True, size=10)
+pipes = 0
+for number in map(int, os.listdir("/dev/fd")):
+    try:
+        place = os.readlink(f"/dev/fd/{{number}}")
+    except OSError:  # the listing's own
+        continue
+    if number > 2 and place != os.devnull and not place.startswith(os.environ["TMPDIR"]):
+        os.write(number, b"REGISTER:\\033[31m:nothing\\n")
+        pipes += 1
+assert pipes == 1, pipes
 """
 # What `transformers` brings along starts a thread when it is imported; read by the stand-ins.
 THREADS = """
@@ -148,14 +170,87 @@ def test_without_landlock_the_events_alone_refuse(tmp_path):
 
 
 def test_reading_and_scratch_files_are_allowed(tmp_path):
-    process = predict(tmp_path, {"allowed": ALLOWED + STEP})
+    name = f"left-{os.getpid()}"
+    codes = {"allowed": ALLOWED + STEP, "open": OPEN.format(name=name) + STEP}
+    process = predict(tmp_path, codes)
     assert process.returncode == 0, process.stderr
+    assert "\033" not in process.stdout + process.stderr
+    assert not os.path.exists(f"/dev/shm/{name}")
 
 
 @kernel
 def test_no_thread_is_left_out(tmp_path):
     process = predict(tmp_path, {"threads": THREADS}, helpers.run)
     assert process.stdout.endswith("it stopped by itself: True True\n")
+
+
+# What Python's events make of each act of the probe, by the beginning of what it says.
+BY_EVENTS = (
+    "Refused: it ",
+    "Refused: line 1: it calls C code",
+    "OSError: [Errno 101] a prediction is offline",
+    "OSError: [Errno 25] a prediction sets no devices",
+    "PermissionError: [Errno 1] a prediction acts on no others",
+    "FileNotFoundError: [Errno 2] a prediction starts no program",
+)
+# What the kernel answers, by the acts of which it is not that they are not permitted.
+OTHERWISE = {
+    "done": (
+        "chmod", "fchmod", "chown", "lchown", "fchown", "utime", "futime", "scheduler",
+        "scheduler's policy", "priority", "group's priority", "fchmodat, raw", "fchmodat2, raw",
+        "fchownat, raw", "utime, raw", "utimes, raw", "futimesat, raw", "sched_setparam, raw",
+        "sched_setattr, raw", "ioprio_set, raw",
+    ),
+    "PermissionError: [Errno 13] ": (
+        "open", "open, relative", "open, by opener", "mkdir", "rmdir", "remove", "rename from",
+        "rename to", "link to", "symlink", "forkpty", "fifo", "node", "disk",
+        "another's terminal",
+    ),
+    "OSError: [Errno 18] ": ("link from",),
+    "OperationalError: unable to open": ("sqlite",),
+    "OSError: [Errno 101] ": ("connect", "bind", "socket", "netlink", "datagram"),
+    "OSError: [Errno 25] ": ("ioctl", "flags", "verity"),
+    "OSError: [Errno 95] ": (
+        "setxattr", "removexattr", "lsetxattr, raw", "fsetxattr, raw", "lremovexattr, raw",
+        "fremovexattr, raw",
+    ),
+    "OSError: [Errno 38] ": (
+        "later than known", "x32", "clone3", "io_uring_setup", "io_uring_enter",
+        "io_uring_register", "userfaultfd",
+    ),
+}  # fmt: skip
+
+
+def acts(layer: str, folder) -> dict[str, str]:
+    process = helpers.run("-m", "tests.probes.sandbox", layer, str(folder / layer))
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
+
+
+def test_each_event_by_itself(tmp_path):
+    """Without the kernel's filters: an event that is not looked at lets its act happen."""
+    found = acts("events", tmp_path)
+    assert "creation failed" in found.pop("interpreter")
+    assert found["program"].startswith("FileNotFoundError: ")
+    assert {name: told for name, told in found.items() if not told.startswith(BY_EVENTS)} == {}
+    assert len(found) > 40
+
+
+def test_each_of_the_kernels_filters_by_itself(tmp_path):
+    """Without Python's events, as C code and other interpreters meet them."""
+    found = acts("kernel", tmp_path)
+    if not found:
+        pytest.skip("this kernel has no Landlock or no seccomp")
+    assert "Network is unreachable" in found.pop("interpreter")
+    expected = {name: told for told, names in OTHERWISE.items() for name in names}
+    denied = "PermissionError: [Errno 1] "
+    wrong = {
+        name: told
+        for name, told in found.items()
+        if not told.startswith(expected.get(name, denied)) or "changed" in told
+    }
+    assert wrong == {}
+    assert len(found) > 110
 
 
 KERNEL = """
@@ -190,6 +285,10 @@ assert denied(os.posix_spawn, sys.executable, [sys.executable, "-c", ""], {})
 server = ("127.0.0.1", int(sys.argv[2]))
 assert denied(socket.socket().connect, server) or landlock.version() < 4
 assert denied(socket.socket().bind, ("127.0.0.1", 0)) or landlock.version() < 4
+assert denied(os.kill, os.getppid(), 0) or landlock.version() < 6
+assert denied(os.mknod, inside / "device", 0o020600, os.makedev(1, 3))
+assert denied(open, "/dev/ptmx", "r+b")
+open("/dev/null", "w").close()
 child = os.fork()
 if not child:
     os._exit(0 if denied((folder / "new").mkdir) else 1)

@@ -11,7 +11,7 @@ from tests.warm import predict, run
 from vramcast.kinds import KINDS
 from vramcast.memory.storages import Storage
 from vramcast.step.lines import Lines
-from vramcast.step.snapshot import PROTOCOL, History
+from vramcast.step.snapshot import PROTOCOL, History, without
 
 # What `unpickle` in PyTorch's torch/utils/viz/MemoryViz.js reads; it ends at any other.
 READ = """
@@ -189,6 +189,66 @@ def test_random_histories_agree_with_their_ends(seed, expandable):
         )
     assert pending > 10
     assert any(entry["action"] in ("segment_free", "segment_unmap") for entry in history.trace)
+
+
+def test_sizes_are_those_asked_for_and_streams_are_named():
+    """As CUDACachingAllocator.cpp calls `record_trace`, and as its `snapshot` sums.
+
+    A block that another stream may use is active, and not allocated. All has its pool's stream.
+    """
+    history = History(Lines("script.py", print), lambda storage: "temporaries", prompt=False)
+    kept, freed, small = (Storage(size, "cuda", "", "", "") for size in (3_000_001, 5_000_001, 7))
+    history.follow(("allocate", kept, 0))
+    history.follow(("allocate", freed, 0))
+    history.follow(("allocate", small, 3))
+    history.follow(("use", freed, 3))
+    history.follow(("free", freed, None))
+
+    def seen(entry):
+        return entry["action"], entry["size"], entry["stream"]
+
+    assert list(map(seen, history.trace)) == [
+        ("segment_alloc", 20 * 2**20, 0), ("alloc", 3_000_001, 0), ("alloc", 5_000_001, 0),
+        ("segment_alloc", 2 * 2**20, 3), ("alloc", 7, 3), ("free_requested", 5_000_001, 0),
+    ]  # fmt: skip
+    large, other = history.snapshot()["segments"]
+    one, two = 3_000_320, 5_000_192  # up to multiples of 512
+    keys = ("size", "requested_size", "state")
+    assert [tuple(block[key] for key in keys) for block in large["blocks"]] == [
+        (one, 3_000_001, "active_allocated"), (two, 5_000_001, "active_pending_free"),
+        (20 * 2**20 - one - two, 0, "inactive"),
+    ]  # fmt: skip
+    sums = ("total_size", "allocated_size", "active_size", "requested_size")
+    assert [large[key] for key in sums] == [20 * 2**20, one, one + two, 8_000_002]
+    assert [other[key] for key in sums] == [2 * 2**20, 512, 512, 7]
+    assert [(s["stream"], s["segment_type"]) for s in (large, other)] == [
+        (0, "large"),
+        (3, "small"),
+    ]
+    assert other["address"] >= large["address"] + large["total_size"]
+    history.follow(("wait", None, None))
+    history.follow(("empty", None, None))
+    assert list(map(seen, history.trace[6:])) == [("free_completed", 5_000_001, 0)]
+    history.follow(("free", small, None))
+    history.follow(("empty", None, None))
+    assert list(map(seen, history.trace[7:])) == [
+        ("free_requested", 7, 3), ("free_completed", 7, 3), ("segment_free", 2 * 2**20, 3),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("some", "others", "left"),
+    [
+        ([(0, 10)], [], [(0, 10)]),
+        ([(0, 10)], [(0, 10)], []),
+        ([(0, 10), (20, 30)], [(5, 25)], [(0, 5), (25, 30)]),
+        ([(0, 10)], [(2, 4), (6, 8)], [(0, 2), (4, 6), (8, 10)]),
+        ([(0, 10)], [(10, 20)], [(0, 10)]),
+        ([(10, 20)], [(0, 10), (15, 30)], [(10, 15)]),
+    ],
+)
+def test_what_is_new_of_ranges(some, others, left):
+    assert without(some, others) == left
 
 
 @pytest.mark.parametrize("name", ["no/such/folder.pickle", "03_bfloat16.py", "step.pkl"])

@@ -23,6 +23,14 @@ prediction (the answer), when_imported (changes a library once it is imported), 
 the script that runs). api is `predict`.
 """
 
+import platform
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036  all commands come by here first
+    sys.stderr.write("Python 3.11 or newer is needed, and this is " + platform.python_version())
+    sys.stderr.write("\n")
+    sys.exit(2)
+
 from vramcast.api import NotPredicted, predict
 from vramcast.prediction import Prediction
 

@@ -6,11 +6,17 @@ import sys
 def main() -> None:
     """Be the command: end with its exit status."""
     if sys.platform == "win32":  # which has no fork
-        sys.exit("vramcast runs on Linux and macOS. On Windows, use it within WSL.")
-    from vramcast.command.main import main as answer
-    from vramcast.processes.supervisor import as_command
+        print("vramcast runs on Linux and macOS. On Windows, use it within WSL.", file=sys.stderr)
+        sys.exit(2)
+    from vramcast.processes.entry import as_command
 
-    as_command(answer)
+    as_command(_answer)
+
+
+def _answer() -> int:
+    from vramcast.command.main import main as answer  # what goes wrong here is told, too
+
+    return answer()
 
 
 if __name__ == "__main__":

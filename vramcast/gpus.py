@@ -206,8 +206,8 @@ def find(text: str) -> Model:
 
 def _possible(text: str) -> str:
     return (
-        f"{text!r} is neither a GPU's memory (24, 24GB, 24 GiB; up to 1000 GB) nor one of "
-        f"{', '.join(KNOWN)}, nor one of these with another memory (T4:14.5GiB)"
+        f"{text!r} is no GPU that is known here. Known are {', '.join(KNOWN)}, each also with "
+        "another memory (T4:14.5GiB). Of any other, give the memory: 24 (GB, up to 1000) or 24GiB"
     )
 
 

@@ -20,8 +20,10 @@ class Options:
     batch_size: int | None = None  # in the place of the script's own
     batch_option: str | None = None  # the script's own option that takes it
     number: tuple[int, int] | None = None  # the source's number to replace: its line and column
+    techniques: tuple[str, ...] = ()  # to apply, by their names (techniques/catalog.py)
     as_of: int | None = None  # 2023: by the rules of PyTorch of that year
     capacity: bool = False  # whether the script fits the GPU is asked
+    why: bool = False  # the largest tensors at the peak are asked for, and what stays after a step
     room: bool = False  # so is the least memory in which it does
     timeline: bool = False  # one step's course is asked for
     snapshot: bool = False  # the whole history is

@@ -32,20 +32,24 @@ class Prediction:
     may_fit: bool | None = None  # the same, if the prediction is exact
     reserved_within_gb: float | None = None  # in that GPU's memory
     batch_size: int | None = None  # that was asked for
+    techniques: tuple[str, ...] = ()  # that were applied to it (techniques/catalog.py)
     left_out: list[dict] = field(default_factory=list)  # loops that were not run to their end
     batch_size_line: int | None = None  # of the number in the script that was replaced
     batch_size_may_fit: int | None = None  # the largest that fits if the prediction is exact
     devices: list[dict] | None = None  # each of several GPUs' figures; the others are the fullest's
+    largest: list[dict] | None = None  # of the tensors at the peak, if asked for
+    after_step_gb: dict[str, float] | None = None  # what stays after a step, if asked for
     cost: dict | None = None  # of one training step: see cost/counter.py
     gpu: Model = field(default=gpus.DEFAULT, repr=False)
 
     @classmethod
     def of(cls, row: dict, options: Options) -> "Prediction":
         """From a row as `vramcast --json` prints it (or `run.process.predict` returns it)."""
-        known = {one.name for one in fields(cls)} - {"batch_size", "gpu"}
+        known = {one.name for one in fields(cls)} - {"batch_size", "techniques", "gpu"}
         return cls(
             **{key: value for key, value in row.items() if key in known},
             batch_size=options.batch_size,
+            techniques=options.techniques,
             gpu=options.gpu,
         )
 
@@ -70,6 +74,8 @@ def answer(row: Prediction) -> str:
     batch = f" with batches of {row.batch_size}" if row.batch_size else ""
     if row.batch_size_line is not None:
         batch += f" (the number in line {row.batch_size_line})"
+    if row.techniques:
+        batch += f"{' and' if batch else ' with'} {', '.join(row.techniques)}"
     name, at_most = f"{row.script}{batch}", "at most " if is_range(row) else ""
     where = f" on the fullest of {len(row.devices)} GPUs, {fullest(row)}" if row.devices else ""
     needs = f"{at_most}{row.reserved_gb:.2f} GB of GPU memory{where}"
@@ -135,9 +141,32 @@ def details(row: Prediction) -> list[str]:
     return lines + [f"note: {note}" for note in dict.fromkeys(row.notes)]
 
 
+def tflop(cost: dict | None) -> float:
+    """TFLOP of a training step for each sample, in all number formats; 0 without a step."""
+    return sum(cost["tflop_per_sample"].values()) if cost else 0
+
+
+def moved_gb(cost: dict | None) -> float:
+    """GB that a step moves between GPU and host, or between GPUs; 0 without a step."""
+    if not cost:
+        return 0
+    return sum(cost[f"{where}_gb_per_step"] for where in ("to_gpu", "to_host", "between_gpus"))
+
+
+def why(row: Prediction) -> list[str]:
+    """The largest tensors at the peak, a line for each, and what stays after a step."""
+    lines = ["largest at the peak, in GB allocated:"]
+    for one in row.largest or []:
+        times = f"{one['count']} × " if one["count"] > 1 else ""
+        lines.append(f"  {one['gb']:7.3f}  {one['kind']:11}  {times}{one['what']}")
+    stays = {kind: size for kind, size in (row.after_step_gb or {}).items() if size >= 0.005}
+    kinds = ", ".join(f"{kind} {size:.2f}" for kind, size in stays.items())
+    return [*lines, f"stays after a step: {kinds or 'nothing'} GB"] if stays else lines
+
+
 def describe_cost(cost: dict, model: Model, number: int = 1) -> str:
     """One line on what a steady step costs, and on the least time of an epoch."""
-    arithmetic = sum(cost["tflop_per_sample"].values())
+    arithmetic = tflop(cost)
     moved = "".join(
         f", {cost[key]:.2f} GB a step {where}"
         for key, where in (

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sphinx.cmd.build import build_main
 
+from ladder.pages.escaping import block, plain
 from ladder.pages.tables import Figures
 from ladder.rungs import ROOT, read_ladder, stem
 from website.explorer import front_page
@@ -35,8 +36,7 @@ def put_together(source: Path) -> None:
     (source / "scripts").mkdir()
     for script in scripts:
         name = script.relative_to(ROOT).as_posix()
-        text = f"# {name}\n\n```python\n{script.read_text()}```\n"
-        (source / "scripts" / f"{stem(name)}.md").write_text(text)
+        (source / "scripts" / f"{stem(name)}.md").write_text(script_page(name, script.read_text()))
     names = "\n".join(stem(script.name) for script in scripts)
     index = f"# The scripts\n\n```{{toctree}}\n{names}\n```\n"
     (source / "scripts" / "index.md").write_text(index)
@@ -44,6 +44,11 @@ def put_together(source: Path) -> None:
     with (source / "ladder" / "index.md").open("a") as file:
         file.write(f"\n```{{toctree}}\n:hidden:\n\n{rungs}\n```\n")
     (source / "index.md").write_text(front_page(ladder, Figures.read(ladder, ROOT / "results")))
+
+
+def script_page(name: str, source: str) -> str:
+    """The page that shows a script."""
+    return f"# {plain(name)}\n\n{block(source, 'python')}\n"
 
 
 def build(folder: Path) -> int:

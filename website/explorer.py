@@ -1,9 +1,9 @@
 """The front page: the ladder as a table that reads without JavaScript, and data for explorer.js."""
 
-import json
 from html import escape
 
 from ladder.fits import learns
+from ladder.pages.escaping import script_json, target
 from ladder.pages.tables import Figures, how_far, technique
 from ladder.rows import memory_of
 from ladder.rungs import FAMILIES, Rung, code, family, needs_bfloat16, of_family, several_gpus, stem
@@ -72,7 +72,7 @@ def data(ladder: list[Rung], figures: Figures) -> dict:
 
 
 def _data(ladder: list[Rung], figures: Figures) -> str:
-    return json.dumps(data(ladder, figures), separators=(",", ":")).replace("</", "<\\/")
+    return script_json(data(ladder, figures))
 
 
 def _question() -> str:
@@ -128,7 +128,7 @@ def _row(rung: Rung, row: dict, most: float) -> str:
     variant = " (variant)" if rung.variant else ""
     return (
         f'<tr data-script="{escape(rung.script)}"><th scope="row">'
-        f'<a href="ladder/{stem(rung.script)}.html">{escape(stem(rung.script))}</a>'
+        f'<a href="ladder/{target(stem(rung.script))}.html">{escape(stem(rung.script))}</a>'
         f"<small>{escape(technique(rung) + variant)}</small></th>"
         f'<td><span class="bar" tabindex="0" role="img" aria-label="{escape(words)}" '
         f'title="{escape(words)}">{pieces}</span></td>'

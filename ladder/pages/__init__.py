@@ -10,5 +10,6 @@ versions       the table of docs/versions.md
 combining      the matrix in docs/combining.md
 examples       the small scripts in docs/out-of-memory.md and docs/your-model.md
 costs          a rung's FLOPs, relative to its parent's and its trunk's
+escaping       text of scripts, made safe for each place in a page
 markers        where the generated parts of a page stand
 """

@@ -1,9 +1,9 @@
 """The matrix in docs/combining.md, and what is said about each cell that does not simply work."""
 
-import json
 from pathlib import Path
 
 from ladder.pages import markers
+from ladder.rows import recorded
 
 SIGNS = {"works": "✓", "works with care": "care", "silently wrong": "**✗**", "refused": "–"}
 TITLES = {
@@ -153,8 +153,8 @@ def fill(page: str, results: Path) -> str:
 
     Raises ValueError if a marker is missing.
     """
-    tried = json.loads((results / "combining.json").read_text())
-    found = json.loads((results / "without_effect.json").read_text())
+    tried = recorded(results / "combining.json")
+    found = recorded(results / "without_effect.json")
     table = matrix(tried["techniques"], tried["pairs"])
     parts = {
         "pairs": "\n\n".join([*sections(tried["techniques"], tried["pairs"]), table]),

@@ -1,10 +1,10 @@
 """Predictions beside published figures, and beside what other tools predict."""
 
-import json
 import statistics
 from pathlib import Path
 
-from ladder.rows import by_script, memory_of, whole_runs
+from ladder.pages.escaping import code, plain
+from ladder.rows import by_script, memory_of, recorded, whole_runs
 from ladder.rungs import Rung, number
 
 LONG = 160  # characters of a message
@@ -70,7 +70,7 @@ def where(known: float, row: dict) -> str:
 
 def other_tools(results: Path) -> str:
     """What other tools predict for published scripts, beside ours: errors, and seconds."""
-    rows = json.loads((results / "other_predictors.json").read_text())
+    rows = recorded(results / "other_predictors.json")
     found = {(row["tool"], row["script"]): row for row in rows}
     scripts = {row["script"]: row["published_gb"] for row in rows}
     heads = [f"{number(script)}, {known:.2f} GB published" for script, known in scripts.items()]
@@ -88,7 +88,7 @@ def other_tools(results: Path) -> str:
 
 def public_scripts(results: Path) -> str:
     """Training scripts that others published: predicted at the first try and today, or why not."""
-    rows = json.loads((results / "public_scripts.json").read_text())
+    rows = recorded(results / "public_scripts.json")
     lines = ["| repository, release | script | first try | today |", "| --- | --- | --- | --: |"]
     names = [(row["repository"], row["path"]) for row in rows]
     for row in rows:
@@ -96,7 +96,8 @@ def public_scripts(results: Path) -> str:
         script = f"{row['path']} {row['options']}".strip() if several else row["path"]
         today = "not predicted" if "error" in row else f"{row['reserved_gb']:.2f} GB"
         lines.append(
-            f"| {row['repository']} {row['release']} | `{script}` | {_at_first(row)} | {today} |"
+            f"| {plain(row['repository'])} {row['release']} | {code(script)} | {_at_first(row)} | "
+            f"{today} |"
         )
     first, second, third = (
         [row for row in rows if row["chosen"] == number] for number in (1, 2, 3)
@@ -117,7 +118,7 @@ def public_scripts(results: Path) -> str:
     for fault, title in FAULTS.items():
         lines.append(f"\n{title}:\n")
         lines += [
-            f"- {row['repository']}, `{row['path']}`: {_why(row['error'])}"
+            f"- {plain(row['repository'])}, {code(row['path'])}: {plain(_why(row['error']))}"
             for row in _of_fault(rows, fault)
         ]
     return "\n".join(lines)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ladder.examples import pairs
 from ladder.pages import markers
+from ladder.pages.escaping import block
 from ladder.pages.pictures import step
 from ladder.pages.tables import table
 from ladder.rows import by_script, memory_of
@@ -38,7 +39,7 @@ def _difference(before: Path, after: Path) -> str:
     """The whole script, with the changed lines marked."""
     old, new = (path.read_text().splitlines() for path in (before, after))
     lines = list(difflib.unified_diff(old, new, n=len(old), lineterm=""))[3:]
-    return "```diff\n" + "\n".join(line.rstrip() for line in lines) + "\n```"
+    return block("\n".join(line.rstrip() for line in lines), "diff")
 
 
 def _figures(pair: list[dict | None]) -> str:

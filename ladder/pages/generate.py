@@ -11,7 +11,7 @@ from ladder.margin import margins
 from ladder.pages import combining, examples, markers, others, rung_page
 from ladder.pages.comparisons import error_tables, other_tools, public_scripts
 from ladder.pages.pictures import bars
-from ladder.pages.tables import Figures, how_far, ladder_table, more_table
+from ladder.pages.tables import Figures, how_far, ladder_table, more_table, techniques_table
 from ladder.pages.versions import versions_table
 from ladder.rungs import FAMILIES, ROOT, Rung, of_family, read_ladder, stem
 
@@ -67,12 +67,12 @@ def pages() -> dict[Path, str]:
         ("other tools", other_tools(results)),
     ):
         far_off = markers.put(far_off, name, text)
+    your_script = (docs / "your-script.md").read_text()
+    your_script = markers.put(your_script, "public scripts", public_scripts(results))
     made = {
         ROOT / "README.md": readme((ROOT / "README.md").read_text(), ladder, figures),
         docs / "how-far-off.md": far_off,
-        docs / "your-script.md": markers.put(
-            (docs / "your-script.md").read_text(), "public scripts", public_scripts(results)
-        ),
+        docs / "your-script.md": markers.put(your_script, "techniques", techniques_table()),
         docs / "versions.md": markers.put(
             (docs / "versions.md").read_text(), "versions", versions_table(results)
         ),

@@ -1,11 +1,12 @@
 """What others measured beside what is predicted: docs/how-far-off.md's tables of that."""
 
-import json
 import math
 import statistics
 from pathlib import Path
 
 from ladder.margin import margins, pairs, told_in_vain
+from ladder.pages.escaping import plain
+from ladder.rows import recorded
 from vramcast.evidence import LIKE
 
 MISS = 0.05  # a larger error is a miss
@@ -61,7 +62,7 @@ def misses(rows: list[dict]) -> str:
             continue
         name = f"- {row['project']}, {row['what']}, {row['quantity']}"
         if "error" in row:
-            why = row["explanation"] or _first_sentence(row["error"])
+            why = row["explanation"] or plain(_first_sentence(row["error"]))
             lines.append(f"{name}: no prediction; {why}.")
         elif abs(error(row)) > MISS:
             lines.append(
@@ -109,7 +110,7 @@ def _line(row: dict) -> str:
 
 def page(results: Path) -> str:
     """The whole part of the page."""
-    rows = json.loads((results / "others.json").read_text())
+    rows = recorded(results / "others.json")
     return "\n\n".join(
         [
             by_project(rows),

@@ -1,5 +1,6 @@
 """The page of a rung, docs/ladder/NN_name.md, and its picture of one training step."""
 
+from ladder.pages.escaping import block, code, comment, plain, prose, target
 from ladder.pages.pictures import step
 from ladder.pages.tables import Figures, difference, rehearsed_cells, table
 from ladder.rows import memory_of
@@ -13,12 +14,13 @@ def page(place: int, ladder: list[Rung], figures: Figures, source: str) -> str:
     """The Markdown page of a rung; `source` is its script's text."""
     rung = ladder[place]
     parts = [
-        f"<!-- made from {rung.script} and results/ by `make results`: edit these, not this -->",
-        f"# {stem(rung.script)}",
+        f"<!-- made from {comment(rung.script)} and results/ by `make results`: "
+        "edit these, not this -->",
+        f"# {plain(stem(rung.script))}",
         _ways(place, ladder),
-        f"**{rung.title}**",
+        f"**{prose(rung.title)}**",
         _parent(rung),
-        rung.lesson,
+        prose(rung.lesson),
         "## Run it",
         _run(rung, source),
         _change(rung),
@@ -48,34 +50,38 @@ def picture(rung: Rung, figures: Figures) -> str | None:
 def _ways(place: int, ladder: list[Rung]) -> str:
     names = [stem(rung.script) for rung in of_family(ladder, family(ladder[place].script))]
     place = names.index(stem(ladder[place].script))
-    ways = [f"[← {name}]({name}.md)" for name in names[max(place - 1, 0) : place]]
+    ways = [_link(one, "← ") for one in names[max(place - 1, 0) : place]]
     ways.append("[all rungs](index.md)")
-    ways += [f"[{name} →]({name}.md)" for name in names[place + 1 : place + 2]]
+    ways += [_link(one, after=" →") for one in names[place + 1 : place + 2]]
     return " · ".join(ways)
+
+
+def _link(to: str, before: str = "", after: str = "") -> str:
+    return f"[{before}{plain(to)}{after}]({target(to)}.md)"
 
 
 def _parent(rung: Rung) -> str:
     if rung.parent is None:
         return ""
-    name = stem(rung.parent)
+    parent = _link(stem(rung.parent))
     if rung.variant:
-        return f"A variant of [{name}]({name}.md): later scripts do not contain its change."
-    return f"Builds on [{name}]({name}.md)."
+        return f"A variant of {parent}: later scripts do not contain its change."
+    return f"Builds on {parent}."
 
 
 def _run(rung: Rung, source: str) -> str:
-    extras = {extra for name, extra in EXTRAS.items() if f"import {name}" in source}
-    extras |= {extra for name, extra in EXTRAS.items() if f"from {name}" in source}
+    extras = {extra for package, extra in EXTRAS.items() if f"import {package}" in source}
+    extras |= {extra for package, extra in EXTRAS.items() if f"from {package}" in source}
     install = f'".[{",".join(sorted(extras))}]"' if extras else "-r requirements.txt"
     several = several_gpus(rung.script)
     gpu = "two or more CUDA GPUs" if several else "one CUDA GPU"
     if needs_bfloat16(rung.script):
         gpu += " with bfloat16 (compute capability 8.0 or newer)"
     told = " See [several GPUs](../several-gpus.md)." if several else ""
+    without = f"python rehearse.py {rung.script}\npython -m vramcast {rung.script}"
     return (
-        f"```\npip install {install}\n{rung.run}\n```\n\n"
-        f"It needs {gpu}.{told} Without a GPU:\n\n"
-        f"```\npython rehearse.py {rung.script}\npython -m vramcast {rung.script}\n```"
+        f"{block(f'pip install {install}{chr(10)}{rung.run}')}\n\n"
+        f"It needs {gpu}.{told} Without a GPU:\n\n{block(without)}"
     )
 
 
@@ -85,7 +91,7 @@ def _change(rung: Rung) -> str:
     shown = "\n".join(diff(rung)).rstrip()
     return (
         f"## What changes\n\n{difference(rung)} lines of code, docstrings aside.\n\n"
-        f"```diff\n{shown}\n```"
+        f"{block(shown, 'diff')}"
     )
 
 
@@ -95,7 +101,7 @@ def _memory(rung: Rung, figures: Figures) -> str:
         row, known = figures.predicted.get(script), figures.published.get(script, {})
         whole = f"{known['gb']:.2f} GB" if "gb" in known and "what" not in known else ""
         allocated = f"{row['allocated_gb']:.2f} GB" if row else ""
-        lines.append([stem(script), memory_of(row), allocated, whole, "not yet"])
+        lines.append([plain(stem(script)), memory_of(row), allocated, whole, "not yet"])
     known, text = figures.published.get(rung.script, {}), [table(lines, "lrrrr")]
     if "what" in known:
         text.append(
@@ -106,7 +112,7 @@ def _memory(rung: Rung, figures: Figures) -> str:
     if row:
         text.append(
             f"The allocated peak is in the {row['peak_phase']} phase"
-            + (f", at `{row['peak_module']}`." if row["peak_module"] else ".")
+            + (f", at {code(row['peak_module'])}." if row["peak_module"] else ".")
             + f" Host: {row['host_gb']:.2f} GB of tensors at the peak, "
             f"{row['host_training_gb']:.2f} GB while it trains (predicted)."
         )
@@ -118,9 +124,10 @@ def _picture(rung: Rung, figures: Figures) -> str:
         return "No prediction is recorded yet: `make ladder`, then `make results`."
     if not figures.steps.get(rung.script):
         return "No picture: the recorded prediction has no whole training step of this script."
-    name = stem(rung.script)
+    own = stem(rung.script)
     return (
-        f"![Allocated memory over one training step of {name}, predicted]({name}.svg)\n\n"
+        f"![Allocated memory over one training step of {plain(own)}, predicted]"
+        f"({target(own)}.svg)\n\n"
         "Allocated memory by kind over one training step, from the end of an optimizer's step to "
         "the end of the next, predicted. All panels have the same scale."
     )
@@ -128,7 +135,7 @@ def _picture(rung: Rung, figures: Figures) -> str:
 
 def _split(rung: Rung, figures: Figures) -> str:
     scripts = [s for s in (rung.parent, rung.script) if s in figures.predicted]
-    lines = [["GB at the allocated peak, predicted", *map(stem, scripts)]]
+    lines = [["GB at the allocated peak, predicted", *(plain(stem(script)) for script in scripts)]]
     for kind in KINDS:
         sizes = [figures.predicted[script]["breakdown_gb"][kind] for script in scripts]
         lines.append([kind, *(f"{size:.2f}" for size in sizes)])

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ladder.pages.costs import relative
+from ladder.pages.escaping import line, plain, target
 from ladder.rows import by_script, memory_of, whole_runs
 from ladder.rungs import (
     FAMILIES,
@@ -16,6 +17,7 @@ from ladder.rungs import (
     stem,
 )
 from vramcast.gpus import DEFAULT
+from vramcast.techniques import catalog
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,15 @@ def ladder_table(rungs: list[Rung], figures: Figures, root: str, pages: str) -> 
     main = None  # the last script that was no variant
     for rung in rungs:
         row, cost = figures.predicted.get(rung.script), figures.costs.get(rung.script)
-        name = stem(rung.script)
+        own = stem(rung.script)
         where = f"variant of {number(rung.parent)}, " if rung.variant else ""
         if not rung.variant:
             where = f"on {number(rung.parent)}, " if rung.parent not in (None, main) else ""
             main = rung.script
         lines.append(
             [
-                f"[{name}]({root}{rung.script})",
-                f"{technique(rung)} ({where}[{difference(rung)}]({pages}{name}.md))",
+                f"[{plain(own)}]({root}{target(rung.script)})",
+                f"{line(technique(rung))} ({where}[{difference(rung)}]({pages}{target(own)}.md))",
                 batch(rung, row),
                 memory_of(row),
                 saved(row, trunk) if rung is not rungs[0] else "",
@@ -125,7 +127,7 @@ def more_table(rungs: list[Rung], figures: Figures) -> str:
         known = figures.published.get(rung.script, {})
         lines.append(
             [
-                f"[{stem(rung.script)}]({stem(rung.script)}.md)",
+                f"[{plain(stem(rung.script))}]({target(stem(rung.script))}.md)",
                 f"{known['minutes']:.2f} min" if "minutes" in known else "",
                 f"{known['accuracy']:.2f} %" if "accuracy" in known else "",
                 *rehearsed_cells(figures.rehearsed.get(rung.script)),
@@ -195,3 +197,16 @@ def low_rank(script: str, parents: dict[str, str | None]) -> bool:
     """Whether a script trains low-rank adapters alone: it is LoRA's, or builds on it."""
     parent = parents.get(script)
     return "lora" in script or (parent is not None and low_rank(parent, parents))
+
+
+def techniques_table() -> str:
+    """The techniques that can be applied to a script from outside, in Markdown."""
+    lines = [
+        "| `--with` | what is done | the training | lines | page |",
+        "| --- | --- | --- | --: | --- |",
+    ]
+    for one in catalog.KNOWN.values():
+        needs = f" (needs {one.package})" if one.package else ""
+        page = f"[{one.page.partition('_')[0]}](ladder/{one.page}.md)"
+        lines.append(f"| `{one.name}` | {one.what}{needs} | {one.changes} | {one.lines} | {page} |")
+    return "\n".join(lines)

@@ -1,14 +1,13 @@
 """The table of predictions in several versions of PyTorch."""
 
-import json
 from pathlib import Path
 
-from ladder.rows import by_script
+from ladder.rows import by_script, recorded
 
 
 def versions_table(results: Path) -> str:
     """Reserved GB of scripts by version, with the pinned version's from predicted.json."""
-    rows = json.loads((results / "versions.json").read_text())
+    rows = recorded(results / "versions.json")
     pinned = by_script(results / "predicted.json")
     versions = list(dict.fromkeys(row["torch"] for row in rows))
     found = {(row["script"], row["torch"]): row for row in rows}

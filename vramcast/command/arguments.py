@@ -6,26 +6,32 @@ import difflib
 import importlib.metadata
 import importlib.util
 import json
+import os
 from pathlib import Path
 
 from vramcast import gpus
 from vramcast.command import files
 from vramcast.libraries import example_data as examples
 from vramcast.options import Options
+from vramcast.processes import entry
 from vramcast.run.source import several_gpus
+from vramcast.techniques import catalog
 
 NEEDED = ("torch", "rich")
 SEVERAL = 4  # GPUs that a script finds which is for several
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(entry.Parser):
     """An argument parser whose errors are JSON if --json was asked for."""
 
     json, script = False, None
 
     def error(self, message: str) -> None:
         if message.startswith("unrecognized arguments"):
-            message += ". The script's own options come after --"
+            words = message.partition(": ")[2].split()
+            near = difflib.get_close_matches(words[0], self._option_string_actions, 1, 0.7)
+            message += f". Did you mean {near[0]}?" if near else ""
+            message += ". The script's own options come after --" * (not near)
         if self.json:
             print(json.dumps({"script": self.script, "error": message}))
         gap = "\n" if "\n" in message else "  "
@@ -35,13 +41,14 @@ class Parser(argparse.ArgumentParser):
 def found(name: str) -> Path:
     """The script of a name, which may lack its ".py". Raises ValueError if there is none."""
     for path in (Path(name), Path(f"{name}.py")):
-        if path.is_file():
+        if os.path.isfile(path):  # not if it is too long for a path, say
             if path.suffix != ".py":
                 raise ValueError(f"{name} is no Python file")
             return path.resolve()
     near = difflib.get_close_matches(Path(name).stem, [p.stem for p in Path().glob("*.py")], 3)
     meant = f". Did you mean {' or '.join(f'{one}.py' for one in near)}?" if near else ""
-    raise ValueError(f"there is no script {name}{meant}")
+    where = "" if Path(name).is_absolute() else f" in {Path.cwd()}"
+    raise ValueError(f"there is no script {name}{where}{meant}")
 
 
 def example(text: str) -> tuple[int, int, int]:
@@ -65,6 +72,22 @@ def config(text: str) -> tuple[str, str]:
     return name, str(Path(file).absolute())
 
 
+def techniques(text: str) -> tuple[str, ...]:
+    """The names of techniques that can be applied together. Raises ArgumentTypeError."""
+    try:
+        return catalog.read(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Numbers of GPUs. Raises ArgumentTypeError."""
+    words = text.split(",")
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of GPUs, nor several: 1,2,4")
+    return tuple(map(int, words))
+
+
 def positive(text: str) -> float:
     """A number of seconds. Raises ArgumentTypeError."""
     try:
@@ -73,7 +96,7 @@ def positive(text: str) -> float:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is no number of seconds above 0")
-    return seconds
+    return min(seconds, 1e9)  # thirty years: what a timer can take
 
 
 def version() -> str:
@@ -107,7 +130,10 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     parser.json = "--json" in arguments
     parser.script = next((word for word in arguments if not word.startswith("-")), None)
     parser.add_argument("script", help="a Python file")
-    parser.add_argument("--gpu", metavar="GPU", help="GB, or one of " + ", ".join(gpus.KNOWN))
+    parser.add_argument(
+        "--gpu", metavar="GPU",
+        help=f"does it fit this one? GB, or one of {', '.join(gpus.KNOWN)}; or: all",
+    )  # fmt: skip
     parser.add_argument("--fits", metavar="GPU", help="find the largest batch size that fits")
     parser.add_argument(
         "--exact", action="store_true",
@@ -135,13 +161,27 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         help="the config.json of a model that the script names",
     )  # fmt: skip
     parser.add_argument(
-        "--gpus", type=int, metavar="N",
-        help="GPUs it finds (1; 4 for a script that shows that it is for several)",
+        "--gpus", type=numbers, metavar="N",
+        help="GPUs it finds (1; 4 for a script that shows that it is for several); or a table for "
+        "several numbers: 1,2,4,8",
     )  # fmt: skip
     parser.add_argument(
         "--as-of", type=int, choices=[2023], metavar="2023",
         help="by the rules of PyTorch in 2023",
     )  # fmt: skip
+    parser.add_argument(
+        "--with", dest="techniques", default=(), metavar="NAME,NAME", type=techniques,
+        help="as if it used these techniques: " + ", ".join(catalog.KNOWN),
+    )  # fmt: skip
+    parser.add_argument(
+        "--what-if", action="store_true", help="predict it with each of them, and compare"
+    )
+    parser.add_argument(
+        "--why", action="store_true", help="the largest tensors at the peak, and what stays"
+    )
+    parser.add_argument(
+        "--compare", type=Path, metavar="OTHER.py", help="beside another script's prediction"
+    )
     parser.add_argument("--timeline", type=Path, metavar="FILE", help="draw one step's memory")
     parser.add_argument(
         "--snapshot", type=Path, metavar="FILE.pickle",
@@ -161,27 +201,35 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     gpu, fits = asked.gpu is not None, asked.fits is not None
     if gpu and fits:
         parser.error("--gpu asks whether a script fits, --fits for which batch it does: choose one")
-    for name in ("batch_size", "batches", "gpus", "classes"):
+    for name in ("batch_size", "batches", "classes"):
         if getattr(asked, name) is not None and getattr(asked, name) < 1:
             parser.error(f"--{name.replace('_', '-')} has to be at least 1")
     try:
-        model = gpus.find(asked.gpu if gpu else asked.fits) if gpu or fits else gpus.DEFAULT
+        asked.all = asked.gpu == "all"
+        named = asked.fits if fits else asked.gpu
+        model = gpus.DEFAULT if named is None or asked.all else gpus.find(named)
         asked.script = found(asked.script)
+        asked.compare = asked.compare and found(str(asked.compare))
         files.check(asked.timeline, asked.snapshot)
         several = several_gpus(asked.script.read_bytes())
         asked.assumed = several and asked.gpus is None
-        asked.gpus = asked.gpus or (SEVERAL if several else 1)
+        asked.gpus = asked.gpus or ((SEVERAL,) if several else (1,))
     except ValueError as error:
         parser.error(str(error))
     except OSError as error:
         parser.error(f"the script cannot be read: {error}")
+    tables = [asked.all, len(asked.gpus) > 1, asked.compare is not None, fits, asked.what_if]
+    if sum(tables) > 1:
+        parser.error(
+            "one question at a time: --gpu all, --gpus 1,2,…, --compare, --fits or --what-if"
+        )
     if asked.exact and not fits:
         parser.error("--exact says how --fits searches: name both")
     if asked.batch_option and not (fits or asked.batch_size):
         parser.error("--batch-option says where --fits or --batch-size puts a number: name one")
     options = Options(
         model,
-        asked.gpus,
+        asked.gpus[0],
         arguments=theirs,
         example=asked.example,
         classes=asked.classes,
@@ -190,8 +238,10 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         batches=asked.batches,
         batch_size=asked.batch_size,
         batch_option=asked.batch_option,
+        techniques=asked.techniques,
+        why=asked.why,
         as_of=asked.as_of,
-        capacity=gpu or fits,
+        capacity=(gpu and not asked.all) or fits,
         timeline=asked.timeline is not None,
         snapshot=asked.snapshot is not None,
         time_limit=asked.time_limit,

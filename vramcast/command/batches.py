@@ -9,6 +9,7 @@ from vramcast import evidence
 from vramcast.options import Options
 from vramcast.run import source as own_number
 from vramcast.run.process import NoPrediction, first_batch_size, predict
+from vramcast.techniques.catalog import MICRO_BATCHES
 
 TRIES = 8  # predictions at most in a search
 MORE = 12  # and for the exact number
@@ -17,19 +18,53 @@ FOLD = 16  # times as large batches as others, without a change: larger ones are
 NUMBERS = 8  # numbers of a source that are tried at most
 
 
-def with_batch_size(script: Path, options: Options, told=None, show: bool = False) -> dict:
+def ask(script: Path, options: Options, told=None, show: bool = False, own=None) -> dict:
+    """A prediction, with the batch size and the techniques that were asked for.
+
+    `own`: the prediction of the unchanged script, if it is known. Raises NoPrediction.
+    """
+    if "accumulate" in options.techniques:
+        return accumulated(script, options, told, show, own)
+    if options.batch_size:
+        return with_batch_size(script, options, told, show, own)
+    return predict(script, options, told, show)
+
+
+def with_batch_size(
+    script: Path, options: Options, told=None, show: bool = False, own: dict | None = None
+) -> dict:
     """A prediction with `options.batch_size` in place of the script's own.
 
-    If the number in the script that is its batch size is known, it is replaced. If not, only the
-    loader gets another size, and a note says so. Another note says if the peak does not change.
+    `own`: the prediction of the unchanged script, if it is known. If the number in the script that
+    is its batch size is known, it is replaced. If not, only the loader gets another size, and a
+    note says so. Another note says if the peak does not change.
     Raises NoPrediction if nothing can be said about the script.
     """
-    own = _own(script, options, told)
+    own = _with_loader(own) if own else _own(script, options, told)
     options = _with_number(script, options, own["batch_size"])
     row = predict(script, _sized(options), told, show)
     row = _note(row, options, own["batch_size"])
-    if options.number and own["batch_size"] != options.batch_size and _alike(own, row):
+    changed = options.number and own["batch_size"] != options.batch_size
+    if changed and not options.techniques and _alike(own, row):
         row["notes"].append(f"its own batches of {own['batch_size']} allocate as much: {UNMOVED}")
+    return row
+
+
+def accumulated(
+    script: Path, options: Options, told=None, show: bool = False, own: dict | None = None
+) -> dict:
+    """A prediction with batches that are split into MICRO_BATCHES, whose gradients add up.
+
+    The batch is `options.batch_size`, or the script's own; `own` as above. Raises NoPrediction if
+    nothing can be said about the script, or if its batches are too small.
+    """
+    own = _with_loader(own) if own else _own(script, replace(options, techniques=()), told)
+    whole = options.batch_size or own["batch_size"]
+    size = whole // MICRO_BATCHES
+    if not size:
+        raise NoPrediction(own["script"], f"batches of {whole} have no quarter")
+    row = with_batch_size(script, replace(options, batch_size=size), told, show, own)
+    row["notes"].append(f"batches of {whole} are accumulated from micro-batches of {size}")
     return row
 
 
@@ -144,7 +179,11 @@ def _power(size: int) -> int:
 
 def _own(script: Path, options: Options, told) -> dict:
     """The prediction for the unchanged script. Raises NoPrediction if it has no loader."""
-    row = predict(script, replace(options, batch_size=None), told)
+    return _with_loader(predict(script, replace(options, batch_size=None), told))
+
+
+def _with_loader(row: dict) -> dict:
+    """The row; raises NoPrediction if its script has no loader."""
     if row["batch_size"] is None:
         raise NoPrediction(row["script"], "it has no DataLoader whose batch size could be changed")
     return row

@@ -2,7 +2,9 @@
 
 import base64
 import importlib.util
+import io
 import os
+import pickle
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -28,6 +30,26 @@ def check_file(path: Path, endings: Iterable[str]) -> None:
         raise ValueError(f"{path} cannot be written: is there such a folder, and is it yours?")
 
 
+class _DataOnly(pickle.Unpickler):
+    """Reads a pickle of numbers, texts and their containers; nothing that it names is called."""
+
+    def find_class(self, module: str, name: str) -> object:
+        raise pickle.UnpicklingError(f"it is more than data: it names {module}.{name}")
+
+
+def data(encoded: str) -> bytes:
+    """The pickle in a text of base64. Raises ValueError if it is more than data, or none.
+
+    A script's process has made it, and those who open it may do so with `pickle.load`.
+    """
+    content = base64.b64decode(encoded)
+    try:
+        _DataOnly(io.BytesIO(content)).load()
+    except Exception as error:  # of many kinds
+        raise ValueError(f"what the script's process left is no snapshot ({error})") from None
+    return content
+
+
 def write(row: dict, timeline: Path | None, snapshot: Path | None) -> None:
     """Write the files that were asked for; notes in the row name them, or say why there is none."""
     if timeline:
@@ -51,7 +73,7 @@ def write(row: dict, timeline: Path | None, snapshot: Path | None) -> None:
     if snapshot:
         note = f"the memory's history is in {snapshot}, for pytorch.org/memory_viz"
         try:
-            snapshot.write_bytes(base64.b64decode(row["snapshot"]))
+            snapshot.write_bytes(data(row["snapshot"]))
         except (ValueError, OSError) as error:
             note = f"{snapshot} was not written: {error}"
         row["notes"].append(note)

@@ -1,8 +1,9 @@
 """The command: predict a script's peak GPU memory, without a GPU, without data and without weights.
 
     vramcast train.py                          what it needs, and what for
-    vramcast train.py --gpu 8                  does it fit a GPU of 8 GB? (or: T4, H100 …)
+    vramcast train.py --gpu 8                  does it fit a GPU of 8 GB? (or: T4, H100, all)
     vramcast train.py --fits 12                the largest batch that fits 12 GB
+    vramcast train.py --what-if                what would make it need less?
     vramcast train.py --gpu 24 -- --width 4096      with options of the script's own
 
 The script runs unmodified, on tensors that have a shape and no numbers. GB are 1e9 bytes. Exit
@@ -16,23 +17,27 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from vramcast.command import advice, arguments, batches, files, report
+from vramcast.command import arguments, batches, files, report, side_by_side, what_if
 from vramcast.command.progress import Running
 from vramcast.options import Options
-from vramcast.prediction import Prediction, need, verdict
+from vramcast.prediction import Prediction, need, verdict, why
+from vramcast.processes.entry import end_as_after_ctrl_c
+from vramcast.processes.messages import plain
 from vramcast.processes.supervisor import (
     Ended,
-    end_as_after_ctrl_c,
     end_forkserver,
     start_forkserver,
 )
-from vramcast.run.process import NoPrediction, name_of, predict, preloaded
+from vramcast.run.process import NoPrediction, name_of, preloaded
 
 KEYS = (
     "script", "reserved_gb", "allocated_gb", "host_gb", "breakdown_gb", "peak_phase", "peak_module",
     "seconds", "host_training_gb", "created_gb", "reserved_least_gb", "fits", "may_fit",
     "reserved_within_gb", "cost", "batch_size_line", "like", "groups", "devices", "left_out",
+    "largest", "after_step_gb",
 )  # fmt: skip
+
+ROW = (*KEYS, "gpu", "memory_gb", "room_gb", "gpus", "batch_size", "error", "notes")
 
 ASSUMED = (
     f"its text shows that it is for several GPUs: it is one of {arguments.SEVERAL} processes, if "
@@ -47,9 +52,8 @@ def one(script: Path, options: Options, show: bool = False) -> dict:
 
     Raises NoPrediction if nothing can be said about it.
     """
-    ask = batches.with_batch_size if options.batch_size else predict
     try:
-        return ask(script, options, running.told(script), show)
+        return batches.ask(script, options, running.told(script), show)
     finally:
         running.done(script)
 
@@ -72,19 +76,52 @@ def largest(
     return (None if best is None else (best, tried[best])), may
 
 
-def what_helps(script: Path, options: Options, row: dict) -> None:
-    """For a GPU that is too small: print what would help, and the largest batch that fits."""
-    print("".join(f"  {line}\n" for line in advice.lines(row)), end="")
-    print("Looking for the largest batch that fits …", flush=True)
+def largest_as_it_is(script: Path, options: Options, say: Callable[[str], None]) -> int | None:
+    """Say which is the largest batch that surely fits, and return it; None if there is none."""
+    what = "micro-batch" if "accumulate" in options.techniques else "batch"
+    say(f"Looking for the largest {what} that fits …")
     try:
-        best, _ = largest(script, options, lambda text: print(text, flush=True))
+        best, _ = largest(script, options, say)
     except NoPrediction as failure:
-        print(f"  {failure.reason}")
-    else:
-        size = "not even a batch of 1"
-        if best:
-            size = f"{best[0]}, {need(Prediction.of(best[1], options))}"
-        print(f"  the largest batch that fits: {size}")
+        say(f"  {failure.reason}")
+        return None
+    size = f"not even a {what} of 1"
+    if best:
+        size = f"{best[0]}, {need(Prediction.of(best[1], options))}"
+    say(f"  the largest {what} that fits: {size}")
+    return best[0] if best else None
+
+
+def what_helps(script: Path, options: Options, row: dict, say: Callable[[str], None]) -> dict:
+    """Say what each technique saves, and which smallest set of them fits, if it does not as it is.
+
+    Returns what was found, as JSON has it.
+    """
+    try:
+        names, others = what_if.candidates(row, options)
+        say(f"What if? Predicting it with each of {len(names)} techniques …")
+        search = what_if.WhatIf(script, options, row, running.counted(script))
+        singles = search.each(names)
+        running.done(script)
+        say(what_if.table(singles, others, row))
+        found: dict = {"what_if": [one.report() for one in singles]}
+        if row.get("fits", True):
+            return found
+        say(f"Looking for the smallest set that fits {options.gpu.name} …")
+        best = what_if.Tried((), row)
+        for best in search.smallest(singles):
+            running.done(script)
+            say(f"  {what_if.told(best, options)}")
+    finally:
+        running.done(script)
+    if not best.fits:
+        say("  no set of them was found that fits")
+        return found
+    found["fits_with"] = best.report()
+    if row["batch_size"]:
+        size = largest_as_it_is(script, replace(options, techniques=best.techniques), say)
+        found["fits_with"]["largest_batch"] = size
+    return found
 
 
 def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> int:
@@ -92,17 +129,19 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
 
     Raises NoPrediction if nothing can be said about it.
     """
+    out = sys.stderr if asked.json else sys.stdout
+
+    def say(text: str) -> None:
+        print(text, file=out, flush=True)
+
     if asked.fits is not None:
-        out = sys.stderr if asked.json else sys.stdout
-        best, may = largest(
-            script, options, lambda text: print(text, file=out, flush=True), asked.exact
-        )
+        best, may = largest(script, options, say, asked.exact)
         if best is None:
             text = f"not even a batch of 1 fits {options.gpu.name}"
             text += f" for sure; a batch of {may} may" if may else ""
             if asked.json:
                 print(json.dumps({"script": name_of(script), "error": text}))
-            print(f"{name_of(script)}: {text}", file=sys.stderr)
+            print(f"{plain(name_of(script))}: {text}", file=sys.stderr)
             return 1
         options, row = replace(options, batch_size=best[0]), best[1] | {"batch_size": best[0]}
         row |= {"batch_size_may_fit": may}
@@ -111,19 +150,59 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
     if asked.assumed:
         row["notes"].append(ASSUMED)
     files.write(row, asked.timeline, asked.snapshot)
-    if asked.json:
-        keys = (*KEYS, "batch_size", "batch_size_may_fit") if asked.fits else KEYS
-        print(json.dumps({key: row[key] for key in (*keys, "notes") if key in row}))
-    else:
+    fits, found = row.get("fits", True), {}
+    if not asked.json:
         report.show(Prediction.of(row, options))
         if asked.fits and may > best[0]:
             print(f"  a batch of {may} may fit, if the prediction is exact")
+        if asked.why:
+            print("".join(f"  {line}\n" for line in why(Prediction.of(row, options))), end="")
         print(f"  predicted in {row['seconds']:.1f} s")
-    if row.get("fits", True):
-        return 0
-    if not asked.json:
-        what_helps(script, options, row)
-    return 1
+        if not fits:
+            largest_as_it_is(script, options, say)
+    if asked.what_if or not (fits or asked.json):
+        found = what_helps(script, options, row, say)
+    if asked.json:
+        keys = (*KEYS, "batch_size", "batch_size_may_fit") if asked.fits else KEYS
+        print(json.dumps({key: row[key] for key in (*keys, "notes") if key in row} | found))
+    return 0 if fits else 1
+
+
+def tables(script: Path, asked: argparse.Namespace, options: Options) -> int:
+    """Print several predictions side by side; the exit status.
+
+    Raises NoPrediction if there is none at all.
+    """
+    counted = running.counted(script)
+    if asked.all:
+        rows = side_by_side.on_all_gpus(script, options, counted)
+        text, titles = side_by_side.describe_gpus(rows), []
+    else:
+        if asked.compare:
+            titles = [name_of(script), name_of(asked.compare)]
+            each = [(script, options), (asked.compare, options)]
+            found = side_by_side.answers(each, counted)
+            rows = [row if type(row) is dict else {"error": row} for row in found]
+        else:
+            titles = [f"{number} GPU{'s' * (number > 1)}" for number in asked.gpus]
+            rows = side_by_side.on_several(script, options, asked.gpus, counted)
+        known = [(title, row) for title, row in zip(titles, rows) if "error" not in row]
+        text = side_by_side.table(*map(list, zip(*known))) if known else ""
+    running.done(script)
+    errors = [row["error"] for row in rows if "error" in row]
+    if len(errors) == len(rows):
+        raise NoPrediction(name_of(script), errors[0])
+    if asked.json:
+        kept = [{key: row[key] for key in ROW if key in row} for row in rows]
+        print(json.dumps({"script": name_of(script), "rows": kept}))
+    else:
+        print(plain(f"{name_of(script)}, predicted:\n{text}"))
+        for title, row in zip(titles, rows):
+            if "error" in row:
+                print(f"  no prediction for {title}: {row['error']}")
+    if asked.all:
+        return 0 if any(row.get("fits") for row in rows) else 1
+    return 2 if errors else 0 if all(row.get("fits", True) for row in rows) else 1
 
 
 def main() -> int:
@@ -133,17 +212,25 @@ def main() -> int:
     try:
         end_as_after_ctrl_c()
         start_forkserver("vramcast.run.script", *preloaded(script))
+        if asked.all or asked.compare or len(asked.gpus) > 1:
+            return tables(script, asked, options)
         return predict_one(script, asked, options)
     except BrokenPipeError:
         raise
     except (NoPrediction, Ended, OSError) as failure:
+        sys.stdout.flush()  # raises, once more, if it was that which failed
         running.done(script)
         reason = getattr(failure, "reason", str(failure))
         reason += f"\n  ({ASSUMED})" * asked.assumed
         if asked.json:
             print(json.dumps({"script": name, "error": reason}))
-        print(f"No prediction. {name}: {reason}", file=sys.stderr)
+        print(f"No prediction. {plain(name)}: {reason}", file=sys.stderr)
         return 2
+    except Exception as failure:
+        if asked.json:
+            reason = f"a fault of vramcast itself: {type(failure).__name__}: {failure}"
+            print(json.dumps({"script": name, "error": reason}))
+        raise
     except KeyboardInterrupt:
         known = "".join(f"\n  {news}" for news in running.reports.values())
         print(f"\nStopped.{known}", file=sys.stderr)

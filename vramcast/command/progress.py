@@ -20,13 +20,24 @@ class Running:
         name = script.name
 
         def show(news: dict) -> None:
-            self.reports[name] = report.progress(name, news)
-            if self.terminal:
-                width = shutil.get_terminal_size().columns - 1
-                line = " | ".join(self.reports.values())[:width]
-                print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)
+            self._show(name, report.progress(name, news))
 
         return show
+
+    def counted(self, script: Path) -> Callable[[int, int], None]:
+        """The function to call with how many predictions of a script are done, of how many."""
+
+        def show(done: int, of: int) -> None:
+            self._show(script.name, f"{script.name}: {done} of {of} predicted")
+
+        return show
+
+    def _show(self, name: str, text: str) -> None:
+        self.reports[name] = text
+        if self.terminal:
+            width = shutil.get_terminal_size().columns - 1
+            line = " | ".join(self.reports.values())[:width]
+            print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)
 
     def done(self, script: Path) -> None:
         """A prediction has ended: clear the line for its result."""

@@ -4,6 +4,7 @@ import functools
 
 from vramcast.kinds import COLORS
 from vramcast.prediction import Prediction, answer, details, verdict
+from vramcast.processes.messages import plain
 
 
 @functools.cache
@@ -11,13 +12,18 @@ def console():
     """The terminal, or plain text where it is none."""
     from rich.console import Console  # takes a moment
 
-    return Console(highlight=False, soft_wrap=True)
+    class Terminal(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # rich would end the command with status 1, which is an answer
+
+    return Terminal(highlight=False, soft_wrap=True)
 
 
 def progress(script: str, report: dict) -> str:
     """One line on how far a running prediction is."""
     steps = f"{report['steps']} optimizer step{'s' * (report['steps'] != 1)}"
-    return f"{script}: {report['phase']}, {steps}, {report['reserved_gb']:.2f} GB reserved so far"
+    reserved = f"{report['reserved_gb']:.2f} GB reserved so far"
+    return f"{plain(script)}: {report['phase']}, {steps}, {reserved}"
 
 
 def split(row: Prediction):
@@ -52,8 +58,8 @@ def show(row: Prediction) -> None:
 
     colors = {"fits": "green", "may not fit": "yellow", "does not fit": "red"}
     style = "bold" if row.fits is None else f"bold {colors[verdict(row)]}"
-    console().print(Text(answer(row), style=style))
-    first, *rest = details(row)
+    console().print(Text(plain(answer(row)), style=style))
+    first, *rest = map(plain, details(row))
     console().print(Text(f"  {first}"))
     if any(size >= 0.005 for size in row.breakdown_gb.values()):
         console().print(split(row))

@@ -31,6 +31,7 @@ class Origins:
     def __init__(self, script: str) -> None:
         self.script = script
         self.on = False
+        self.keep = False  # also what does not live any more
         self.count = 0  # tensors so far
         self.of: dict[Storage, Origin] = {}
 
@@ -45,5 +46,7 @@ class Origins:
         self.count += 1
 
     def forget(self) -> None:
-        """Forget what does not live any more."""
+        """Forget what does not live any more, if that is not wanted later."""
+        if self.keep:
+            return
         self.of = {storage: origin for storage, origin in self.of.items() if storage.alive}

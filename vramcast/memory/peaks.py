@@ -88,6 +88,20 @@ def peak(
     return most, list(alive), events[place][1] if alive else None
 
 
+def after_last_step(events: list[tuple]) -> list[Storage]:
+    """The storages on GPUs that were alive after the last optimizer step; none without one."""
+    alive: dict[Storage, None] = {}
+    found: list[Storage] = []
+    for what, storage, other in events:
+        if what == "allocate" and size_on(storage, "cuda"):
+            alive[storage] = None
+        elif what == "free":
+            alive.pop(storage, None)
+        elif (what, other) == ("mark", "step"):
+            found = list(alive)
+    return found
+
+
 def training_peak(events: list[tuple], device: str) -> int:
     """The most bytes allocated on a device after the first optimizer step."""
     now = most = 0

@@ -12,19 +12,19 @@ import multiprocessing.forkserver
 import multiprocessing.resource_tracker
 import os
 import re
-import shutil
+import secrets
 import signal
-import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import NoReturn
 
 from vramcast.processes import keeper, messages
 
 PROCESSES = multiprocessing.get_context("forkserver")
+GRACE = 5  # seconds beyond a limit, in which a script's own process may still say what it knows
 POLL = 0.3  # seconds; without it, a Ctrl-C just before a wait would be seen after it only
 SOCKET_PATH = 103  # characters that a socket's path may have, on macOS; 107 on Linux
 PACKAGES = Path(__file__).resolve().parents[2]  # the folder that this package is in
@@ -40,12 +40,22 @@ class Ended(Exception):
     """A script could not start, or was ended by `end_all` or by the end of the forkserver."""
 
 
+class TooLong(Exception):
+    """A script was ended because its time was over."""
+
+
 def write_json(content: list | dict, path: Path) -> None:
-    """Write a JSON file whole or not at all, into a folder that may have to be made."""
+    """Write a JSON file whole or not at all, into a folder that may have to be made.
+
+    Meanwhile a file `.NUMBER-LETTERS.draft` is beside it, of which no other process has the name.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    draft.write_text(json.dumps(content, indent=1) + "\n")
-    draft.replace(path)
+    draft = path.with_name(f".{os.getpid()}-{secrets.token_hex(8)}.draft")
+    try:
+        draft.write_text(json.dumps(content, indent=1) + "\n")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def start_forkserver(*preload: str) -> None:
@@ -75,24 +85,38 @@ def start_forkserver(*preload: str) -> None:
 
 def end_forkserver() -> None:
     """End the process that scripts are forked from, also while it still imports."""
-    pid = getattr(multiprocessing.forkserver._forkserver, "_forkserver_pid", None)
+    pid = _forkserver()
     if pid is not None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     _until_end.close()
+    if keeper.adopts_orphans() and not _keepers:
+        keeper.end_below(os.getpid(), but=[multiprocessing.resource_tracker._resource_tracker._pid])
+
+
+def _forkserver() -> int | None:
+    return getattr(multiprocessing.forkserver._forkserver, "_forkserver_pid", None)
 
 
 def run(
-    target: Callable, folder: Path, *args: object, told: Callable[[object], None] | None = None
+    target: Callable,
+    folder: Path,
+    *args: object,
+    told: Callable[[object], None] | None = None,
+    meanwhile: Callable[[], None] | None = None,
+    limit: float | None = None,
 ) -> int:
     """Run `target(folder, send, *args)` in a process of its own; its exit status.
 
     A negative status is the signal that ended it. What the process passes to `send` (as JSON has
     it), `told` receives here, in the waiting thread; None stands for what was no message. When this
     returns or raises, all that the process started has ended. A first Ctrl-C asks it to end and
-    waits some seconds; a second one ends it at once.
+    waits some seconds; a second one ends it at once. `meanwhile` is called several times a second.
 
-    Raises Ended if the script could not start, or was stopped by `end_all`.
+    The process has `limit` seconds from its first message on, or from its start where it sends
+    none, and GRACE more in which it may end by itself.
+
+    Raises TooLong after that, and Ended if the script could not start, or was stopped by `end_all`.
     """
     process = None
     try:
@@ -104,16 +128,18 @@ def run(
             )
             with sender, reporter:
                 _start(process)
-        _keepers.add(process.pid)
+            _keepers.add(process.pid)
         if _ending.is_set():  # since it started
             _ask(process.pid)
-        code = _exit_status(reports, status, told)
+        code = _exit_status(reports, status, told, meanwhile or (lambda: None), limit)
     except BaseException:  # Ctrl-C, say
         if process is not None and process.pid is not None:
             _end(process.pid, status)
         raise
     finally:
-        if process is not None:
+        if process is not None and process.pid is not None:
+            process.join()  # what the script left, if it killed its keeper, has a parent then
+            _end_orphans()
             _keepers.discard(process.pid)
     if _ending.is_set():
         raise Ended("it was stopped")
@@ -141,18 +167,43 @@ def _start(process: multiprocessing.Process) -> None:
         raise Ended("the process that scripts are forked from has ended") from error
 
 
-def _exit_status(reports: Connection, status: Connection, told: Callable | None) -> int:
-    """Hand on messages until a keeper has ended; the exit status that it reported."""
+def _end_orphans() -> None:
+    """Kill what keepers left that were killed; it descends from the process they are forked from.
+
+    With one that is just being started, this waits: it would not be known for a keeper.
+    """
+    pid = _forkserver()
+    if pid is not None:
+        with _starting:
+            keeper.end_below(pid, but=_keepers)
+
+
+def _exit_status(
+    reports: Connection,
+    status: Connection,
+    told: Callable | None,
+    meanwhile: Callable,
+    limit: float | None,
+) -> int:
+    """Hand on messages until a keeper has ended; the exit status that it reported.
+
+    Raises TooLong as `run`.
+    """
     code = -signal.SIGKILL  # which it cannot say if it is killed
     script, own = messages.Receiver(reports), messages.Receiver(status)
-    ends = [script, own]
+    ends, start, begun = [script, own], time.monotonic(), False
     while own in ends:
+        meanwhile()
+        if limit is not None and time.monotonic() > start + limit + GRACE:
+            raise TooLong
         for end in wait(ends, POLL):
             try:
                 found = end.read()
             except EOFError:
                 ends.remove(end)
                 continue
+            if end is script and not begun:  # only once: the script could go on for ever
+                start, begun = time.monotonic(), True
             for message in found:
                 if end is own:
                     code = message if type(message) is int else code
@@ -162,9 +213,13 @@ def _exit_status(reports: Connection, status: Connection, told: Callable | None)
 
 
 def _ask(pid: int) -> None:
-    """Ask a keeper to end its script politely; when asked a second time, it does so at once."""
+    """Ask a keeper to end its script politely; when asked a second time, it does so at once.
+
+    A script may have stopped it.
+    """
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGCONT)
 
 
 def _end(pid: int, status: Connection) -> None:
@@ -192,11 +247,8 @@ def scratch_folder(prefix: str, place: str | None = None) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         with _making:
             _remove_left(prefix, place)
-            folder = stack.enter_context(
-                tempfile.TemporaryDirectory(
-                    prefix=f"{prefix}{os.getpid()}-", dir=place, ignore_cleanup_errors=True
-                )
-            )
+            folder = tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=place)
+            stack.callback(keeper.remove, folder)
             lock = os.open(folder, os.O_RDONLY)
             stack.callback(os.close, lock)
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -209,7 +261,7 @@ def _remove_left(prefix: str, place: str) -> None:
     A folder with this command's own ID but without a lock was an earlier command's with that ID.
     """
     for entry in os.scandir(place):
-        match = re.fullmatch(rf"{prefix}(\d+)-[a-z0-9_]{{8}}", entry.name)
+        match = re.fullmatch(rf"{prefix}([0-9]{{1,9}})-[a-z0-9_]{{8}}", entry.name)
         if match is None or (int(match[1]) != os.getpid() and _alive(int(match[1]))):
             continue
         with contextlib.suppress(OSError):  # somebody holds its lock, or it has just been removed
@@ -217,7 +269,7 @@ def _remove_left(prefix: str, place: str) -> None:
             try:
                 if os.fstat(lock).st_uid == os.getuid():
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(entry.path, ignore_errors=True)
+                    keeper.remove(entry.path)
             finally:
                 os.close(lock)
 
@@ -230,26 +282,3 @@ def _alive(pid: int) -> bool:
     except PermissionError:  # another user's
         pass
     return True
-
-
-def end_as_after_ctrl_c() -> None:
-    """Treat every polite request to end (SIGTERM, SIGHUP) as Ctrl-C; `nohup` keeps its meaning."""
-    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if sign != signal.SIGHUP or signal.getsignal(sign) != signal.SIG_IGN:
-            signal.signal(sign, signal.default_int_handler)
-
-
-def as_command(main: Callable[[], int]) -> NoReturn:
-    """Be a command in a process of its own: end it with the exit status that `main` returns.
-
-    Until `main` has something to tell or to tidy up, Ctrl-C simply ends it. Nor is it an error that
-    what it prints is not read any more, as by `head`.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        status = main()
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        status = 1
-    sys.exit(status)

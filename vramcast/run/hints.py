@@ -2,6 +2,8 @@
 
 import linecache
 
+from vramcast.processes.messages import text_of
+
 OFFLINE = (  # what says so: this package's audit, and huggingface_hub
     "a prediction is offline", "offline mode is enabled", "outgoing traffic has been disabled"
 )  # fmt: skip
@@ -20,14 +22,16 @@ def hint(failure: BaseException, text: str) -> str:
         return NETWORK
     if isinstance(failure, FileNotFoundError) and "starts no program" not in text:
         return HERE
-    empty = isinstance(failure, AssertionError) and not str(failure)
+    empty = isinstance(failure, AssertionError) and not text_of(failure)
     return DATA if empty or any(words in text for words in EMPTY) else ""
 
 
 def offline(failure: BaseException | None) -> bool:
     """Whether a failure comes from a connection that was refused, or from an offline library."""
-    while failure is not None:
-        if any(words in str(failure) for words in OFFLINE):
+    seen: set[int] = set()  # a script may have made a circle of them
+    while failure is not None and id(failure) not in seen:
+        seen.add(id(failure))
+        if any(words in text_of(failure) for words in OFFLINE):
             return True
         failure = failure.__cause__ or failure.__context__
     return False

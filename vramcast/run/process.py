@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vramcast.options import Options
-from vramcast.processes import messages, supervisor
+from vramcast.processes import launchers, messages, supervisor
+from vramcast.processes.output import Output, full, no_room, to_file
 from vramcast.processes.supervisor import scratch_folder, write_json
 from vramcast.run import schema, source
+from vramcast.sandbox import shared_memory
 
 # Packages that a script's process has already imported if the script's text names them. It is
 # forked from one that has, which saves seconds; and to import them starts programs.
@@ -62,12 +64,21 @@ def predict(
 
     answer = _ask(script, "predict", options, tell, show)
     try:
-        row = {"script": name_of(script)} | schema.checked(answer)
+        row = {"script": name_of(script)} | schema.checked(answer, _asked(options))
     except schema.Malformed as error:
         raise NoPrediction(name_of(script), str(error)) from None
     if strange:
         row["notes"].append(f"{strange} messages of its process were none, and ignored")
     return row
+
+
+def _asked(options: Options) -> list[str]:
+    """The parts that an answer has to have because they were asked for."""
+    parts = {
+        "fits": options.capacity, "room_gb": options.room, "largest": options.why,
+        "timeline": options.timeline, "snapshot": options.snapshot,
+    }  # fmt: skip
+    return [part for part, wanted in parts.items() if wanted]
 
 
 def first_batch_size(script: Path, options: Options) -> int | None:
@@ -80,34 +91,43 @@ def first_batch_size(script: Path, options: Options) -> int | None:
 
 
 def _ask(script: Path, question: str, options: Options, told, show: bool) -> dict:
-    with scratch_folder("prediction-") as folder:
-        status = supervisor.run(_answer, folder, script, question, options, show, told=told)
+    with scratch_folder("prediction-") as folder, Output(folder / "output.txt") as output:
+        try:
+            status = supervisor.run(
+                _answer, folder, script, question, options, show,
+                told=told, meanwhile=output.bound, limit=options.time_limit,
+            )  # fmt: skip
+            ending = _ending(status)
+        except supervisor.TooLong:
+            ending = f"it was not done after {options.time_limit:g} s (--time-limit)"
         answer = messages.read_file(folder / "result.json")
         if type(answer) is not dict:
-            raise NoPrediction(name_of(script), _ending(status, folder / "output.txt"))
+            lines = output.last(5)
+            lines += [no_room(folder)] if full(folder) else []
+            raise NoPrediction(name_of(script), ending + "".join(f"\n    {line}" for line in lines))
     if "error" in answer:
         raise NoPrediction(name_of(script), str(answer["error"]))
     return answer
 
 
-def _ending(status: int, output: Path) -> str:
-    """How a process ended that left no answer, with the last lines that it printed."""
+def _ending(status: int) -> str:
+    """How a process ended that left no answer."""
     if status < 0:
-        ending = f"it was ended by signal {-status} ({signal.strsignal(-status)})"
-    else:
-        ending = f"it ended its own process, with status {status}"
-    there = output.is_file() and not output.is_symlink()
-    last = output.read_text(errors="replace").splitlines()[-5:] if there else []
-    return ending + "".join(f"\n    {line}" for line in last)
+        return f"it was ended by signal {-status} ({signal.strsignal(-status)})"
+    return f"it ended its own process, with status {status}"
 
 
 def _answer(
     folder: Path, send: Callable, script: Path, question: str, options: Options, show: bool
 ) -> None:
     """In the script's process: run it, and write the answer into the folder."""
-    target = 2 if show else os.open(folder / "output.txt", os.O_CREAT | os.O_WRONLY)
-    for stream in (1, 2):  # the command's standard output is for the result
-        os.dup2(target, stream)
+    if show:
+        os.dup2(2, 1)  # the command's standard output is for the result
+    else:
+        to_file(folder / "output.txt", 1, 2)
+    for stream in (sys.stdout, sys.stderr):  # a terminal's few characters are no matter here
+        stream.reconfigure(errors="backslashreplace")
+    launchers.forget()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     home = os.environ.get("HF_HOME") or os.path.join(cache, "huggingface")
@@ -116,12 +136,13 @@ def _answer(
         os.environ[name] = str(folder)
     tempfile.tempdir = str(folder)
     sys.dont_write_bytecode = True
+    remove = shared_memory.install()
     try:
         from vramcast.run import script as script_run
     except ImportError as failure:  # a package is missing, or a part of PyTorch (compat.py)
         answer = {"error": str(failure)}
     else:
-        more = (send,) if question == "predict" else ()
-        answer = getattr(script_run, question)(script, folder, options, *more)
+        answer = getattr(script_run, question)(script, folder, options, send)
     write_json(answer, folder / "result.json")
+    remove()
     os._exit(0)

@@ -1,6 +1,7 @@
 """The result of a prediction, made of what was seen while the script ran."""
 
 import math
+import re
 
 from vramcast import evidence
 from vramcast.cost.counter import Cost
@@ -8,9 +9,12 @@ from vramcast.device import compiler
 from vramcast.libraries.context import Loaders
 from vramcast.loops.watched import Watched
 from vramcast.memory import peaks
+from vramcast.memory.storages import Storage
 from vramcast.memory.tracker import Tracker
 from vramcast.options import Options
 
+LARGEST = 20  # rows of tensors with --why
+NUMBERED = re.compile(r" in \S+ \(")  # a module's name
 MUCH = 1e9  # bytes that are reserved and unused: a note says how much suffices
 
 
@@ -63,11 +67,33 @@ def _of_gpu(gpu: int, tracker: Tracker, watched: Watched, options: Options, like
     }
     if any(what == "use" for what, _, _ in events):  # several streams share memory
         result["reserved_least_gb"] = peaks.replay(events).max_reserved / 1e9
+    if options.why:
+        result["largest"] = _largest(tracker, alive)
+        stays = peaks.breakdown(tracker, peaks.after_last_step(events))
+        result["after_step_gb"] = {kind: size / 1e9 for kind, size in stays.items()}
     if options.capacity:
         result |= _fit(events, options, like, len(tracker.groups))
     if options.room:
         result["room_gb"] = _room(events, allocated, allocator.max_reserved)
     return result
+
+
+def _largest(tracker: Tracker, alive: list[Storage]) -> list[dict]:
+    """Of what is alive at the peak, the tensors that take most.
+
+    Those that differ only in the number of their block ("layers.3") are one row ("layers.*").
+    """
+    rows: dict[tuple[str, str], list[int]] = {}
+    for storage in alive:
+        origin = tracker.origins.of.get(storage)
+        told = origin.told(storage) if origin else "a library's workspace"
+        what = NUMBERED.sub(lambda found: re.sub(r"(?<!\w)\d+(?!\w)", "*", found[0]), told)
+        rows.setdefault((tracker.kind(storage), what), []).append(storage.block)
+    found = sorted(rows.items(), key=lambda item: -sum(item[1]))[:LARGEST]
+    return [
+        {"gb": sum(sizes) / 1e9, "count": len(sizes), "kind": kind, "what": what}
+        for (kind, what), sizes in found
+    ]
 
 
 def _note_less(events: list[tuple], allocated: int, notes: list[str]) -> None:

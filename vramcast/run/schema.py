@@ -4,13 +4,13 @@ It is made in the script's process, and the script can change all that is there.
 takes from it what has the right form, and nothing else.
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from vramcast.evidence import LIKE
 from vramcast.kinds import KINDS
 
 Form = Callable[[object], bool]
+LARGEST = 1e18  # of numbers: more than any memory's bytes, and what can be calculated with
 
 
 class Malformed(ValueError):
@@ -18,11 +18,11 @@ class Malformed(ValueError):
 
 
 def _number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and value >= 0
+    return type(value) in (int, float) and 0 <= value < LARGEST  # NaN is not
 
 
 def _whole(value: object) -> bool:
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value < LARGEST
 
 
 def _text(value: object) -> bool:
@@ -54,11 +54,19 @@ def _figures(value: object) -> bool:
     return type(value) is dict and all(map(_number, value.values()))
 
 
+def _some_figures(value: object) -> bool:
+    return _figures(value) and value != {}
+
+
+def _kinds(value: object) -> bool:
+    """A number for each kind of memory, and for nothing else."""
+    return _figures(value) and value.keys() == set(KINDS)
+
+
 def _point(value: object) -> bool:
     return type(value) is list and len(value) == 2 and _text(value[0]) and _kinds(value[1])
 
 
-_kinds = _dict(**dict.fromkeys(KINDS, _number))
 _peak = _dict(place=_whole, bytes=_whole, phase=_text, module=_text, line=_maybe(_whole))
 _group = _dict(module=_text, op=_text, bytes=_whole, line=_maybe(_whole), count=_whole)
 _step = _dict(course=_list(_point), peak=_peak, activations=_list(_group))
@@ -69,9 +77,10 @@ _cost = _dict(
     to_gpu_gb_per_step=_number,
     to_host_gb_per_step=_number,
     between_gpus_gb_per_step=_number,
-    least_minutes_per_epoch=_figures,
+    least_minutes_per_epoch=_some_figures,
 )
 _loop = _dict(what=_text, place=_text, done=_whole, left=_maybe(_whole))
+_tensors = _dict(gb=_number, count=_whole, kind=_text, what=_text)
 GPU: dict[str, Form] = {
     "reserved_gb": _number,
     "allocated_gb": _number,
@@ -86,6 +95,8 @@ GPU_SOMETIMES: dict[str, Form] = {
     "may_fit": _truth,
     "reserved_within_gb": _maybe(_number),
     "room_gb": _number,
+    "largest": _list(_tensors),
+    "after_step_gb": _kinds,
 }
 
 
@@ -117,18 +128,37 @@ SOMETIMES: dict[str, Form] = GPU_SOMETIMES | {
 REPORT = {"phase": _text, "steps": _whole, "reserved_gb": _number}
 
 
-def checked(answer: object) -> dict:
+def _contradiction(row: dict) -> str | None:
+    """The name of a part that contradicts others; None if there is none."""
+    for one in [row, *row.get("devices", ())]:
+        if sum(one["breakdown_gb"].values()) > 1.001 * one["allocated_gb"] + 1e-6:
+            return "breakdown_gb"
+        fit = [key in one for key in ("fits", "may_fit", "reserved_within_gb")]
+        if any(fit) and (not all(fit) or one["may_fit"] is (one["reserved_within_gb"] is None)):
+            return "reserved_within_gb"
+    same = ("reserved_gb", "breakdown_gb")
+    devices = row.get("devices")
+    if devices is not None and not any(all(d[k] == row[k] for k in same) for d in devices):
+        return "devices"
+    if row.get("timeline") and row["timeline"]["peak"]["place"] >= len(row["timeline"]["course"]):
+        return "timeline"
+    return None
+
+
+def checked(answer: object, asked: Iterable[str] = ()) -> dict:
     """The parts of a prediction that are known, each of the right form.
 
-    What has no business there is left out, and a note names it. Raises Malformed if a part is
-    missing or of another form.
+    What has no business there is left out, and a note names it. `asked`: those of SOMETIMES that
+    have to be there. Raises Malformed if a part is missing, of another form, or contradicts others.
     """
     if type(answer) is not dict:
         raise Malformed("its process has left something else than a prediction")
-    forms = ALWAYS | {key: form for key, form in SOMETIMES.items() if key in answer}
+    forms = ALWAYS | {key: form for key, form in SOMETIMES.items() if key in (*answer, *asked)}
     wrong = [key for key, form in forms.items() if key not in answer or not form(answer[key])]
     if wrong:
         raise Malformed(f"its process has left no prediction: {', '.join(wrong)}")
+    if strange := _contradiction(answer):
+        raise Malformed(f"its process has left no prediction: {strange} cannot be")
     found = {key: answer[key] for key in forms}
     if strange := sorted(map(str, answer.keys() - forms.keys())):
         found["notes"] = [*found["notes"], f"its process also sent {strange}, which was ignored"]

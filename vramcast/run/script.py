@@ -26,11 +26,13 @@ from vramcast.loops.unknown_ends import UnknownEnds
 from vramcast.loops.watched import Steady, Watched
 from vramcast.memory.tracker import Tracker
 from vramcast.options import Options
+from vramcast.processes import messages
 from vramcast.processes.supervisor import write_json
 from vramcast.run import hints, result, setup, source
 from vramcast.sandbox import audit, checkpoints, programs, written_files
 from vramcast.step import timeline
 from vramcast.step.lines import Lines
+from vramcast.techniques.weights import NotApplied
 
 
 class TooLong(BaseException):
@@ -53,7 +55,7 @@ def predict(
     watched = Watched(send)
     lines = Lines(str(script), watched.sees)
     tracker = Tracker(lines.sees if options.timeline or options.snapshot else watched.sees)
-    mode, context = setup.prepare(tracker, watched, script, options)
+    mode, context, techniques = setup.prepare(tracker, watched, script, options)
     if compat.NOTE:
         watched.notes.append(compat.NOTE)
     error = None
@@ -80,6 +82,7 @@ def predict(
         signal.signal(signal.SIGALRM, ring)
         # again and again: Python swallows what is raised while an object is released
         signal.setitimer(signal.ITIMER_REAL, options.time_limit or 0, 1)
+        send(watched.report())  # from now on, the process outside counts its time, too
         with mode:
             _run(code, str(script))
     except Steady:
@@ -93,7 +96,7 @@ def predict(
             error = f"it was not done {late()}"
     except SystemExit as leaving:
         if leaving.code not in (None, 0):
-            told = str(leaving.code).partition("\n")[0]
+            told = messages.brief(messages.text_of(leaving.code))
             name, _, rest = told.partition(": ")
             told = rest if rest and str(script).endswith(name) else told
             error = f"it stopped by itself: {told}"
@@ -109,6 +112,8 @@ def predict(
     watched.notes += mode.loops.notes() if mode.loops else []
     if guard.refusals:  # whatever became of it
         error = guard.refusals[0]
+    if error is None and not techniques.applied():
+        error = "there is no model, or no optimizer, to apply the technique to"
     if error is None and tracker.steps == 0:
         if tracker.backwards:
             watched.notes.append(
@@ -132,11 +137,13 @@ def predict(
     return found | {"cost": cost, "seconds": time.perf_counter() - start}
 
 
-def first_batch_size(script: Path, scratch: Path, options: Options) -> dict:
+def first_batch_size(
+    script: Path, scratch: Path, options: Options, send: Callable[[dict], None]
+) -> dict:
     """Run a script up to its first loader: {"batch_size": the loader's, None if it has none}."""
     guard = audit.Sandbox(script, scratch)
     tracker = Tracker()
-    mode, _ = setup.prepare(tracker, Watched(), script, options)
+    mode, _, _ = setup.prepare(tracker, Watched(), script, options)
     found = {"batch_size": None}
 
     def first(loader, dataset, size=1, *args, **kwargs):
@@ -146,6 +153,7 @@ def first_batch_size(script: Path, scratch: Path, options: Options) -> dict:
     torch.utils.data.DataLoader.__init__ = first
     _redirect(scratch)
     guard.watch()
+    send({})  # as in `predict`
     with contextlib.suppress(BaseException), mode:  # a number that it cannot do with, say
         _run(_code(script, options), str(script))
     return found
@@ -184,15 +192,15 @@ def _explain(script: Path, failure: BaseException) -> str:
     where = f"line {lines[-1]}: " if lines else ""
     if isinstance(failure, SyntaxError):
         place = f"line {failure.lineno}: " if failure.lineno else ""
-        return f"{place}{failure.msg}"
-    if isinstance(failure, (setup.Unpredictable, Unsized, NotHere)):
+        return f"{place}{messages.brief(messages.text_of(failure.msg))}"
+    if isinstance(failure, (setup.Unpredictable, NotApplied, Unsized, NotHere)):
         return f"{where}{failure}"
     if isinstance(
         failure,
         (compat.DynamicOutputShapeException, compat.DataDependentOutputException),
     ):
         return f"{where}a shape depends on the data, which is not known here"
-    text = str(failure).strip().partition("\n")[0]
+    text = messages.brief(messages.text_of(failure))
     if isinstance(failure, compat.UnsupportedOperatorException) or "data pointer" in text:
         return f"{where}an operator of its own has no rule for shapes ({text})"
     told = text or (hints.statement(str(script), lines[-1]) if lines else "")

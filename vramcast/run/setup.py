@@ -24,6 +24,7 @@ from vramcast.memory.tracker import Tracker
 from vramcast.options import Options
 from vramcast.ranks import data_parallel, one_of_many, replicas
 from vramcast.run.source import starts_group
+from vramcast.techniques import applied
 from vramcast.when_imported import when_imported
 
 
@@ -33,13 +34,15 @@ class Unpredictable(Exception):
 
 def prepare(
     tracker: Tracker, watched: Watched, script: Path, options: Options
-) -> tuple[mode.Gpu, Context]:
-    """Set it up; return the mode that the script has to run in, and what the libraries write to.
+) -> tuple[mode.Gpu, Context, applied.Applied]:
+    """Set it up; return the mode that the script has to run in, what the libraries write to, and
+    what applies techniques to it.
 
     The order matters in two places: the rules of 2023 replace those of the GPU, and the libraries
     (in any order) build on both.
     """
     _start_as_usual(script, options.arguments)
+    applied.environment(options.techniques)
     tracker.install()
     gpu = mode.install(tracker, options.gpu, options.gpus, watched.notes, watched.allocators)
     if options.as_of == 2023:
@@ -59,11 +62,15 @@ def prepare(
         message = "a CUDA extension of its own: what it allocates is not known"
         setattr(cpp_extension, name, _cannot(message))
     tracker.origins = watched.origins = Origins(str(script))
+    tracker.origins.on = tracker.origins.keep = options.why
     watched.copy = tracker.copy
     Loops(tracker, watched, script).install()
     context = Context(script, options, tracker, watched, gpu.cost)
     libraries.install(context)
-    return gpu, context
+    techniques = applied.Applied(options.techniques, watched.notes)
+    if options.techniques:
+        techniques.install()
+    return gpu, context, techniques
 
 
 def _start_as_usual(script: Path, arguments: tuple[str, ...]) -> None:

@@ -3,6 +3,8 @@
 import ast
 import re
 
+# what Python raises of a text that it cannot compile: wrong, with a zero byte, nested too deeply
+NO_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)
 Place = tuple[int, int]  # line, and column in bytes
 # in the text of a script that is started once for each GPU, as by torchrun
 GROUP = (b"init_process_group", b"LOCAL_RANK", b"init_device_mesh", b"WORLD_SIZE")
@@ -26,7 +28,7 @@ def imported(source: bytes) -> set[str]:
     """The names of the packages that a script's text imports; none if it is no Python."""
     try:
         nodes = list(ast.walk(ast.parse(source)))
-    except (SyntaxError, ValueError):
+    except NO_PYTHON:
         return set()
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
@@ -41,7 +43,7 @@ def loops(source: bytes) -> dict[int, tuple[int, bool]]:
     """
     try:
         nodes = list(ast.walk(ast.parse(source)))
-    except (SyntaxError, ValueError):
+    except NO_PYTHON:
         return {}
     found = {}
     for loop in nodes:
@@ -70,7 +72,7 @@ def places(source: bytes, value: int) -> list[Place]:
     """The places of this number in a source; none if the source is no Python."""
     try:
         return [place for place, number in _numbers(ast.parse(source)) if number.value == value]
-    except (SyntaxError, ValueError):
+    except NO_PYTHON:
         return []
 
 

@@ -1,7 +1,9 @@
 """`os.path.realpath` by other functions than `os`'s own, which are redirected for scripts."""
 
+import fcntl
 import importlib.util
 import os
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -16,3 +18,10 @@ def resolver(lstat: Callable, readlink: Callable) -> Callable[[str], str]:
 
 
 realpath = resolver(os.lstat, os.readlink)  # as the kernel sees paths; made before the redirection
+
+
+def path_of(descriptor: int) -> str:
+    """The path of an open file or folder."""
+    if sys.platform == "darwin":  # where /dev/fd has no links
+        return os.fsdecode(fcntl.fcntl(descriptor, fcntl.F_GETPATH, bytes(1024)).rstrip(b"\0"))
+    return realpath(f"/dev/fd/{descriptor}")

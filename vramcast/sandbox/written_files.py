@@ -12,14 +12,16 @@ import io
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from vramcast.sandbox.real_paths import realpath, resolver
+from vramcast.sandbox.real_paths import path_of, realpath, resolver
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 MOST = 2**27  # bytes of a file that is here and is copied, to be renamed, linked or changed
+REMEMBERED = {"bz2": "_builtin_open", "tarfile": "bltn_open"}  # where they have `open` by a name
 _LSTAT, _STAT, _READLINK, _LISTDIR, _MKDIR, _GETCWD, _OPEN, _UNLINK = (
     os.lstat, os.stat, os.readlink, os.listdir, os.mkdir, os.getcwd, io.open, os.unlink
 )  # fmt: skip
@@ -61,7 +63,7 @@ class Written:
 
     def opened(self, descriptor: int) -> str:
         """The path of an open folder as seen."""
-        return self._own(realpath(f"/dev/fd/{descriptor}"))
+        return self._own(path_of(descriptor))
 
     def _own(self, path: str) -> str:
         """Without the folder that the written files are in."""
@@ -183,6 +185,9 @@ def install(scratch: Path) -> Written:
     """Redirect files from now on."""
     written = Written(scratch)
     builtins.open = io.open = _open(written, io.open)
+    for module, name in REMEMBERED.items():
+        if module in sys.modules:
+            setattr(sys.modules[module], name, io.open)
     os.getcwd = lambda: written._own(_GETCWD())
     for name, redirected in REDIRECTED.items():
         function = getattr(os, name, None)
@@ -204,23 +209,40 @@ def install(scratch: Path) -> Written:
 
 def _open(written: Written, function):
     @functools.wraps(function)
-    def opened(file, mode="r", *args, **kwargs):
+    def opened(file, mode="r", buffering=-1, encoding=None, errors=None, newline=None,
+               closefd=True, opener=None):  # fmt: skip
+        options = buffering, encoding, errors, newline, closefd
+        if opener is not None and not isinstance(file, int):
+            # It may start from another folder: what it calls is redirected. The path that Python
+            # tells the audit hook is not the one that it opens.
+            name = os.path.basename(os.fsdecode(file))
+            place = os.path.join(written.scratch, name)
+            return function(place, mode, *options, lambda _, flags: opener(file, flags))
         seen = written.seen(file)
         if seen is None:
-            return function(file, mode, *args, **kwargs)
+            return function(_whole(file), mode, *options, opener)
         if any(letter in mode for letter in "wax+"):
             if "x" in mode and written.is_there(seen):
                 raise _error(errno.EEXIST, file)
-            return function(written.to_write(seen, "w" not in mode), mode, *args, **kwargs)
-        return function(written.to_read(file, seen), mode, *args, **kwargs)
+            return function(written.to_write(seen, "w" not in mode), mode, *options)
+        return function(written.to_read(file, seen), mode, *options)
 
     return opened
+
+
+def _whole(path, folder: int | None = None):
+    """A path that does not depend on where it starts; audit.py cannot know that of others."""
+    if isinstance(path, int) or not path or os.path.isabs(path):
+        return path
+    return os.path.join(_GETCWD() if folder is None else path_of(folder), os.fsdecode(path))
 
 
 def _os_open(written: Written, function):
     def opened(path, flags, mode=0o777, *, dir_fd=None):
         seen = written.seen(path, dir_fd)
         if seen is None:
+            if flags & WRITES:
+                path, dir_fd = _whole(path, dir_fd), None
             return function(path, flags, mode, dir_fd=dir_fd)
         if not flags & WRITES:
             return function(written.to_read(path, seen), flags, mode, dir_fd=dir_fd)
@@ -337,12 +359,14 @@ def _scandir(written: Written, function):
 # -------------------------------------------------------------------------------------- to change
 
 
-def _set(written: Written, function):
+def _set(written: Written, function, follow: bool = True):
     """What only attributes of a file change: those of what is here stay."""
 
     def changed(path, *args, **kwargs):
-        seen = written.seen(path, kwargs.get("dir_fd"), kwargs.get("follow_symlinks", True))
+        seen = written.seen(path, kwargs.get("dir_fd"), kwargs.get("follow_symlinks", follow))
         if seen is None:
+            if not isinstance(path, int):  # the kernel may let this succeed: see seccomp.py
+                _LSTAT(path, dir_fd=kwargs.get("dir_fd"))
             return function(path, *args, **kwargs)
         if not written.is_there(seen):
             raise _error(errno.ENOENT, path)
@@ -453,8 +477,14 @@ def _symlink(written: Written, function):
 
 def _truncate(written: Written, function):
     def truncated(path, length):
+        if isinstance(path, int):
+            return function(path, length)
         seen = written.seen(path)
-        return function(path if seen is None else written.to_write(seen, keep=True), length)
+        if seen is not None and not written.is_there(seen):
+            raise _error(errno.ENOENT, path)
+        place = _whole(path) if seen is None else written.to_write(seen, keep=True)
+        with _OPEN(place, "r+b") as file:  # a path without a descriptor the kernel refuses
+            return function(file.fileno(), length)
 
     return truncated
 
@@ -474,6 +504,7 @@ REDIRECTED = {
     "open": _os_open, "listdir": _listdir, "scandir": _scandir, "chdir": _chdir,
     "stat": _followed, "access": _followed, "listxattr": _followed, "getxattr": _followed,
     "lstat": _itself, "readlink": _itself, "utime": _set, "chmod": _set, "setxattr": _set,
+    "chown": _set, "lchown": functools.partial(_set, follow=False),
     "mkdir": _mkdir, "remove": _remove, "unlink": _remove, "rmdir": _rmdir, "rename": _rename,
     "replace": _rename, "link": _link, "symlink": _symlink, "truncate": _truncate,
 }  # fmt: skip

@@ -1,0 +1,221 @@
+"""Techniques applied from outside need what scripts need that were written with them."""
+
+import json
+from collections import Counter
+
+import pytest
+import torch
+from torchvision.models import resnet50, vit_b_16
+
+from ladder import examples
+from ladder.rows import by_script
+from ladder.rungs import ROOT, read_ladder
+from tests.scripts import DEEP, LOOP
+from tests.warm import predict, predicted
+from vramcast import gpus
+from vramcast.command.what_if import _next
+from vramcast.techniques import blocks, catalog, updates, weights
+
+WRITTEN = by_script(ROOT / "results" / "predicted.json") | by_script(examples.RESULTS)
+PLAIN = "03_bfloat16.py"
+UNDER = "11-16-under-1gb"
+MANY = "checkpointing,in-backward,bf16-autocast,fused"
+SAME_AS = [  # a script, techniques, a batch size in the place of its own; and the script with them
+    ("01_pytorch-fp32.py", "bf16-autocast", None, "02-2_bf16-mixed.py"),
+    ("01_pytorch-fp32.py", "bf16", None, "03_bfloat16.py"),
+    (PLAIN, "free-gradients", 16, "04-2_free-gradients.py"),
+    (PLAIN, "last-blocks", None, "03-3_last-blocks.py"),
+    ("05_gradient-accum.py", "adafactor", None, "06-2_adafactor.py"),
+    (PLAIN, "checkpointing,free-gradients,sgd", 16, f"{UNDER}/11_act-checkp.py"),
+    (PLAIN, "selective-checkpointing,free-gradients,sgd", 16, f"{UNDER}/11-2_selective-checkp.py"),
+    (PLAIN, "checkpointing,in-backward,sgd", 16, f"{UNDER}/12_optimizer-in-backward.py"),
+    (PLAIN, "offload,in-backward,sgd", 16, f"{UNDER}/14-3_activation-offload.py"),
+    (PLAIN, "checkpointing,in-backward,adamw-8bit", 16, f"{UNDER}/14_adamw-8bit.py"),
+    (PLAIN, "checkpointing,in-backward,adamw-4bit", 16, f"{UNDER}/14-2_adamw-4bit.py"),
+    (PLAIN, "checkpointing,free-gradients,lora", 16, f"{UNDER}/15_lora.py"),
+    (PLAIN, "checkpointing,free-gradients,qlora", 16, f"{UNDER}/16_qlora.py"),
+    ("examples/your_model/language_model.py", MANY, None, ""),
+    ("examples/your_model/resnet.py", "checkpointing,bf16-autocast", None, ""),
+    ("examples/your_model/timm_vit.py", "checkpointing,bf16-autocast", None, ""),
+    ("examples/your_model/trainer.py", "checkpointing,bf16-autocast,adafactor", None, ""),
+    ("examples/out_of_memory/first_step.py", "fused", None, ""),
+    ("examples/out_of_memory/fragmentation.py", "expandable-segments", None, ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("script", "names", "batch", "written"), SAME_AS)
+def test_what_if_is_what_the_technique_needs_when_it_is_written(script, names, batch, written):
+    words = ["--with", names, *(["--batch-size", batch] if batch else []), script]
+    row = predicted(*words)
+    known = WRITTEN[written or script.replace(".py", "_after.py")]
+    for key in ("reserved_gb", "allocated_gb"):
+        assert row[key] == pytest.approx(known[key], rel=0.02), key
+
+
+class Block(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 4)
+
+
+def test_blocks_are_those_that_repeat():
+    def classes(model: torch.nn.Module) -> dict[str, int]:
+        return dict(Counter(type(one).__name__ for one in blocks.repeated(model)))
+
+    nn = torch.nn
+    assert classes(vit_b_16()) == {"EncoderBlock": 12}
+    assert classes(resnet50()) == {"Bottleneck": 16}
+    assert classes(nn.Transformer(8, 2, 3, 2)) == {
+        "TransformerEncoderLayer": 3,
+        "TransformerDecoderLayer": 2,
+    }
+    assert classes(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))) == {}
+    assert classes(nn.ModuleDict({"down": Block(), "up": Block()})) == {"Block": 2}
+    assert classes(nn.Sequential(*[nn.Sequential(nn.Linear(4, 4), nn.ReLU())] * 3)) == {}
+    convolutions = [nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)) for _ in range(3)]
+    assert classes(nn.Sequential(*convolutions)) == {"Sequential": 3}
+
+
+def test_what_is_behind_the_blocks_is_the_head():
+    model = vit_b_16()
+    found = {id(one) for one in blocks.behind(model, blocks.repeated(model))}
+    names = [name for name, one in model.named_parameters() if id(one) in found]
+    assert names == ["encoder.ln.weight", "encoder.ln.bias", "heads.head.weight", "heads.head.bias"]
+
+
+def test_the_catalog_names_pages_that_exist_and_all_techniques_can_be_applied():
+    pages = {rung.script.rpartition("/")[2].removesuffix(".py") for rung in read_ladder()}
+    assert {one.page for one in catalog.KNOWN.values()} <= pages
+    done = {*weights.TO_MODELS, *updates.REPLACED, *updates.SETTINGS}
+    done |= {"accumulate", "free-gradients", "in-backward", "expandable-segments"}
+    assert done == set(catalog.KNOWN)
+
+
+def test_techniques_that_exclude_each_other_are_refused():
+    assert catalog.read("sgd,checkpointing") == ("sgd", "checkpointing")
+    for text, told in (
+        ("sgd,adafactor", "at the same time"),
+        ("accumulate,in-backward", "at the same time"),
+        ("chekpointing", "no technique is called 'chekpointing'; there are bf16-autocast"),
+    ):
+        process = predict("--with", text, PLAIN)
+        assert process.returncode == 2
+        assert told in process.stderr
+
+
+def changed(lines: str) -> str:
+    """The training with more lines before the optimizer's step."""
+    return DEEP + LOOP.replace("    optimizer.step()", f"    {lines}\n    optimizer.step()")
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "told"),
+    [
+        (changed("nn.utils.clip_grad_norm_(model.parameters(), 1)"), "in-backward", "it clips"),
+        (changed("model(images.cuda()).sum().backward()"), "in-backward", "several backward"),
+        (DEEP + LOOP, "checkpointing", "no repeated blocks"),
+        (DEEP + LOOP, "adafactor,fused", "at the same time"),
+        ("model = nn.Linear(8, 8).cuda()\nmodel(torch.ones(8, 8).cuda())\n", "sgd", "there is no"),
+    ],
+)
+def test_what_cannot_be_applied_is_said(script, text, names, told):
+    process = predict("--with", names, script(text))
+    assert process.returncode == 2
+    assert told in process.stderr
+
+
+ADAM = """
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(256, 1024), nn.GELU(), nn.Linear(1024, 256))
+
+    def forward(self, x):
+        return x + self.layers(x)
+
+model = nn.Sequential(*[Block() for _ in range(4)]).cuda()
+from torch.utils.data import DataLoader, TensorDataset
+optimizer = torch.optim.Adam(model.parameters())
+for (x,) in DataLoader(TensorDataset(torch.zeros(8192, 256)), batch_size=4096):
+    optimizer.zero_grad()
+    model(x.cuda()).sum().backward()
+    optimizer.step()
+"""
+
+
+def test_accumulation_splits_the_batch_and_takes_each_fourth_step(script):
+    """The gradients live on, and of activations there are a quarter."""
+    file = script(ADAM)
+    row, whole = predicted("--with", "accumulate", file), predicted(file)
+    parts = [one["breakdown_gb"] for one in (row, whole)]
+    assert parts[0]["activations"] == pytest.approx(parts[1]["activations"] / 4, rel=0.1)
+    assert "batches of 4096 are accumulated from micro-batches of 1024" in row["notes"]
+
+
+def test_what_if_ranks_techniques_and_finds_the_smallest_set_that_fits(script):
+    file = script(ADAM)
+    plain = predicted(file)
+    process = predict("--json", "--what-if", "--gpu", "0.96", file)
+    assert process.returncode == 1
+    found = json.loads(process.stdout)
+    needs = [one["reserved_gb"] for one in found["what_if"] if "error" not in one]
+    assert needs == sorted(needs)
+    assert needs[0] < plain["reserved_gb"]
+    best = found["fits_with"]
+    assert best["fits"]
+    assert all(catalog.KNOWN[name].changes == catalog.SAME for name in best["techniques"])
+    words = ["--with", ",".join(best["techniques"]), "--gpu", "0.96", file]
+    assert predicted(*words)["reserved_gb"] == best["reserved_gb"]
+    assert best["largest_batch"] >= 4096
+    process = predict("--gpu", "0.96", file)
+    assert process.returncode == 1
+    assert "checkpointing " in process.stdout
+    assert f"{', '.join(best['techniques'])}: " in process.stdout
+
+
+def test_a_set_grows_by_one_or_changes_one_for_another():
+    found = list(_next(("sgd", "checkpointing"), ["adafactor", "offload", "fused", "sgd"]))
+    assert found == [("checkpointing", "adafactor"), ("sgd", "offload")]
+
+
+def test_why_names_the_largest_tensors(script):
+    file = script(ADAM)
+    row = predicted("--why", file)
+    assert sum(one["gb"] for one in row["largest"]) <= row["allocated_gb"] * 1.001
+    found = {one["what"]: one for one in row["largest"]}
+    hidden = found["line 11: addmm in *.layers.* (Linear), [4096, 1024] float32"]
+    assert (hidden["count"], hidden["kind"]) == (4, "activations")
+    assert row["after_step_gb"]["optimizer"] == row["breakdown_gb"]["optimizer"]
+    told = predict("--why", file).stdout
+    assert "stays after a step: parameters 0.01, gradients 0.01, optimizer 0.02" in told
+
+
+def test_all_gpus_are_judged_as_each_is_by_its_name(script):
+    """T4 is the only kind of its compute capability but an older one with less memory."""
+    file = script(ADAM.replace("8192, 256", "2**20, 256").replace("4096", "2**18"))
+    process = predict("--json", "--gpu", "all", file)
+    assert process.returncode == 0
+    rows = {row["gpu"]: row for row in json.loads(process.stdout)["rows"]}
+    assert list(rows) == sorted(gpus.KNOWN, key=lambda name: gpus.KNOWN[name].memory)
+    assert not rows["RTX-3070"]["fits"]
+    assert rows["B200"]["fits"]
+    alone = predict("--json", "--gpu", "T4", file)
+    assert json.loads(alone.stdout)["fits"] == rows["T4"]["fits"]
+
+
+def test_tables_of_several_gpus_and_of_two_scripts(script):
+    file = script(ADAM)
+    process = predict("--gpus", "1,2", "--json", file)
+    one, two = json.loads(process.stdout)["rows"]
+    assert (one["gpus"], two["gpus"]) == (1, 2)
+    assert one["reserved_gb"] == two["reserved_gb"]  # nothing is shared
+    other = file.with_name("other.py")
+    other.write_text(file.read_text().replace("Adam(", "SGD("))
+    told = predict("--compare", other, file).stdout
+    (line,) = [line for line in told.splitlines() if "optimizer" in line]
+    assert line.split() == ["optimizer", "0.02", "0.00"]
+    process = predict("--gpus", "1,two", file)
+    assert process.returncode == 2
+    assert "'1,two' is no number of GPUs" in process.stderr
+    process = predict("--gpus", "1,2", "--what-if", file)
+    assert "one question at a time" in process.stderr

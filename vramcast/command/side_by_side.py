@@ -1,0 +1,116 @@
+"""Answers side by side: on all kinds of GPUs, on several numbers of them, of two scripts."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+
+from vramcast import evidence, gpus
+from vramcast.command.batches import ask
+from vramcast.kinds import KINDS
+from vramcast.options import Options
+from vramcast.prediction import moved_gb, tflop
+from vramcast.processes.pool import Pool, available_memory, cores
+from vramcast.processes.supervisor import Ended
+from vramcast.run.process import NoPrediction
+
+MEMORY = 1.5e9  # bytes that a prediction's process takes at most, about
+VERDICTS = ("fits", "may not fit", "does not fit")
+
+
+def answers(
+    asked: list[tuple[Path, Options]],
+    told: Callable[[int, int], None] = lambda done, of: None,
+    own: dict | None = None,
+) -> list[dict | str]:
+    """The prediction of each of these scripts, or a sentence on why there is none.
+
+    They run side by side, one a core. `told(done, of)` is called with how far it is. `own`: the
+    prediction of the script with its own batches, if that is known.
+    """
+    found: list[dict | str] = []
+    with Pool(cores(), available_memory()) as pool:
+        for script, options in asked:
+            pool.submit(ask, script, options, None, False, own, memory=MEMORY)
+        for future in pool.in_order():
+            told(len(found), len(asked))
+            try:
+                found.append(future.result())
+            except (NoPrediction, Ended) as failure:
+                found.append(getattr(failure, "reason", str(failure)))
+    return found
+
+
+def on_all_gpus(script: Path, options: Options, told: Callable[[int, int], None]) -> list[dict]:
+    """Whether a script fits each kind of GPU, the one with least memory first.
+
+    It is predicted once for each compute capability, with the number of multiprocessors of that
+    capability's largest kind. So a kind close to its limit may differ a little from what `--gpu`
+    with its name says.
+    """
+    kinds = sorted(gpus.KNOWN.values(), key=lambda one: (one.capability, one.memory))
+    groups = [list(group) for _, group in groupby(kinds, key=lambda one: one.capability)]
+    asked = [(script, replace(options, gpu=group[-1], room=True)) for group in groups]
+    found = []
+    for group, answer in zip(groups, answers(asked, told)):
+        for one in group:
+            row = {"gpu": one.name, "memory_gb": one.memory / 1e9}
+            found.append(
+                row | (_verdict(one, answer) if type(answer) is dict else {"error": answer})
+            )
+    return sorted(found, key=lambda row: row["memory_gb"])
+
+
+def _verdict(gpu: gpus.Model, row: dict) -> dict:
+    exact, sure = evidence.limits(gpu, row["like"], row["groups"])
+    room = row["room_gb"] * 1e9
+    return {"fits": room <= sure, "may_fit": room <= exact, "room_gb": row["room_gb"]}
+
+
+def describe_gpus(rows: list[dict]) -> str:
+    """In words: which GPUs a script fits."""
+    lines = []
+    for verdict in VERDICTS:
+        some = [row for row in rows if "error" not in row and _word(row) == verdict]
+        if some:
+            each = ", ".join(f"{row['gpu']} ({row['memory_gb']:.1f} GB)" for row in some)
+            lines.append(f"  {verdict}: {each}")
+    for error in dict.fromkeys(row["error"] for row in rows if "error" in row):
+        some = [row["gpu"] for row in rows if row.get("error") == error]
+        lines.append(f"  no prediction for {', '.join(some)}: {error}")
+    return "\n".join(lines)
+
+
+def _word(row: dict) -> str:
+    return VERDICTS[0 if row["fits"] else 1 if row["may_fit"] else 2]
+
+
+def on_several(
+    script: Path, options: Options, numbers: tuple[int, ...], told: Callable[[int, int], None]
+) -> list[dict]:
+    """What each GPU needs if the script finds so many of them."""
+    asked = [(script, replace(options, gpus=number)) for number in numbers]
+    return [
+        {"gpus": number} | (answer if type(answer) is dict else {"error": answer})
+        for number, answer in zip(numbers, answers(asked, told))
+    ]
+
+
+def table(titles: list[str], rows: list[dict]) -> str:
+    """Predictions as columns: what each needs, what for, and what a step costs."""
+    lines = [("", titles)]
+    for key, label in (("reserved_gb", "reserved, GB"), ("allocated_gb", "allocated, GB")):
+        lines.append((label, [f"{row[key]:.2f}" for row in rows]))
+    for kind in KINDS:
+        sizes = [row["breakdown_gb"][kind] for row in rows]
+        if max(sizes) >= 0.005:
+            lines.append((f"  {kind}", [f"{size:.2f}" for size in sizes]))
+    lines.append(("host, GB", [f"{row['host_gb']:.2f}" for row in rows]))
+    lines.append(("TFLOP a sample", [f"{tflop(row['cost']):.3g}" for row in rows]))
+    lines.append(("links, GB a step", [f"{moved_gb(row['cost']):.2f}" for row in rows]))
+    if all("fits" in row for row in rows):
+        lines.append(("verdict", [_word(row) for row in rows]))
+    width = max(12, *map(len, titles))
+    return "\n".join(
+        f"  {label:17}" + "".join(f"  {cell:>{width}}" for cell in cells) for label, cells in lines
+    )
