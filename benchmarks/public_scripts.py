@@ -17,6 +17,9 @@ what had been missing was built, some of them since they are slow; their rows ha
 ("at_first": null). The first tries were made in processes forked from one that had imported PyTorch
 and Lightning. Each other row keeps what was said when its script was first tried.
 
+What was tried last ran beside a dozen other processes on two cores: its seconds, and time limits
+that ended it, say little of a quiet machine.
+
 With words, only scripts whose repository, path or options have one of them are tried. The rows of
 others stay, and those of scripts that are not there.
 """

@@ -11,7 +11,7 @@ LONG = 160  # characters of a message
 FAULTS = {  # why a public script is not predicted
     "package": "They need packages, or versions of these, that cannot be had or are not today's",
     "data": "Data, weights or a program that they use are not here",
-    "ours": "What this tool does not know, or not within ten minutes",
+    "ours": "What this tool lacks, or what took it too long",
 }
 
 
