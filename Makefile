@@ -3,6 +3,7 @@
 # make test      all checks, style included, on all cores; of the rows of all scripts, those are made
 #                anew whose script, packages or versions have changed since they were recorded
 # make test-all  the same, with all rows made anew
+# make test-some the same, with a third of them made anew, another after each change: what CI runs
 # make lint      style alone
 # make site      docs/ as a site, in website/build/html/index.html
 # make results   take over what this machine found (results/local/) into results/, and make figures,
@@ -22,10 +23,13 @@
 BASE_PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PYTHON := .venv/bin/python
 READY := .venv/installed
-QUICK := tests/test_allocator.py tests/test_fingerprints.py tests/test_gpu.py \
-	tests/test_ladder.py tests/test_packaging.py tests/test_repository.py tests/test_stand_ins.py
+QUICK := tests/test_allocator.py tests/test_cost_rules.py tests/test_data_parallel.py \
+	tests/test_fingerprints.py tests/test_gpu.py tests/test_gpus.py tests/test_growth.py \
+	tests/test_ladder.py tests/test_log.py tests/test_packaging.py tests/test_pinned.py \
+	tests/test_ranges.py tests/test_repository.py tests/test_sequences.py tests/test_stand_ins.py \
+	tests/test_verdict.py tests/test_written_files.py
 
-.PHONY: ladder check test test-all lint site results rung versions mutants lock
+.PHONY: ladder check test test-all test-some lint site results rung versions mutants lock
 
 ladder: $(READY)
 	@failed=0; \
@@ -42,8 +46,11 @@ check: lint
 test: lint
 	$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
-test-all: export ALL := 1
+test-all: export SHARE := 1
 test-all: test
+
+test-some: export SHARE := 3
+test-some: test
 
 lint: $(READY)
 	$(PYTHON) -m ruff check .

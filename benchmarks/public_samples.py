@@ -10,10 +10,12 @@ import gzip
 import json
 import pickle
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import scipy.sparse
 from PIL import Image
@@ -107,6 +109,13 @@ def language_models(folder: Path) -> None:
     with gzip.open(folder / "lucidrains+x-transformers/data/enwik8.gz", "wb", 1) as out:
         out.write(bytes(100_000_000))
     words(folder / "data/sentences.txt", 5_000, 200_000, 20)
+    examples = folder / "Lightning-AI+pytorch-lightning/examples"
+    for place in ("fabric/language_model", "pytorch/basics"):
+        words(examples / place / "data/wikitext-2.txt", 33_277, 2_000_000, 50)  # and <eos>
+    question = {"ctx": "a sentence of some words", "label": 0, "endings": ["and its end"] * 4}
+    hellaswag = folder / "karpathy+build-nanogpt/hellaswag/hellaswag_val.jsonl"
+    hellaswag.parent.mkdir(parents=True, exist_ok=True)
+    hellaswag.write_text(f"{json.dumps(question)}\n" * 100)
 
 
 def images(folder: Path) -> None:
@@ -121,6 +130,8 @@ def images(folder: Path) -> None:
     for n in range(128):
         boxes = "".join(f"{(n + box) % 80} 0.5 0.5 0.{box + 1} 0.{box + 1}\n" for box in range(7))
         (coco / "labels/train2017" / f"{n:012}.txt").write_text(boxes)
+    font = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
+    shutil.copy(font, folder / "ultralytics+yolov5/Arial.ttf")  # which it would download
     camvid = folder / "qubvel-org+segmentation_models.pytorch/examples/examples"
     camvid /= "binary_segmentation_data/dataset/CamVid"
     for part, number in (("train", 367), ("val", 101), ("test", 233)):

@@ -53,13 +53,14 @@ def scripts(folder: Path) -> list[dict]:
             file = folder / inside / script["path"]
             start = folder / inside / script["from"] if "from" in script else file.parent
             found.append({"row": row, "file": file, "own": own, "ours": ours, "from": start})
+            found[-1]["fault"] = script.get("fault", "ours")
     return found
 
 
 def answer(script: dict, folder: Path) -> dict:
     """What is predicted for a script, or why not."""
     project = folder / script["file"].relative_to(folder).parts[0]
-    command = [sys.executable, "-m", "vramcast", "--json", "--time-limit", "240"]
+    command = [sys.executable, "-m", "vramcast", "--json", "--time-limit", "600"]
     command += [*shlex.split(script["ours"]), str(script["file"])]
     if script["own"]:
         command += ["--", *shlex.split(script["own"])]
@@ -93,8 +94,18 @@ def main(folder: Path, words: list[str]) -> None:
         before = known.get(key, now)
         known[key] = row | {name: before[name] for name in now if name in before}
         print(f"{row['repository']} {row['path']}: {said}", flush=True)
-        order = [key for script in listed if (key := _key(script["row"])) in known]
-        write_json([known[key] for key in order], RESULTS)
+        record(known, listed)
+
+
+def record(known: dict, listed: list[dict]) -> None:
+    """Write the rows in the list's order, and why those are not predicted that are not."""
+    rows = []
+    for script in listed:
+        row = known.get(_key(script["row"]))
+        if row is not None:
+            row.pop("fault", None)
+            rows.append(row | ({"fault": script["fault"]} if "error" in row else {}))
+    write_json(rows, RESULTS)
 
 
 def _key(row: dict) -> tuple[str, ...]:

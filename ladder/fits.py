@@ -76,7 +76,10 @@ def show(gpu: Model) -> int:
     ladder, rows = read_ladder(), by_script(RESULTS / "predicted.json")
     costs = relative(ladder, rows)
     if all("room_gb" not in row for row in rows.values()):
-        raise LadderError(f"{RESULTS / 'predicted.json'} holds no prediction that says it")
+        raise LadderError(
+            f"{RESULTS / 'predicted.json'} holds no prediction of what a script needs at least. "
+            "Get it back:  git checkout results/predicted.json"
+        )
     first: dict[tuple[str, int], str] = {}  # by the model, on how many GPUs, and by the batch
     lines = []
     for model in FAMILIES:

@@ -21,6 +21,7 @@ from ladder.scripts import UnknownScript, display_name, find_scripts
 from vramcast.command.progress import Running
 from vramcast.options import Options
 from vramcast.processes.entry import Parser, as_command, end_as_after_ctrl_c
+from vramcast.processes.messages import plain
 from vramcast.processes.pool import Pool, available_memory, cores
 from vramcast.processes.supervisor import (
     Ended,
@@ -89,7 +90,8 @@ def predict_all(scripts: list[Path], options: Options, results: Path, one: Ask =
                     row = future.result()
                 except NoPrediction as failure:
                     found.append({"script": failure.script, "error": failure.reason})
-                    print(f"{script.name:28s}  no prediction: {failure.reason}", flush=True)
+                    name = plain(script.name)
+                    print(f"{name:28s}  no prediction: {failure.reason}", flush=True)
                     continue
                 kept = {key: row[key] for key in KEPT if key in row}
                 found.append(kept | {"fingerprint": fingerprints.of(script, kind)})
@@ -107,7 +109,7 @@ def predict_all(scripts: list[Path], options: Options, results: Path, one: Ask =
         return 0
     print(f"{len(failed)} of {len(scripts)} could not be predicted:")
     for row in failed:
-        print(f"  {row['script']}: {row['error']}")
+        print(plain(f"  {row['script']}: {row['error']}"))
     return 2
 
 
@@ -132,7 +134,7 @@ def heading(options: Options) -> str:
 
 def line(row: dict, known: dict | None, options: Options) -> str:
     """A line of the table; `known` is the published row, if there is one."""
-    name = f"{row['script'].rpartition('/')[2]:28s}"
+    name = f"{plain(row['script'].rpartition('/')[2]):28s}"
     if options.as_of:
         least = f"{row['reserved_least_gb']:8.2f}" if is_range(row) else " " * 8
         cells = [name, least, f"{row['reserved_gb']:8.2f}", *_beside(row, known)]

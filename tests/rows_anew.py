@@ -1,6 +1,8 @@
 """Results made anew: what has another fingerprint than is recorded (see ladder/fingerprints.py).
 
-With ALL=1 in the environment (make test-all, and CI), that is all of them.
+With SHARE=1 in the environment (make test-all), that is all of them. With SHARE=3 (CI), it is also
+a third of the others, a different one after each change of the code: that of those whose
+fingerprint can be divided by it.
 """
 
 import json
@@ -36,15 +38,18 @@ def rows_anew(
 
 def has_changed(script: str, kind: str, row: dict | None) -> bool:
     """Whether a script's row has to be made anew."""
-    if row is None or os.environ.get("ALL"):
-        return True
-    return row.get("fingerprint") != fingerprints.of(ROOT / script, kind)
+    return row is None or _due(row.get("fingerprint"), fingerprints.of(ROOT / script, kind))
+
+
+def _due(recorded: str | None, now: str) -> bool:
+    share = int(os.environ.get("SHARE", 0))
+    return recorded != now or (share > 0 and int(now, 16) % share == 0)
 
 
 def file_anew(kind: str, folder: Path, *command: str) -> dict:
     """The same of a results file that is no list of scripts; the command takes its path."""
     recorded = json.loads((ROOT / "results" / f"{kind}.json").read_text())
-    if not os.environ.get("ALL") and recorded.get("fingerprint") == fingerprints.of_all(kind):
+    if not _due(recorded.get("fingerprint"), fingerprints.of_all(kind)):
         return recorded
     results = folder / f"{kind}.json"
     process = run(*command, str(results), timeout=ASLEEP)

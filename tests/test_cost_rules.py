@@ -102,6 +102,8 @@ def test_of_some_operators_only_a_share_is_computed(monkeypatch):
     monkeypatch.setattr(registry, "of", lambda func: half)
     found = count(aten.mm.default, gpu(4, 8), gpu(8, 16))
     assert found.operations == {"float32": 4 * 8 * 16}
+    found = count(aten.addmm.default, gpu(4, 16), gpu(4, 8), gpu(8, 16))  # others by default
+    assert found.operations == {"float32": 4 * 8 * 16}
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_what_python_leaves_beside_its_sources_changes_nothing(repository):
 def ran(repository, monkeypatch) -> list[tuple]:
     """The commands that were run; each makes what it is asked for, and says "new"."""
     commands = []
-    monkeypatch.delenv("ALL", raising=False)
+    monkeypatch.delenv("SHARE", raising=False)
 
     def run(*command: str, **_) -> subprocess.CompletedProcess:
         commands.append(command)
@@ -166,7 +166,7 @@ def test_rows_that_nobody_recorded_are_made(repository, ran, tmp_path):
 
 def test_all_are_made_anew_where_that_is_asked(repository, ran, tmp_path, monkeypatch):
     recorded(repository, "rehearsed", [row(repository, ONE), row(repository, TWO)])
-    monkeypatch.setenv("ALL", "1")
+    monkeypatch.setenv("SHARE", "1")
     assert made(tmp_path) == {ONE: "new", TWO: "new"}
 
 
@@ -192,5 +192,15 @@ def test_a_file_is_made_anew_if_it_has_changed(repository, ran, tmp_path, monkey
     fingerprints._shared.cache_clear()
     assert (made(), len(ran)) == ("new", 2)
     recorded(repository, "combining", {"is": "old", "fingerprint": fingerprint})
-    monkeypatch.setenv("ALL", "1")
+    monkeypatch.setenv("SHARE", "1")
     assert (made(), len(ran)) == ("new", 3)
+
+
+@pytest.mark.parametrize(("share", "made"), [(None, 0), ("1", 99), ("3", 33)])
+def test_a_share_of_what_has_not_changed_is_made_anew_too(monkeypatch, share, made):
+    monkeypatch.delenv("SHARE", raising=False)
+    if share:
+        monkeypatch.setenv("SHARE", share)
+    prints = [f"{number:016x}" for number in range(99)]
+    assert sum(rows_anew._due(one, one) for one in prints) == made
+    assert all(rows_anew._due("another", one) for one in prints)

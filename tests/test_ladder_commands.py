@@ -23,7 +23,7 @@ def fits(*arguments: object) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["eight"], "'eight' is neither"),
+        (["eight"], "'eight' is no GPU"),
         (["8", "03_bfloat.py"], "Did you mean:\n  03_bfloat16.py"),
         (["8", "rehearse.py"], "is no script of the ladder"),
     ],

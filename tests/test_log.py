@@ -202,6 +202,17 @@ def test_the_training_peak_is_that_after_the_first_step():
     assert peaks.training_peak([*events, ("allocate", kept(5000, "cpu"), 0)], "cpu") == 5000
 
 
+def test_what_stays_is_what_is_alive_after_the_last_step():
+    a, b, host = kept(100), kept(200), kept(300, "cpu")
+    events = [
+        ("allocate", a, 0), ("mark", None, "step"), ("free", a, None), ("allocate", b, 0),
+        ("allocate", host, 0), ("mark", None, "step"), ("free", b, None), ("mark", None, "pass"),
+    ]  # fmt: skip
+    assert peaks.after_last_step(events) == [b]
+    assert peaks.after_last_step(events[:5]) == [a]
+    assert peaks.after_last_step(events[:1]) == []
+
+
 def test_pinned_memory_is_never_given_back():
     pinned, other = kept(700, "cpu", pinned=True), kept(600, "cpu", pinned=True)
     plain = kept(600, "cpu")

@@ -37,6 +37,15 @@ def test_small_tensors_on_the_host_are_computed(found):
     assert found["written"] is True
 
 
+def test_known_numbers_are_those_that_a_script_finds(found):
+    """In NumPy, in lists, and the greatest of them on a GPU."""
+    assert found["handed over"] == [6000, [0, 1, 2]]
+    assert found["of tensors"] == [[2, 3, 1.5], [[2, 3]]]
+    assert found["of unknown"] == [True, "torch.float32"]
+    assert found["again"] == [2, 3]
+    assert found["greatest"] == [10, 0]
+
+
 def test_what_is_rightly_empty_stays_so(found):
     assert found["empty"] == [0]
     assert found["still empty"] == [[0], [0, 16]]
@@ -52,6 +61,11 @@ def test_a_size_is_at_most_the_upper_end_of_its_range(found):
     notes = found["notes"]
     assert all(note.startswith("line ") or "cuDNN" in note for note in notes)
     assert any("is taken to be 129, the most it can be" in note for note in notes)
+
+
+def test_what_is_asserted_of_unknown_numbers_is_so(found):
+    """The probe asserts two things; elsewhere, what is not known is False."""
+    assert found["asserted"] is False
 
 
 def test_a_size_without_a_bound_is_refused_in_plain_words(found):

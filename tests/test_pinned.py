@@ -21,3 +21,6 @@ def test_a_freed_block_serves_its_own_size_alone():
     pool.free(7)
     pool.allocate(3)  # blocks are not split
     assert pool.reserved == 8 + 4
+    for _ in range(2):  # one of 8 is free
+        pool.allocate(8)
+    assert pool.reserved == 8 + 4 + 8

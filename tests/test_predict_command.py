@@ -73,9 +73,9 @@ def script(tmp_path):
     ("arguments", "message"),
     [
         (["nothere.py"], "there is no script nothere.py"),
-        (["03_bfloat16.py", "--gpu", "eight"], "'eight' is neither"),
-        (["03_bfloat16.py", "--gpu="], "'' is neither"),
-        (["03_bfloat16.py", "--fits="], "'' is neither"),
+        (["03_bfloat16.py", "--gpu", "eight"], "'eight' is no GPU"),
+        (["03_bfloat16.py", "--gpu="], "'' is no GPU"),
+        (["03_bfloat16.py", "--fits="], "'' is no GPU"),
         (["03_bfloat16.py", "--gpu=--"], "argument --gpu: expected one argument"),
         (["a" * 300], "there is no script aaa"),
         (["03_bfloat16.py", "--gpu", "8", "--fits", "8"], "choose one"),
@@ -88,7 +88,7 @@ def script(tmp_path):
         (["03_bfloat16.py", "--timeline", "step.xyz"], "has to end in one of"),
         ([], "the following arguments are required: script"),
         (["no/such.py"], "there is no script no/such.py"),
-        (["03_bfloat16.py", "--gpu", "3050"], "'3050' is neither"),
+        (["03_bfloat16.py", "--gpu", "3050"], "'3050' is no GPU"),
     ],
 )
 def test_what_is_asked_is_checked_before_any_work(arguments, message, tmp_path):

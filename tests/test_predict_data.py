@@ -32,6 +32,27 @@ def test_of_batches_that_differ_the_largest_counts(script):
     assert first["allocated_gb"] < row["allocated_gb"]
 
 
+def test_a_data_set_may_make_its_samples_on_the_gpu(script):
+    """The batch before is there while four samples are made, and put into one tensor."""
+    text = """
+from torch.utils.data import DataLoader, Dataset
+class Rows(Dataset):
+    def __len__(self):
+        return 64
+    def __getitem__(self, place):
+        return torch.zeros(250_000, device="cuda")
+weight = torch.zeros(1, device="cuda", requires_grad=True)
+optimizer = torch.optim.SGD([weight], lr=0.1)
+for batch in DataLoader(Rows(), batch_size=4):
+    assert batch.device.type == "cuda"
+    (batch.mean() * weight).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+assert torch.cuda.memory_allocated() < 5e6
+"""
+    assert predicted(script(text))["allocated_gb"] == pytest.approx(12 / 1e3, rel=0.01)
+
+
 def test_batches_may_be_taken_long_before_they_are_used(script):
     """As transformers' Trainer takes those of an accumulation."""
     row = predicted(

@@ -175,6 +175,17 @@ assert os.waitstatus_to_exitcode(os.system("git log")) == 127
 assert subprocess.getstatusoutput("git log")[0] == 127
 assert os.popen("git log").read() == ""
 assert shutil.which("git") is None
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+def doubled(number):
+    return int(torch.full((2,), number).sum())
+from multiprocessing.pool import Pool, ThreadPool
+for make in (multiprocessing.Pool, multiprocessing.get_context("spawn").Pool, Pool, ThreadPool):
+    with make(4) as pool:
+        assert list(pool.imap(doubled, range(3))) == [0, 2, 4]
+with ProcessPoolExecutor(2) as pool:
+    assert list(pool.map(doubled, range(3))) == [0, 2, 4]
 """
 
 
@@ -229,6 +240,7 @@ assert bytes_of("two.pt", map_location="cpu") == 0
 
 
 def test_programs_are_not_found(tmp_path):
+    """And pools of processes compute in this one."""
     script = tmp_path / "script.py"
     script.write_text(DEVICE + PROGRAMS + TRAINING)
     predicted(script)

@@ -21,6 +21,7 @@ model.load_state_dict(state["model"], strict=False)
 model.load_state_dict({key.removeprefix("module."): value for key, value in state.items()})
 resnet = torch.hub.load("pytorch/vision:v0.10.0", "resnet18", pretrained=True, verbose=False)
 assert sum(one.numel() for one in resnet.parameters()) == 11_689_512
+assert torch.hub.list("some/where:main") == []
 assert os.path.expanduser("~/x") == HOME + "/x"
 try:
     urllib.request.urlopen("http://somewhere")
@@ -65,8 +66,9 @@ def test_weights_that_are_not_here_are_those_of_the_model(tmp_path):
     torch.save(torch.nn.Linear(1000, 1000).state_dict(), tmp_path / "found.pt")
     script = tmp_path / "script.py"
     script.write_text(f"HOME = {os.path.expanduser('~')!r}\n{HUB}{TRAINING}")
-    (note,) = predicted(script)["notes"]
-    assert note.startswith("the weights weights.pth are not here: ")
+    weights, hub = predicted(script)["notes"]
+    assert weights.startswith("the weights weights.pth are not here: ")
+    assert hub.startswith("the repository some/where:main is not here: ")
 
 
 @pytest.fixture(scope="module")

@@ -291,6 +291,12 @@ def test_frameworks_train_with_adams_two_averages(script, text):
     assert row["notes"] == []
 
 
+def test_accelerates_ranks_agree_on_the_order_of_samples(script):
+    text = ACCELERATE.replace("batch_size=32", "batch_size=32, shuffle=True")
+    kinds = predicted(script(text), "--gpus", "2")["breakdown_gb"]
+    assert kinds["optimizer"] == pytest.approx(2 * WEIGHTS, rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("optimizer", "on_gpu", "on_host"),
     [("AdamW8bit", 2 * (1 + 4 / 256), 0), ("PagedAdamW32bit", 0, 8), ("Lion8bit", 1 + 4 / 256, 0)],
@@ -394,12 +400,13 @@ for _ in range(2):
 
 
 def test_what_is_set_on_a_parameter_stays_when_it_moves(script):
+    """And a module moves that holds what was computed of its parameters."""
     row = predicted(
         script("""
 model = nn.Linear(256, 256)
 model.weight.uses = 3
 model.scale = nn.Parameter(torch.tensor(6.0))
-model.cuda()
+model = nn.utils.weight_norm(model, "bias").cuda()
 assert model.scale.is_cuda
 assert model.weight.uses == 3 and model.weight.is_cuda
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -222,5 +222,7 @@ def test_places_that_are_found_are_at_most_all():
     assert [one.numel() for one in unknown_sizes._unique(torch.empty(3, 4))] == [12, 0, 0]
     found = unknown_sizes._unique_consecutive(torch.empty(3, 4), True, False, 1)
     assert [list(one.shape) for one in found] == [[3, 4], [4], [0]]
+    found = unknown_sizes._unique_consecutive(torch.empty(3, 4))
+    assert [list(one.shape) for one in found] == [[12], [0], [0]]
     found = unknown_sizes._unique_dim(torch.empty(3, 4), 0, True, False, True)
     assert [list(one.shape) for one in found] == [[3, 4], [0], [3]]

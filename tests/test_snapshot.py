@@ -236,6 +236,16 @@ def test_sizes_are_those_asked_for_and_streams_are_named():
     ]  # fmt: skip
 
 
+def test_memory_that_goes_and_comes_at_once_is_written_down():
+    """Where the GPU is full, an allocation gives another segment back first."""
+    history = History(Lines("script.py", print), lambda storage: "", capacity=40 * 2**20)
+    first, second = (Storage(mib * 2**20, "cuda", "", "", "") for mib in (30, 32))
+    for event in (("allocate", first, 0), ("free", first, None), ("allocate", second, 0)):
+        history.follow(event)
+    found = [(entry["action"], entry["size"] // 2**20) for entry in history.trace]
+    assert found[-3:] == [("segment_free", 30), ("segment_alloc", 32), ("alloc", 32)]
+
+
 @pytest.mark.parametrize(
     ("some", "others", "left"),
     [

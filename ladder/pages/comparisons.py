@@ -8,6 +8,11 @@ from ladder.rows import by_script, memory_of, recorded, whole_runs
 from ladder.rungs import Rung, number
 
 LONG = 160  # characters of a message
+FAULTS = {  # why a public script is not predicted
+    "package": "They need packages, or versions of these, that cannot be had or are not today's",
+    "data": "Data, weights or a program that they use are not here",
+    "ours": "What this tool does not know, or not within ten minutes",
+}
 
 
 def error(predicted: float, published: float) -> str:
@@ -103,14 +108,25 @@ def public_scripts(results: Path) -> str:
         f"same projects: {_numbers(second)}, {_good_at_first(second)} at the first try. The third, "
         f"of well-known repositories: {_numbers(third)}, {_good_at_first(third)} at the first try "
         f"(of {_tried_at_first(third)}: the others were tried after what was missing was built), "
-        "which says most about other scripts. Not predicted today:\n"
+        "which says most about other scripts."
     )
-    lines += [
-        f"- {plain(row['repository'])}, {code(row['path'])}: {plain(_why(row['error']))}"
-        for row in rows
-        if "error" in row
-    ]
+    good, ours = sum("error" not in row for row in rows), _of_fault(rows, "ours")
+    lines.append(
+        f"\nOf the scripts that run with today's packages and the data at hand, {good} of "
+        f"{good + len(ours)} are predicted. Not predicted today:"
+    )
+    for fault, title in FAULTS.items():
+        lines.append(f"\n{title}:\n")
+        lines += [
+            f"- {plain(row['repository'])}, {code(row['path'])}: {plain(_why(row['error']))}"
+            for row in _of_fault(rows, fault)
+        ]
     return "\n".join(lines)
+
+
+def _of_fault(rows: list[dict], fault: str) -> list[dict]:
+    """The rows that are not predicted for a reason, one of FAULTS."""
+    return [row for row in rows if "error" in row and row["fault"] == fault]
 
 
 def _numbers(rows: list[dict]) -> str:

@@ -81,6 +81,13 @@ with mode:
         "repeated": torch.arange(4).repeat_interleave(mask).tolist(),
         "masked": list(torch.randn(4, 2, **GPU)[mask.bool()].shape),
     }
+    labels = torch.arange(60_000) % 10
+    found["handed over"] = [len(np.where(np.array(labels.clone()) == 3)[0]), labels[:3].tolist()]
+    some = [torch.tensor(2), 3, torch.tensor([1.5])]
+    found["of tensors"] = [torch.tensor(some).tolist(), torch.tensor([some[:2]]).tolist()]
+    unknown = torch.tensor([3, torch.ones(3, **GPU).sum()])
+    found["of unknown"] = [unknown.constant is None, str(unknown.dtype)]
+    found["greatest"] = [labels.cuda().max().item() + 1, labels.cuda()[None].min().item()]
     found["written"] = written()
     x = torch.randn(8, 16, **GPU)
     found["empty"] = list(torch.zeros(0, **GPU).shape)
@@ -109,6 +116,10 @@ with mode:
         refused(lambda: torch.zeros(lost)),
         refused(lambda: x[0, :lost]),
     ]
+    assert classes.min() >= 3
+    assert not (classes > 9).any()
+    found["asserted"] = bool(classes.max() < 9)
+    found["again"] = torch.tensor([torch.tensor(2), 3]).tolist()  # now that numbers were read
     found["value"] = [torch.tensor([1, 2]).mul(any_number).constant is None]
     lengths = torch.tensor(LENGTHS)
     found["packed"] = {kind: packed(lengths, kind) for kind in ("LSTM", "GRU", "RNN")}

@@ -244,6 +244,19 @@ def _move_parameters() -> None:
                 setattr(tensor, hooks, getattr(tensor, hooks))
 
     torch.utils.swap_tensors = swap_unwatched
+    apply = torch.nn.Module._apply
+
+    @functools.wraps(apply)
+    def without_results(module, *args, **kwargs):
+        """What was computed of parameters, as by `weight_norm`, would hold them: no swap then."""
+        own = vars(module)
+        tensors = [name for name in own if isinstance(own[name], FakeTensor)]
+        for name in tensors:
+            if own[name].grad_fn is not None:  # it is computed anew before it is used
+                setattr(module, name, own[name].detach())
+        return apply(module, *args, **kwargs)
+
+    torch.nn.Module._apply = without_results
 
 
 def _copy(tensor: torch.Tensor, memo: dict) -> torch.Tensor:

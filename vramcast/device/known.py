@@ -13,7 +13,7 @@ from vramcast import compat
 from vramcast.compat import FakeTensor, FakeTensorMode, OpOverload
 from vramcast.operators.ranges import drop, keep_numbers
 
-MOST = 4096  # whole numbers or truth values of a tensor that is known
+MOST = 2**17  # whole numbers or truth values of a tensor that is known: labels of a data set, say
 FLOATS = 256  # other numbers: so that small weights on the host are not computed
 READ = 2**22  # numbers of real tensors that an operator may read to make a small result
 OTHERS = {"set_", "resize_", "resize_as_", "_local_scalar_dense"}  # not computed beside the shapes

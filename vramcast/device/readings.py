@@ -1,18 +1,24 @@
 """What a script reads from tensors: what is known, else 0, and False for a truth value.
 
-The exceptions are `isfinite`, and `all` of it: True, since 0 is finite. And what the distributions
-of `torch.distributions` check of their parameters and samples: True.
+The exceptions are `isfinite`, and `all` of it: True, since 0 is finite. And what is asserted, or
+checked by `torch.distributions` of parameters and samples: True.
 """
 
+import ast
 import functools
+import linecache
+import sys
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from vramcast import compat
 from vramcast.compat import FakeTensor
 from vramcast.compat import owner as owner_of
 from vramcast.device.unknown import Unknown, unknown
 from vramcast.operators import ranges
+
+DTYPES = {bool: torch.bool, int: torch.int64}  # of what is no tensor; else the default
 
 
 def number(tensor: torch.Tensor, value: int = 0):
@@ -22,13 +28,37 @@ def number(tensor: torch.Tensor, value: int = 0):
         with compat.no_dispatch():
             return constant.item()
     if tensor.dtype == torch.bool:
-        return getattr(tensor, "known_true", False)
+        return getattr(tensor, "known_true", False) or _asserted()
     value = getattr(tensor, "known_number", value)
     if tensor.dtype.is_floating_point or tensor.dtype.is_complex:
         return float(value)
     if hasattr(tensor, "known_number"):
         return value
     return unknown(value, *(ranges.of(tensor) or (None, None)))
+
+
+def _asserted() -> bool:
+    """Whether a truth value is read by an `assert` that holds if it is true."""
+    frame = sys._getframe(1)
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in ("torch", "vramcast"):
+        frame = frame.f_back
+    return frame is not None and frame.f_lineno in _assertions(frame.f_code.co_filename)
+
+
+@functools.cache
+def _assertions(file: str) -> set[int]:
+    """The lines of all assertions in a file that negate nothing."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except (SyntaxError, ValueError):
+        return set()
+    tests = [node.test for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+    return {
+        line
+        for test in tests
+        if not any(isinstance(node, ast.Not) for node in ast.walk(test))
+        for line in range(test.lineno, test.end_lineno + 1)
+    }
 
 
 def _nested(tensor: torch.Tensor, shape: torch.Size):
@@ -45,7 +75,8 @@ def install() -> None:
         import numpy as np  # which PyTorch does without
 
         if tensor.constant is not None:  # what the script wrote itself, as torch.tensor([1, 2])
-            return tensor.constant.numpy()
+            with compat.no_dispatch():
+                return tensor.constant.numpy()
         kind = torch.float32 if tensor.dtype == torch.bfloat16 else tensor.dtype
         return np.zeros(tuple(tensor.shape), str(kind).removeprefix("torch."))
 
@@ -67,6 +98,8 @@ def install() -> None:
         return unknown(value, *(ranges.of(tensor) or (None, None)))
 
     FakeTensor.item = tracked
+    torch.tensor, torch.as_tensor = _of_list(torch.tensor, 0), _of_list(torch.as_tensor, 0)
+    torch.Tensor.new_tensor = _of_list(torch.Tensor.new_tensor, 1)
     torch.equal = torch.Tensor.equal = _equal
     FakeTensor.__array__ = lambda tensor, dtype=None, **_: zeros(tensor)
     for owner in (torch, torch.Tensor):
@@ -74,6 +107,52 @@ def install() -> None:
             setattr(owner, name, _of_finite(getattr(owner, name), name == "isfinite"))
     place, name = owner_of("torch:_is_all_true")  # asked by torch/distributions/distribution.py
     setattr(place, name, _of_finite(getattr(place, name), True))
+
+
+def _of_list(function, place: int):
+    """A function that makes a tensor of a list, in which some numbers may be tensors.
+
+    PyTorch's C++ code would read those where nothing is. `place`: of the list in the arguments.
+    """
+
+    @functools.wraps(function)
+    def made(*args, **kwargs):
+        data = args[place] if len(args) > place else kwargs.get("data")
+        tensors = _tensors(data) if isinstance(data, (list, tuple)) else []
+        if not tensors:
+            return function(*args, **kwargs)
+        kwargs.pop("data", None)
+        args = (*args[:place], _read(data), *args[place + 1 :])
+        if len(args) < place + 2 and kwargs.get("dtype") is None:
+            others = (one for one in tree_leaves(data) if not isinstance(one, torch.Tensor))
+            kinds = {one.dtype for one in tensors} | {DTYPES.get(type(one)) for one in others}
+            kinds = {one or torch.get_default_dtype() for one in kinds}
+            kwargs["dtype"] = functools.reduce(torch.promote_types, kinds)
+        result = function(*args, **kwargs)
+        if any(ranges.numbers(one) is None for one in tensors):
+            ranges.drop(result)
+        return result
+
+    return made
+
+
+def _tensors(data: list | tuple) -> list[torch.Tensor]:
+    """The tensors in a list, and in the lists in it."""
+    found = []
+    for one in data:
+        if isinstance(one, torch.Tensor):
+            found.append(one)
+        elif isinstance(one, (list, tuple)):
+            found += _tensors(one)
+    return found
+
+
+def _read(data):
+    """A list with what is read from the tensors in it."""
+    if isinstance(data, torch.Tensor):
+        value = data.item()
+        return int.__int__(value) if type(value) is Unknown else value
+    return [_read(one) for one in data] if isinstance(data, (list, tuple)) else data
 
 
 def _equal(tensor: torch.Tensor, other: torch.Tensor) -> bool:

@@ -51,8 +51,10 @@ class Unknown(int):
     __trunc__ = __index__ = __int__
 
 
-def unknown(value: int, low: int | None, high: int | None) -> Unknown:
+def unknown(value: int, low: int | None, high: int | None) -> int:
     """A number that reads `value`, and is known to be from `low` to `high` (None: not known)."""
+    if low is not None and low == high:
+        return low  # which is known
     number = Unknown(value)
     Unknown.read = True
     follow()

@@ -12,8 +12,9 @@ from vramcast.when_imported import when_imported
 
 
 def install(context: Context) -> None:
-    """Pad nothing before results are gathered; let models be spread over devices."""
+    """Pad nothing, send no random state between ranks; let models be spread over devices."""
     when_imported("accelerate.utils.operations", _operations)
+    when_imported("accelerate.utils.random", _random)
     when_imported("accelerate.big_modeling", _dispatch)
     when_imported("accelerate.hooks", _hooks)
     when_imported("accelerate.utils.modeling", _modeling)
@@ -21,6 +22,11 @@ def install(context: Context) -> None:
 
 def _operations(module: ModuleType) -> None:
     module.pad_across_processes = lambda tensor, *args, **options: tensor
+
+
+def _random(module: ModuleType) -> None:
+    """Ranks draw the same order of samples, of which this one is the first: no state is sent."""
+    module.synchronize_rng_state = lambda *args, **options: None
 
 
 def _dispatch(module: ModuleType) -> None:

@@ -5,7 +5,7 @@ import functools
 import itertools
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch.utils.data import DataLoader
@@ -43,8 +43,11 @@ def install(context: Context) -> None:
     def batches(loader):
         pin, loader.num_workers, loader.pin_memory = loader.pin_memory, 0, False
         if loader not in firsts:
-            with compat.unset_fake_temporarily():
-                firsts[loader] = _largest(iterate(loader), options.batches, watched.notes)
+            firsts[loader] = torch.utils._pytree.tree_map_only(
+                torch.Tensor,
+                _on_host,
+                _outside(lambda: _largest(iterate(loader), options.batches, watched.notes)),
+            )
         first = firsts[loader]
         if first is None:
             watched.empty = True
@@ -70,9 +73,7 @@ def install(context: Context) -> None:
                 cost.batch(samples, epoch)
                 batch = torch.utils._pytree.tree_map_only(torch.Tensor, fake, first)
                 if pin:  # one batch: those that workers have ready beforehand are not counted
-                    batch = torch.utils._pytree.tree_map_only(
-                        torch.Tensor, lambda tensor: tensor.pin_memory(), batch
-                    )
+                    batch = torch.utils._pytree.tree_map_only(torch.Tensor, _pinned, batch)
                 yield batch
                 ahead = 0 if tracker.passes > passes else ahead + 1
                 passes = tracker.passes
@@ -107,14 +108,40 @@ def install(context: Context) -> None:
 
     def fake(tensor):
         """A tensor without numbers, since other batches have others: at most with their range."""
-        made = torch.empty_like(tensor, device="cpu")
+        made = torch.empty_like(tensor, device=getattr(tensor, "place", "cpu"))
         ranges.drop(made)
-        if ranges.numbers(tensor) is None and (ends := ranges.of(tensor)):
-            ranges.keep(made, ends)
+        if found := ranges.kept(tensor):
+            ranges.keep(made, found[0])
         return made
 
     DataLoader.__iter__ = batches
     torch_dataloader.DataLoader.__iter__ = batches
+
+
+def _outside(function: Callable):
+    """What a function returns where tensors have numbers; if it makes some on a GPU, where not."""
+    try:
+        with compat.unset_fake_temporarily():
+            return function()
+    except (RuntimeError, AssertionError) as failure:
+        if not any(word in str(failure) for word in ("NVIDIA", "CUDA")):
+            raise
+    return function()
+
+
+def _on_host(tensor: torch.Tensor) -> torch.Tensor:
+    """What stands for a tensor of the first batch: nothing on the GPU, where a data set made it."""
+    if tensor.device.type == "cpu":
+        return tensor
+    made = torch.empty_like(tensor, device="cpu")
+    if found := ranges.kept(tensor):
+        ranges.keep(made, found[0])
+    made.place = tensor.device
+    return made
+
+
+def _pinned(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.pin_memory() if tensor.device.type == "cpu" else tensor
 
 
 def _line(script: str) -> str:

@@ -44,6 +44,7 @@ class Weights(dict):
 def install(context: Context) -> None:
     """Read what is in torch.hub's folder; let models load the stand-in for other weights."""
     from_url, load = torch.hub.load_state_dict_from_url, torch.hub.load
+    names = torch.hub.list
     into, handed = torch.nn.Module.load_state_dict, []
 
     def load_state_dict_from_url(url, model_dir=None, *args, file_name=None, **kwargs):
@@ -70,22 +71,33 @@ def install(context: Context) -> None:
     def download_url_to_file(url, dst, *args, **kwargs):
         raise NotHere(f"{url} is not here; once it is downloaded to {dst}, it is read there")
 
+    def hub_list(github, *args, **kwargs):
+        if _here(github):
+            return names(github, *args, **kwargs)
+        context.notes.append(f"the repository {github} is not here: it seems to have no models")
+        return []
+
     def hub_load(repo_or_dir, model, *args, source="github", **kwargs):
         name = str(repo_or_dir).partition(":")[0]
-        if source == "github":
-            folder = Path(torch.hub.get_dir())
-            if not any(folder.glob(f"{name.replace('/', '_')}_*")):
-                if name == "pytorch/vision":
-                    import torchvision.models  # whose hub this is
+        if source == "github" and not _here(name):
+            if name == "pytorch/vision":
+                import torchvision.models  # whose hub this is
 
-                    own = {key: value for key, value in kwargs.items() if key not in OWN}
-                    return getattr(torchvision.models, model)(*args, **own)
-                raise NotHere(
-                    f"the repository {name} is not here; it is read from {folder} once "
-                    "torch.hub.load was called where there is a network"
-                )
+                own = {key: value for key, value in kwargs.items() if key not in OWN}
+                return getattr(torchvision.models, model)(*args, **own)
+            raise NotHere(
+                f"the repository {name} is not here; it is read from {torch.hub.get_dir()} once "
+                "torch.hub.load was called where there is a network"
+            )
         return load(repo_or_dir, model, *args, source=source, **kwargs)
 
+    torch.hub.list = hub_list
     torch.hub.load_state_dict_from_url = load_state_dict_from_url
     torch.hub.download_url_to_file, torch.hub.load = download_url_to_file, hub_load
     torch.nn.Module.load_state_dict = load_state_dict
+
+
+def _here(repository: str) -> bool:
+    """Whether a repository of GitHub's, as "owner/name:branch", is in torch.hub's folder."""
+    name = repository.partition(":")[0].replace("/", "_")
+    return any(Path(torch.hub.get_dir()).glob(f"{name}_*"))

@@ -4,7 +4,9 @@ All: `constant` holds them, of small tensors on the host. The range: an index th
 below the size.
 
 A tensor keeps its range in its `__dict__`, with the version for which it is true. Where such a
-number is read and becomes a size, its upper end is taken.
+number is read and becomes a size, its upper end is taken. A range whose ends are among the numbers,
+as that of known labels which are copied to a GPU, is `exact`: their `max()` is known. Known numbers
+that are a part of more have the range of all of these: those of a data set's samples, say.
 """
 
 import math
@@ -52,20 +54,43 @@ def of(tensor: torch.Tensor) -> Range | None:
     """The range of a tensor's whole numbers, both ends included; None if that is not known."""
     if tensor.dtype == torch.bool:
         return TRUTH
+    found = kept(tensor)
+    if found is not None:
+        return found[0]
     known = numbers(tensor)
-    if known is not None and known.numel() <= FEW:
-        with compat.no_dispatch():
-            return (int(known.min()), int(known.max())) if known.numel() else None
-    found = vars(tensor).get("range_of_numbers")
-    if found is None or (not tensor.is_inference() and found[0] != tensor._version):
+    return None if known is None else _ends(known)
+
+
+def _ends(known: torch.Tensor) -> Range | None:
+    """The least and the largest of a real tensor's numbers, found once; None if they are many."""
+    if known.is_floating_point() or known.is_complex() or not 0 < known.numel() <= FEW:
         return None
+    found = vars(known).get("ends")
+    if found is None or found[0] != known._version:
+        with compat.no_dispatch():
+            found = known._version, (int(known.min()), int(known.max()))
+        vars(known)["ends"] = found
     return found[1]
 
 
-def keep(tensor: torch.Tensor, ends: Range) -> None:
+def exact(tensor: torch.Tensor) -> bool:
+    """Whether both ends of a tensor's range are known to be among its numbers."""
+    found = kept(tensor)
+    return numbers(tensor) is not None if found is None else found[1]
+
+
+def kept(tensor: torch.Tensor) -> tuple[Range, bool] | None:
+    """The range that was kept for a tensor, and whether it is exact; None if there is none."""
+    found = vars(tensor).get("range_of_numbers")
+    if found is None or (not tensor.is_inference() and found[0] != tensor._version):
+        return None
+    return found[1:]
+
+
+def keep(tensor: torch.Tensor, ends: Range, exact: bool = False) -> None:
     """Remember the range of a tensor's numbers, until something is written to it."""
     version = None if tensor.is_inference() else tensor._version
-    vars(tensor)["range_of_numbers"] = version, ends
+    vars(tensor)["range_of_numbers"] = version, ends, exact
 
 
 def rule(func: OpOverload) -> Callable | None:
@@ -197,9 +222,30 @@ RULES = {
     "zeros_like": lambda args, result: (0, 0), "ones_like": lambda args, result: (1, 1),
     **{name: _arithmetic(name) for name in ("add", "sub", "mul")},
 }  # fmt: skip
+# what keep all numbers of a tensor, and what choose the last or the first of all
+KEEP = {
+    "_to_copy", "clone", "detach", "alias", "view", "_unsafe_view", "reshape", "unsqueeze",
+    "squeeze", "expand", "permute", "transpose", "t", "repeat", "flip", "roll", "view_as", "sort",
+    "lift_fresh",
+}  # fmt: skip
+CHOOSE = {"max": 1, "amax": 1, "min": 0, "amin": 0}
+ATTAINED = KEEP | CHOOSE.keys()
+PARTS = {
+    "select", "slice", "index", "index_select", "gather", "take", "masked_select", "unbind",
+    "split", "split_with_sizes",
+}  # fmt: skip
 # the second result: places of the first one's numbers
 PLACES = {"max": _place, "min": _place, "topk": _chosen, "sort": _sorted, "cummax": _place}
 PLACES |= dict.fromkeys(("_unique2", "unique_consecutive", "unique_dim"), _number_of)
+
+
+def _of_more(name: str, args: tuple) -> bool:
+    """Whether an operator's result is a part of its tensor, or of that which its tensors are of."""
+    if name in PARTS:
+        return True
+    tensors = args[0] if args and isinstance(args[0], (list, tuple)) else args[:1]
+    kinds = [isinstance(one, torch.Tensor) and kept(one) is not None for one in tensors]
+    return bool(kinds) and all(kinds)
 
 
 def track(ends: Callable, func: OpOverload, args: tuple, kwargs: dict, result) -> None:
@@ -207,13 +253,22 @@ def track(ends: Callable, func: OpOverload, args: tuple, kwargs: dict, result) -
     if "alpha" in kwargs:
         return
     made = result if isinstance(result, (tuple, list)) else (result,)
-    places = PLACES.get(func._schema.name.removeprefix("aten::"))
+    name = func._schema.name.removeprefix("aten::")
+    places = PLACES.get(name)
     for number, tensor in enumerate(made):
         if not isinstance(tensor, torch.Tensor) or tensor.dtype == torch.bool:
             continue
         known = isinstance(tensor, FakeTensor) and tensor.constant is not None
-        if known or tensor.dtype.is_floating_point or tensor.dtype.is_complex:
+        if (
+            (known and not _of_more(name, args))
+            or tensor.dtype.is_floating_point
+            or tensor.dtype.is_complex
+        ):
             continue
         found = places(args, result) if places and number else ends(args, result)
+        attained = name in ATTAINED and not number and exact(args[0])
+        if name in CHOOSE:
+            attained = attained and tensor.numel() == 1
+            found = (found[CHOOSE[name]],) * 2 if attained and found else found
         if found is not None:
-            keep(tensor, found)
+            keep(tensor, found, attained)

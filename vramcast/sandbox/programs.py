@@ -1,17 +1,27 @@
-"""Programs are not found: as on a machine where there are none."""
+"""Programs are not found: as on a machine where there are none. Pools of processes are threads."""
 
 import functools
 import inspect
 import os
 import shutil
 import subprocess
+from concurrent import futures
+from multiprocessing import pool
 
 NOT_FOUND = 127  # a shell's exit status
+# how `multiprocessing.pool.ThreadPool` starts its workers and talks to them
+THREADS = ("Process", "_wrap_exception", "_setup_queues", "_get_sentinels", "_help_stuff_finish")
 NOBODY = 2**22  # the number of no process: Linux' are lower (PID_MAX_LIMIT)
 
 
 def install() -> None:
-    """Let shells say so from now on; `audit.py` refuses what is started without one."""
+    """Let shells say so from now on; `audit.py` refuses what is started without one.
+
+    A pool computes in threads of this process, whose tensors have numbers, as in processes.
+    """
+    for name in THREADS:
+        setattr(pool.Pool, name, vars(pool.ThreadPool)[name])
+    futures.ProcessPoolExecutor = _Executor
     os.system = lambda command: NOT_FOUND << 8
     shutil.which = lambda cmd, mode=None, path=None: None
     start = subprocess.Popen._execute_child
@@ -32,3 +42,12 @@ def install() -> None:
         popen.pid, popen.returncode = NOBODY, NOT_FOUND
 
     subprocess.Popen._execute_child = not_found
+
+
+class _Executor(futures.ThreadPoolExecutor):
+    """`concurrent.futures.ProcessPoolExecutor`."""
+
+    def __init__(
+        self, max_workers=None, mp_context=None, initializer=None, initargs=(), **options
+    ) -> None:
+        super().__init__(1, initializer=initializer, initargs=initargs)

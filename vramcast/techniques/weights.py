@@ -170,7 +170,8 @@ def _quantized_linear(part: torch.nn.Linear, inputs: torch.Tensor) -> torch.Tens
 def _nf4(weight: torch.Tensor) -> tuple:
     from bitsandbytes.functional import quantize_nf4
 
-    return quantize_nf4(weight.data.cuda(), compress_statistics=True)
+    # in 16 bits, as frozen weights are usually loaded
+    return quantize_nf4(weight.data.to(torch.bfloat16).cuda(), compress_statistics=True)
 
 
 def _dequantized(codes: tuple, dtype: torch.dtype) -> torch.Tensor:
