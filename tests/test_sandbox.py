@@ -197,9 +197,9 @@ BY_EVENTS = (
 OTHERWISE = {
     "done": (
         "chmod", "fchmod", "chown", "lchown", "fchown", "utime", "futime", "scheduler",
-        "scheduler's policy", "priority", "group's priority", "fchmodat, raw", "fchmodat2, raw",
-        "fchownat, raw", "utime, raw", "utimes, raw", "futimesat, raw", "sched_setparam, raw",
-        "sched_setattr, raw", "ioprio_set, raw",
+        "scheduler's policy", "priority", "group's priority", "own priority", "fchmodat, raw",
+        "fchmodat2, raw", "fchownat, raw", "utime, raw", "utimes, raw", "futimesat, raw",
+        "sched_setparam, raw", "sched_setattr, raw", "ioprio_set, raw",
     ),
     "PermissionError: [Errno 13] ": (
         "open", "open, relative", "open, by opener", "mkdir", "rmdir", "remove", "rename from",

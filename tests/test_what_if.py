@@ -167,10 +167,8 @@ def test_what_if_ranks_techniques_and_finds_the_smallest_set_that_fits(script):
     words = ["--with", ",".join(best["techniques"]), "--gpu", "0.96", file]
     assert predicted(*words)["reserved_gb"] == best["reserved_gb"]
     assert best["largest_batch"] >= 4096
-    process = predict("--gpu", "0.96", file)
-    assert process.returncode == 1
-    assert "checkpointing " in process.stdout
-    assert f"{', '.join(best['techniques'])}: " in process.stdout
+    for told in ("checkpointing ", f"{', '.join(best['techniques'])}: ", "the largest"):
+        assert told in process.stderr
 
 
 def test_a_set_grows_by_one_or_changes_one_for_another():

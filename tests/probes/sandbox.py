@@ -228,6 +228,7 @@ def for_the_kernel(other: int) -> dict[str, Callable]:
         ),
         "priority": lambda: os.setpriority(os.PRIO_PROCESS, other, 19),
         "group's priority": lambda: os.setpriority(os.PRIO_PGRP, 0, 19),
+        "own priority": lambda: os.setpriority(os.PRIO_PROCESS, 0, -20),
         "later than known": lambda: system_calls.call(seccomp.LAST + 1, 0),
         "x32": lambda: system_calls.call(0x40000000 + 39),  # getpid
     }
@@ -277,7 +278,8 @@ def state(folder: Path, other: int) -> list:
     """What must not change, of files and of another process."""
     status = os.stat(folder / "old")
     found = [sorted(os.listdir(folder)), (folder / "old").read_text(), oct(status.st_mode)]
-    found += [status.st_uid, status.st_mtime, os.getpriority(os.PRIO_PROCESS, other)]
+    found += [status.st_uid, status.st_mtime]
+    found += [os.getpriority(os.PRIO_PROCESS, process) for process in (0, other)]
     if LINUX:
         found += [os.sched_getaffinity(other), os.sched_getscheduler(other)]
         found.append(system_calls.call(IOPRIO_GET[os.uname().machine], 1, other))

@@ -29,6 +29,7 @@ from vramcast.processes.supervisor import (
     start_forkserver,
 )
 from vramcast.run.process import NoPrediction, name_of, preloaded
+from vramcast.techniques.catalog import MICRO_BATCHES
 
 KEYS = (
     "script", "reserved_gb", "allocated_gb", "host_gb", "breakdown_gb", "peak_phase", "peak_module",
@@ -76,20 +77,24 @@ def largest(
     return (None if best is None else (best, tried[best])), may
 
 
-def largest_as_it_is(script: Path, options: Options, say: Callable[[str], None]) -> int | None:
-    """Say which is the largest batch that surely fits, and return it; None if there is none."""
-    what = "micro-batch" if "accumulate" in options.techniques else "batch"
-    say(f"Looking for the largest {what} that fits …")
+def tell_largest(script: Path, options: Options, say: Callable[[str], None]) -> int | None:
+    """Say which is the largest batch that surely fits, and return it; None if there is none.
+
+    With accumulation, `options.batch_size` is that of a micro-batch.
+    """
+    say("Looking for the largest batch that fits …")
+    times = MICRO_BATCHES if "accumulate" in options.techniques else 1
     try:
         best, _ = largest(script, options, say)
     except NoPrediction as failure:
         say(f"  {failure.reason}")
         return None
-    size = f"not even a {what} of 1"
-    if best:
-        size = f"{best[0]}, {need(Prediction.of(best[1], options))}"
-    say(f"  the largest {what} that fits: {size}")
-    return best[0] if best else None
+    if best is None:
+        say("  the largest batch that fits: not even a batch of 1")
+        return None
+    size = f"{times} × {best[0]}" if times > 1 else f"{best[0]}"
+    say(f"  the largest batch that fits: {size}, {need(Prediction.of(best[1], options))}")
+    return times * best[0]
 
 
 def what_helps(script: Path, options: Options, row: dict, say: Callable[[str], None]) -> dict:
@@ -119,8 +124,11 @@ def what_helps(script: Path, options: Options, row: dict, say: Callable[[str], N
         return found
     found["fits_with"] = best.report()
     if row["batch_size"]:
-        size = largest_as_it_is(script, replace(options, techniques=best.techniques), say)
-        found["fits_with"]["largest_batch"] = size
+        found["fits_with"]["largest_batch"] = tell_largest(
+            script,
+            replace(options, techniques=best.techniques, batch_size=best.row["batch_size"]),
+            say,
+        )
     return found
 
 
@@ -159,7 +167,7 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
             print("".join(f"  {line}\n" for line in why(Prediction.of(row, options))), end="")
         print(f"  predicted in {row['seconds']:.1f} s")
         if not fits:
-            largest_as_it_is(script, options, say)
+            tell_largest(script, options, say)
     if asked.what_if or not (fits or asked.json):
         found = what_helps(script, options, row, say)
     if asked.json:

@@ -108,6 +108,7 @@ REQUESTS = (
 # F_SETOWN, F_SETSIG, F_SETOWN_EX: signals to others. F_SETLEASE, F_NOTIFY: others have to wait.
 COMMANDS = (8, 10, 15, 1024, 1026)
 WITH_COMMAND = (1, 36)  # PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER: they end it with its command
+NEGATIVE = 0x80000000
 ASK_PERSONALITY = 0xFFFFFFFF
 
 
@@ -136,7 +137,8 @@ def _rules() -> dict[str, tuple[int, tuple[Condition, ...]]]:
     for name in ("prlimit64", "move_pages", "migrate_pages"):
         rules[name] = errno.EPERM, (own,)
     rules["sched_setaffinity"] = 0, (own,)  # OpenMP sets those of its threads, by their numbers
-    rules["setpriority"] = 0, (Condition(0, (0,)), Condition(1, (0, itself)))  # PRIO_PROCESS
+    lower = Condition(2, (0,), NEGATIVE)  # than others' usual priority, or as high
+    rules["setpriority"] = 0, (Condition(0, (0,)), Condition(1, (0, itself)), lower)  # PRIO_PROCESS
     rules["clone"] = errno.EPERM, (Condition(0, (CLONE_THREAD,), CLONE_THREAD),)
     # Datagrams could be sent to others' addresses.
     kinds = Condition(1, (SOCK_STREAM, SOCK_SEQPACKET), KINDS_OF_SOCKETS)
