@@ -45,10 +45,10 @@ def test_a_second_script_is_refused(script):
 def test_the_interface_for_notebooks(script, monkeypatch):
     file = script(OPTIONS.replace("import helper\n", "").replace(" + helper.NONE", ""))
     (file.parent / "config.json").write_text('{"more": 0}')
-    prediction = from_python(file, gpu=24, arguments=["--width", 512])
+    prediction = from_python(file, gpu=24, arguments=["--width", 512], techniques=["fused"])
     assert prediction.breakdown_gb["parameters"] == pytest.approx(512**2 * 4 / 1e9)
     assert prediction.fits
-    assert str(prediction).startswith(f"{file} fits 24 GB: it needs")
+    assert str(prediction).startswith(f"{file} with fused fits 24 GB: it needs")
     monkeypatch.setattr(api.subprocess, "run", lambda words, **options: run(*words[1:]))
     with pytest.raises(NotPredicted, match="required: --width"):
         from_python(file)

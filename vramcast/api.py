@@ -26,12 +26,14 @@ def predict(
     arguments: Sequence[str] = (),
     batch_size: int | None = None,
     gpus: int | None = None,
+    techniques: Sequence[str] = (),
 ) -> Prediction:
     """Predict a script's peak memory on a GPU.
 
     `gpu`: a GPU's name or its GB, to learn whether the script fits. `arguments`: the script's
     command line. `batch_size`: in the place of the script's own. `gpus`: how many GPUs the script
-    finds. The script runs in a process of its own, which takes some seconds.
+    finds. `techniques`: as if the script used these (techniques/catalog.py), "checkpointing" say.
+    The script runs in a process of its own, which takes some seconds.
 
     Raises NotPredicted if the question makes no sense, or nothing can be said about the script.
     """
@@ -39,6 +41,7 @@ def predict(
     words += ["--gpu", str(gpu)] if gpu is not None else []
     words += ["--batch-size", str(batch_size)] if batch_size is not None else []
     words += ["--gpus", str(gpus)] if gpus is not None else []
+    words += ["--with", ",".join(techniques)] if techniques else []
     words += ["--", *map(str, arguments)] if arguments else []
     place = str(Path(__file__).resolve().parents[1])  # where this package is, also in a clone
     path = os.pathsep.join(filter(None, (place, os.environ.get("PYTHONPATH"))))
@@ -53,4 +56,4 @@ def predict(
     if "error" in row:
         raise NotPredicted(f"{row['script']}: {row['error']}")
     model = models.DEFAULT if gpu is None else models.find(str(gpu))
-    return Prediction.of(row, Options(model, batch_size=batch_size))
+    return Prediction.of(row, Options(model, batch_size=batch_size, techniques=tuple(techniques)))
