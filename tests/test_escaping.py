@@ -128,7 +128,7 @@ def test_what_exceptions_say(tmp_path):
     row = {
         "repository": "a/<b>", "release": "1", "path": "x`<b>|.py", "options": "", "error": said,
         "at_first": False, "chosen": 3, "project": "p", "what": "w", "quantity": "q",
-        "explanation": "", "counted": True,
+        "explanation": "", "counted": True, "fault": "ours",
     }  # fmt: skip
     (tmp_path / "public_scripts.json").write_text(json.dumps([row]))
     for page in (comparisons.public_scripts(tmp_path), others.misses([row])):

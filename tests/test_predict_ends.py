@@ -8,23 +8,23 @@ from tests.warm import predict, predicted
 STEP = "m = torch.nn.Linear(3, 3).cuda(); o = torch.optim.SGD(m.parameters())\n" + (
     "for _ in range(99): m(torch.ones(3).cuda()).sum().backward(); o.step()\n"
 )
+RENAME = "os.rename(os.path.dirname(__file__), '/x')"
 BAD = {  # what the script does, and what the message has to say
     "raise RuntimeError('went wrong')": "line 2: RuntimeError: went wrong",
     "print(torch.ones(2))": "never trained",
-    "import os; os.chown(__file__, 1, 1)": "line 2: it changes files",
-    "import os; os.rename(os.path.dirname(__file__), '/x')": "line 2: it changes files",
+    f"import os; {RENAME}": "line 2: it changes files",
     "import socket; socket.create_connection(('localhost', 1))": "line 2: OSError: [Errno 101]",
     "import subprocess; subprocess.run(['ls'])": "a prediction starts no program: 'ls'\n",
     "import os; os.fork()": "line 2: it starts a process (os.fork)",
     "import os; os.execvp('ls', ['ls'])": "line 2: it becomes another program (os.exec)",
     "from torch.utils import cpp_extension; cpp_extension.load('x', [])": "CUDA extension",
-    "x = torch.empty(3).long().cuda(); x.view(x.max().item(), 1)": "line 2: a size depends on",
+    "x = torch.ones(3).cuda().long(); x.view(x.max().item(), 1)": "line 2: a size depends on",
     "def f(:": "line 2: invalid syntax",
     "import sys; sys.exit('no GPU of this kind')": "no GPU of this kind",
     "import os; os._exit(3)": "ended its own process, with status 3",
     "raise KeyboardInterrupt": "line 2: KeyboardInterrupt",
     "x = '\xe9'  # in Latin-1": "line 2: (unicode error)",
-    f"import os\ntry: os.chown(__file__, 1, 1)\nexcept BaseException: pass\n{STEP}": "changes f",
+    f"import os\ntry: {RENAME}\nexcept BaseException: pass\n{STEP}": "changes f",
 }
 
 
@@ -110,8 +110,8 @@ def test_what_fails_once_the_peak_is_at_rest_is_a_note(script):
     row = predicted(script(DEEP + LOOP + end))
     (note,) = row["notes"]
     assert "the peak was at rest when it ended: line 12: ZeroDivisionError" in note
-    (note,) = predicted(script(DEEP + LOOP + "import os\nos.chown(__file__, 1, 1)\n"))["notes"]
-    assert "line 13: it changes files (os.chown: " in note
+    (note,) = predicted(script(DEEP + LOOP + f"import os\n{RENAME}\n"))["notes"]
+    assert "line 13: it changes files (os.rename: " in note
     process = predict(script(DEEP + end + LOOP))
     assert process.returncode == 2
     assert "line 5: ZeroDivisionError" in process.stderr

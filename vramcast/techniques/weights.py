@@ -5,7 +5,7 @@ Each function changes the model in place. Raises NotApplied if it cannot be done
 
 import contextlib
 from collections.abc import Callable
-from functools import partial
+from functools import partial, update_wrapper
 
 import torch
 from torch.nn.utils import parametrize
@@ -23,6 +23,11 @@ ATTENTION = [
 ]
 
 
+def _with(function: Callable, forward: Callable, **options: object) -> Callable:
+    """`function(forward, …)` as a model's forward, for libraries that ask for its signature."""
+    return update_wrapper(partial(function, forward, **options), forward)
+
+
 class NotApplied(Exception):
     """A technique cannot be applied to this script; the message says why."""
 
@@ -30,7 +35,7 @@ class NotApplied(Exception):
 def bf16(model: torch.nn.Module) -> None:
     """Have all floating-point weights in bfloat16, and what the model is called with."""
     model.to(torch.bfloat16)
-    model.forward = partial(_in_bfloat16, model.forward)
+    model.forward = _with(_in_bfloat16, model.forward)
 
 
 def _in_bfloat16(forward: Callable, *args, **kwargs):
@@ -44,7 +49,7 @@ def _in_bfloat16(forward: Callable, *args, **kwargs):
 
 def autocast(model: torch.nn.Module) -> None:
     """Run the model under autocast, as its losses (see applied.py)."""
-    model.forward = partial(_under_autocast, model.forward)
+    model.forward = _with(_under_autocast, model.forward)
 
 
 def _under_autocast(function: Callable, *args, **kwargs):
@@ -55,7 +60,7 @@ def _under_autocast(function: Callable, *args, **kwargs):
 def checkpointed(model: torch.nn.Module, **options: object) -> None:
     """Keep each block's input alone; `options`: checkpoint's own."""
     for block in _blocks(model):
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False, **options)
+        block.forward = _with(checkpoint, block.forward, use_reentrant=False, **options)
     for part in model.modules():  # a cache of keys and values would grow when it is recomputed
         if hasattr(getattr(part, "config", None), "use_cache"):
             part.config.use_cache = False
@@ -69,7 +74,7 @@ def selective(model: torch.nn.Module) -> None:
 def offloaded(model: torch.nn.Module) -> None:
     """Keep each block's input alone, on the host."""
     checkpointed(model)
-    model.forward = partial(_saved_on_host, model.forward)
+    model.forward = _with(_saved_on_host, model.forward)
 
 
 def _saved_on_host(forward: Callable, *args, **kwargs):
