@@ -178,7 +178,10 @@ def table(singles: list[Tried], others: dict[str, str], row: dict) -> str:
     return "\n".join([*lines, LEGEND] if saved else lines)
 
 
-HEADING = f"  {'technique':24} {'needs':>7} {'saves':>7} {'FLOPs':>7} {'links':>7} {'lines':>5}"
+HEADING = (
+    f"  {'technique':24} {'needs':>7} {'saves':>7} {'FLOPs':>7} {'links':>7} {'lines':>5}  "
+    f"{'the training':18}  what is done (page in docs/ladder/)"
+)
 LEGEND = (
     "  needs, saves: GB reserved; FLOPs: added to a step; links: GB a step more between host, GPU "
     "and GPUs;\n  lines: to write, about"
@@ -194,7 +197,7 @@ def _line(tried: Tried, row: dict) -> str:
     links = f"{moved:+.2f}" if abs(moved) >= 0.005 else ""
     return (
         f"  {one.name:24} {tried.reserved:7.2f} {row['reserved_gb'] - tried.reserved:7.2f} "
-        f"{more:>7} {links:>7} {one.lines:5d}  {one.changes:17} {one.what} ({one.page})"
+        f"{more:>7} {links:>7} {one.lines:5d}  {one.changes:18}  {one.what} ({one.page})"
     )
 
 

@@ -61,11 +61,11 @@ KNOWN = {
             "11_act-checkp", "activations", ("activations",),
         ),
         Technique(
-            "selective-checkpointing", "the same, but attention is kept as well", SAME, 8,
+            "selective-checkpointing", "checkpointing, with attention's results kept", SAME, 8,
             "11-2_selective-checkp", "activations", ("activations",),
         ),
         Technique(
-            "offload", "checkpointing, and the inputs wait on the host", SAME, 3,
+            "offload", "checkpointing, and the blocks' inputs wait on the host", SAME, 3,
             "14-3_activation-offload", "activations", ("activations",),
         ),
         Technique(
@@ -101,7 +101,7 @@ KNOWN = {
             "15-2_lora-peft", "weights", LEARNED,
         ),
         Technique(
-            "qlora", "QLoRA: the same, with the frozen weights in 4 bits", OTHER, 6,
+            "qlora", "QLoRA: LoRA, with the frozen weights in 4 bits", OTHER, 6,
             "16_qlora", "weights", LEARNED, "bitsandbytes",
         ),
         Technique(
