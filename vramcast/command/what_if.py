@@ -120,7 +120,8 @@ class WhatIf:
 
         First of those that leave the training as it is, then of those that round otherwise, then
         of all. In each round those are tried that may save most, by what the peak consists of: the
-        set grows by one, or changes one for another. What is not needed is left out at the end.
+        set grows by one, or changes one for another; of several that fit, the one with the fewest
+        lines is taken. What is not needed is left out at the end.
         """
         best = Tried(self.options.techniques, self.row)
         failed = {one.techniques[-1] for one in singles if one.row is None}
@@ -130,7 +131,7 @@ class WhatIf:
                 by_share = sorted(known, key=lambda one: -_share(one, best.row))
                 names = [one.name for one in by_share if one.changes in allowed]
                 sets = list(_next(best.techniques, names))[:TRIES]
-                found = min(self.predict(sets), key=lambda one: one.reserved, default=best)
+                found = min(self.predict(sets), key=_cost_to_fit, default=best)
                 if not (found.fits or found.reserved < (1 - LEAST) * best.reserved):
                     break
                 best = found
@@ -152,6 +153,15 @@ class WhatIf:
             if found.fits:
                 best = found
                 yield best
+
+
+def _cost_to_fit(tried: Tried) -> tuple[bool, int, float]:
+    """The order of sets: those that fit first, by the lines to write; then by what they need.
+
+    Of those that do not fit, lines do not count.
+    """
+    lines = sum(KNOWN[name].lines for name in tried.techniques) if tried.fits else 0
+    return not tried.fits, lines, tried.reserved
 
 
 def _next(techniques: tuple[str, ...], names: list[str]) -> Iterator[tuple[str, ...]]:
