@@ -29,6 +29,7 @@ from ladder.scripts import UnknownScript, display_name, find_scripts
 from vramcast import evidence, gpus
 from vramcast.gpus import Model
 from vramcast.options import Options
+from vramcast.prediction import word
 from vramcast.processes.entry import Parser, as_command, end_as_after_ctrl_c
 from vramcast.processes.supervisor import (
     Ended,
@@ -65,10 +66,7 @@ def verdict(row: dict, gpu: Model) -> str:
     """Whether a script runs on a GPU, by its row: "room_gb" is the least memory that it needs."""
     if needs_bfloat16(row["script"]) and not gpu.bfloat16:
         return "needs bfloat16"
-    exact, sure = evidence.limits(gpu, row["like"], row["groups"])
-    if row["room_gb"] * 1e9 <= sure:
-        return "fits"
-    return "may not fit" if row["room_gb"] * 1e9 <= exact else "does not fit"
+    return word(*evidence.judged(gpu, row))
 
 
 def show(gpu: Model) -> int:

@@ -28,10 +28,9 @@ from vramcast.processes.supervisor import (
     end_forkserver,
     start_forkserver,
 )
-from vramcast.run.process import NoPrediction, preloaded
+from vramcast.run.process import MEMORY, NoPrediction, preloaded
 from vramcast.run.process import predict as predict_one
 
-MEMORY = 1.5e9  # bytes that a prediction's process takes at most, about
 GPUS = 4  # that a script finds, as for the published figures
 KEPT = (
     "script", "reserved_gb", "allocated_gb", "host_gb", "breakdown_gb", "peak_phase", "peak_module",

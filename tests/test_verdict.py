@@ -441,7 +441,7 @@ def search_of(monkeypatch):
             for _, options in asked:
                 gb = 11.0 * math.prod(SAVED.get(name, 1) for name in options.techniques)
                 row = ROW | {"reserved_gb": gb, "fits": gb <= limit}
-                yield "it is refused" if "lora" in options.techniques else row
+                yield {"error": "it is refused"} if "lora" in options.techniques else row
 
         monkeypatch.setattr(what_if, "answers", answers)
         monkeypatch.setattr(Technique, "missing", False)

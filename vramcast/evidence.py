@@ -49,3 +49,13 @@ def limits(gpu: Model, like: str, groups: int) -> tuple[float, float]:
     """
     sure = (gpu.memory - sum(left_out(gpu, groups).values())) / (1 + margin(like))
     return gpu.memory - gpu.context, max(sure, 0.0)
+
+
+def judged(gpu: Model, row: dict) -> tuple[bool, bool]:
+    """Whether a script fits for sure, and if its prediction is exact.
+
+    `row`: its prediction, with "room_gb", the least memory in which it runs.
+    """
+    exact, sure = limits(gpu, row["like"], row["groups"])
+    room = row["room_gb"] * 1e9
+    return room <= sure, room <= exact

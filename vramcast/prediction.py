@@ -6,6 +6,8 @@ from vramcast import evidence, gpus
 from vramcast.gpus import Model
 from vramcast.options import Options
 
+VERDICTS = ("fits", "may not fit", "does not fit")
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -66,7 +68,12 @@ def is_range(row: Prediction) -> bool:
 
 def verdict(row: Prediction) -> str:
     """Whether it fits, in words; "may not fit" if it fits only when the prediction is exact."""
-    return "fits" if row.fits else "may not fit" if row.may_fit else "does not fit"
+    return word(row.fits, row.may_fit)
+
+
+def word(fits: bool, may_fit: bool) -> str:
+    """One of VERDICTS."""
+    return VERDICTS[0 if fits else 1 if may_fit else 2]
 
 
 def answer(row: Prediction) -> str:
@@ -96,11 +103,14 @@ def fullest(row: Prediction) -> str:
     )
 
 
+def _worth_telling(sizes: dict[str, float]) -> str:
+    """Kinds of memory and their GB, without those that are rounded to nothing."""
+    return ", ".join(f"{kind} {size:.2f}" for kind, size in sizes.items() if size >= 0.005)
+
+
 def describe_device(device: dict) -> str:
     """One line on one of several GPUs."""
-    kinds = ", ".join(
-        f"{kind} {size:.2f}" for kind, size in device["breakdown_gb"].items() if size >= 0.005
-    )
+    kinds = _worth_telling(device["breakdown_gb"])
     least = device.get("reserved_least_gb", device["reserved_gb"])
     at_most = "at most " if device["reserved_gb"] - least >= 0.005 else ""
     return (
@@ -159,9 +169,8 @@ def why(row: Prediction) -> list[str]:
     for one in row.largest or []:
         times = f"{one['count']} × " if one["count"] > 1 else ""
         lines.append(f"  {one['gb']:7.3f}  {one['kind']:11}  {times}{one['what']}")
-    stays = {kind: size for kind, size in (row.after_step_gb or {}).items() if size >= 0.005}
-    kinds = ", ".join(f"{kind} {size:.2f}" for kind, size in stays.items())
-    return [*lines, f"stays after a step: {kinds or 'nothing'} GB"] if stays else lines
+    stays = _worth_telling(row.after_step_gb or {})
+    return [*lines, f"stays after a step: {stays} GB"] if stays else lines
 
 
 def describe_cost(cost: dict, model: Model, number: int = 1) -> str:

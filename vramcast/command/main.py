@@ -189,8 +189,7 @@ def tables(script: Path, asked: argparse.Namespace, options: Options) -> int:
         if asked.compare:
             titles = [name_of(script), name_of(asked.compare)]
             each = [(script, options), (asked.compare, options)]
-            found = side_by_side.answers(each, counted)
-            rows = [row if type(row) is dict else {"error": row} for row in found]
+            rows = side_by_side.answers(each, counted)
         else:
             titles = [f"{number} GPU{'s' * (number > 1)}" for number in asked.gpus]
             rows = side_by_side.on_several(script, options, asked.gpus, counted)

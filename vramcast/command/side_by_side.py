@@ -9,26 +9,23 @@ from vramcast import evidence, gpus
 from vramcast.command.batches import ask
 from vramcast.kinds import KINDS
 from vramcast.options import Options
-from vramcast.prediction import moved_gb, tflop
+from vramcast.prediction import VERDICTS, moved_gb, tflop, word
 from vramcast.processes.pool import Pool, available_memory, cores
 from vramcast.processes.supervisor import Ended
-from vramcast.run.process import NoPrediction
-
-MEMORY = 1.5e9  # bytes that a prediction's process takes at most, about
-VERDICTS = ("fits", "may not fit", "does not fit")
+from vramcast.run.process import MEMORY, NoPrediction
 
 
 def answers(
     asked: list[tuple[Path, Options]],
     told: Callable[[int, int], None] = lambda done, of: None,
     own: dict | None = None,
-) -> list[dict | str]:
-    """The prediction of each of these scripts, or a sentence on why there is none.
+) -> list[dict]:
+    """The prediction of each of these scripts, or {"error": why there is none}.
 
     They run side by side, one a core. `told(done, of)` is called with how far it is. `own`: the
     prediction of the script with its own batches, if that is known.
     """
-    found: list[dict | str] = []
+    found: list[dict] = []
     with Pool(cores(), available_memory()) as pool:
         for script, options in asked:
             pool.submit(ask, script, options, None, False, own, memory=MEMORY)
@@ -37,7 +34,7 @@ def answers(
             try:
                 found.append(future.result())
             except (NoPrediction, Ended) as failure:
-                found.append(getattr(failure, "reason", str(failure)))
+                found.append({"error": getattr(failure, "reason", str(failure))})
     return found
 
 
@@ -55,16 +52,13 @@ def on_all_gpus(script: Path, options: Options, told: Callable[[int, int], None]
     for group, answer in zip(groups, answers(asked, told)):
         for one in group:
             row = {"gpu": one.name, "memory_gb": one.memory / 1e9}
-            found.append(
-                row | (_verdict(one, answer) if type(answer) is dict else {"error": answer})
-            )
+            found.append(row | (answer if "error" in answer else _verdict(one, answer)))
     return sorted(found, key=lambda row: row["memory_gb"])
 
 
 def _verdict(gpu: gpus.Model, row: dict) -> dict:
-    exact, sure = evidence.limits(gpu, row["like"], row["groups"])
-    room = row["room_gb"] * 1e9
-    return {"fits": room <= sure, "may_fit": room <= exact, "room_gb": row["room_gb"]}
+    fits, may_fit = evidence.judged(gpu, row)
+    return {"fits": fits, "may_fit": may_fit, "room_gb": row["room_gb"]}
 
 
 def describe_gpus(rows: list[dict]) -> str:
@@ -82,7 +76,7 @@ def describe_gpus(rows: list[dict]) -> str:
 
 
 def _word(row: dict) -> str:
-    return VERDICTS[0 if row["fits"] else 1 if row["may_fit"] else 2]
+    return word(row["fits"], row["may_fit"])
 
 
 def on_several(
@@ -90,10 +84,7 @@ def on_several(
 ) -> list[dict]:
     """What each GPU needs if the script finds so many of them."""
     asked = [(script, replace(options, gpus=number)) for number in numbers]
-    return [
-        {"gpus": number} | (answer if type(answer) is dict else {"error": answer})
-        for number, answer in zip(numbers, answers(asked, told))
-    ]
+    return [{"gpus": number} | row for number, row in zip(numbers, answers(asked, told))]
 
 
 def table(titles: list[str], rows: list[dict]) -> str:

@@ -109,9 +109,8 @@ class WhatIf:
         """These sets of techniques, in their order; none is predicted twice."""
         new = [one for one in dict.fromkeys(sets) if frozenset(one) not in self.tried]
         asked = [(self.script, replace(self.options, techniques=one)) for one in new]
-        for one, answer in zip(new, answers(asked, self.told, self.row)):
-            known = type(answer) is dict
-            tried = Tried(one, answer) if known else Tried(one, None, answer)
+        for one, row in zip(new, answers(asked, self.told, self.row)):
+            tried = Tried(one, None, row["error"]) if "error" in row else Tried(one, row)
             self.tried[frozenset(one)] = tried
         return [self.tried[frozenset(one)] for one in sets]
 

@@ -108,11 +108,7 @@ def install(context: Context) -> None:
 
     def fake(tensor):
         """A tensor without numbers, since other batches have others: at most with their range."""
-        made = torch.empty_like(tensor, device=getattr(tensor, "place", "cpu"))
-        ranges.drop(made)
-        if found := ranges.kept(tensor):
-            ranges.keep(made, found[0])
-        return made
+        return _like(tensor, getattr(tensor, "place", "cpu"))
 
     DataLoader.__iter__ = batches
     torch_dataloader.DataLoader.__iter__ = batches
@@ -133,10 +129,17 @@ def _on_host(tensor: torch.Tensor) -> torch.Tensor:
     """What stands for a tensor of the first batch: nothing on the GPU, where a data set made it."""
     if tensor.device.type == "cpu":
         return tensor
-    made = torch.empty_like(tensor, device="cpu")
+    made = _like(tensor, "cpu")
+    made.place = tensor.device
+    return made
+
+
+def _like(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """A tensor of this form on a device, whose numbers are in the same range and else not known."""
+    made = torch.empty_like(tensor, device=device)
+    ranges.drop(made)
     if found := ranges.kept(tensor):
         ranges.keep(made, found[0])
-    made.place = tensor.device
     return made
 
 

@@ -79,27 +79,25 @@ def peak(
         now += change
         if now > most and number >= since:
             most, place = now, number
-    alive: dict[Storage, None] = {}
-    for what, storage, _ in events[: place + 1]:
-        if what == "allocate" and size_on(storage, device):
-            alive[storage] = None
-        elif what == "free":
-            alive.pop(storage, None)
-    return most, list(alive), events[place][1] if alive else None
+    alive = _alive(events[: place + 1], device)
+    return most, alive, events[place][1] if alive else None
 
 
 def after_last_step(events: list[tuple]) -> list[Storage]:
     """The storages on GPUs that were alive after the last optimizer step; none without one."""
+    steps = [at for at, (what, _, other) in enumerate(events) if (what, other) == ("mark", "step")]
+    return _alive(events[: steps[-1]], "cuda") if steps else []
+
+
+def _alive(events: list[tuple], device: str) -> list[Storage]:
+    """The storages on a device that are alive after these events, the oldest first."""
     alive: dict[Storage, None] = {}
-    found: list[Storage] = []
-    for what, storage, other in events:
-        if what == "allocate" and size_on(storage, "cuda"):
+    for what, storage, _ in events:
+        if what == "allocate" and size_on(storage, device):
             alive[storage] = None
         elif what == "free":
             alive.pop(storage, None)
-        elif (what, other) == ("mark", "step"):
-            found = list(alive)
-    return found
+    return list(alive)
 
 
 def training_peak(events: list[tuple], device: str) -> int:

@@ -17,6 +17,7 @@ from vramcast.sandbox import shared_memory
 # Packages that a script's process has already imported if the script's text names them. It is
 # forked from one that has, which saves seconds; and to import them starts programs.
 PRELOADED = ("torchvision", "lightning", "torchmetrics")
+MEMORY = 1.5e9  # bytes that a prediction's process takes at most, about
 FOLDERS = ("DATA_DIR", "RESULTS_DIR", "TMPDIR", "HF_HOME")
 
 

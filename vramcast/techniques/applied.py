@@ -10,17 +10,17 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from vramcast import compat
-from vramcast.techniques import updates, weights
-from vramcast.techniques.catalog import MICRO_BATCHES
+from vramcast.techniques import updates
+from vramcast.techniques.catalog import MICRO_BATCHES, of_slot
 from vramcast.techniques.updates import REPLACED, SETTINGS
-from vramcast.techniques.weights import TO_MODELS, NotApplied
+from vramcast.techniques.weights import TO_MODELS, NotApplied, under_autocast, within
 
 LOSSES = (
     "cross_entropy", "nll_loss", "binary_cross_entropy_with_logits", "mse_loss", "l1_loss",
     "smooth_l1_loss", "huber_loss", "kl_div",
 )  # fmt: skip
-FEWER = {"last-blocks", "lora", "qlora"}  # after which an optimizer gets other parameters
-CHECKPOINTED = {"checkpointing", "selective-checkpointing", "offload"}
+FEWER = of_slot("weights")  # after which an optimizer gets other parameters
+CHECKPOINTED = of_slot("activations")
 TWICE = (
     "recomputed, batch norm's running averages move twice in a step: halve its momentum, as in "
     "docs/your-model.md"
@@ -44,7 +44,6 @@ class Applied:
         self.names, self.notes = names, notes
         self.models: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()  # that are changed
         self.optimizers: list[torch.optim.Optimizer] = []
-        self.make = updates.same  # the optimizers that take the steps
         self.own = 0  # optimizers of ours are being made
         self.waiting: list[tuple] = []  # optimizers that will take their steps in the backward pass
         self.backwards = 0  # since an optimizer's last step
@@ -57,11 +56,8 @@ class Applied:
         optimizer.__init__ = self._making(optimizer.__init__)
         if "bf16-autocast" in self.names:
             for name in LOSSES:
-                function = getattr(torch.nn.functional, name)
-                under = functools.wraps(function)(
-                    functools.partial(weights._under_autocast, function)
-                )
-                setattr(torch.nn.functional, name, under)
+                loss = getattr(torch.nn.functional, name)
+                setattr(torch.nn.functional, name, within(under_autocast, loss))
         if "free-gradients" in self.names:
             register_optimizer_step_post_hook(updates.free_gradients)
         if "in-backward" in self.names:

@@ -123,6 +123,11 @@ APART = {
 }  # fmt: skip
 
 
+def of_slot(slot: str) -> set[str]:
+    """The names of the techniques in a slot."""
+    return {one.name for one in KNOWN.values() if one.slot == slot}
+
+
 def together(*names: str) -> bool:
     """Whether techniques can be applied at the same time."""
     slots = [KNOWN[name].slot for name in names]

@@ -1,5 +1,6 @@
 """What techniques do to an optimizer: another one takes its steps, or it takes them elsewhere."""
 
+import importlib
 import inspect
 import types
 from collections.abc import Callable
@@ -18,27 +19,20 @@ def same(optimizer: torch.optim.Optimizer, group: dict, parameters: list) -> tor
     return type(optimizer)(parameters, **options)
 
 
-def _torchao(name: str) -> Make:
+def _another(module: str, name: str, **options: object) -> Make:
+    """An optimizer of another class; its module is imported when one is made."""
+
     def make(optimizer: torch.optim.Optimizer, group: dict, parameters: list):
-        import torchao.optim
-
-        return getattr(torchao.optim, name)(parameters, lr=1e-4, bf16_stochastic_round=True)
-
-    return make
-
-
-def _of_torch(name: str) -> Make:
-    def make(optimizer: torch.optim.Optimizer, group: dict, parameters: list):
-        return getattr(torch.optim, name)(parameters, lr=1e-2)
+        return getattr(importlib.import_module(module), name)(parameters, **options)
 
     return make
 
 
 REPLACED = {
-    "adamw-8bit": _torchao("AdamW8bit"),
-    "adamw-4bit": _torchao("AdamW4bit"),
-    "adafactor": _of_torch("Adafactor"),
-    "sgd": _of_torch("SGD"),
+    "adamw-8bit": _another("torchao.optim", "AdamW8bit", lr=1e-4, bf16_stochastic_round=True),
+    "adamw-4bit": _another("torchao.optim", "AdamW4bit", lr=1e-4, bf16_stochastic_round=True),
+    "adafactor": _another("torch.optim", "Adafactor", lr=1e-2),
+    "sgd": _another("torch.optim", "SGD", lr=1e-2),
 }
 SETTINGS = {"fused": {"fused": True, "foreach": None}, "foreach-off": {"foreach": False}}
 

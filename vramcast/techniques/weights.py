@@ -23,8 +23,8 @@ ATTENTION = [
 ]
 
 
-def _with(function: Callable, forward: Callable, **options: object) -> Callable:
-    """`function(forward, …)` as a model's forward, for libraries that ask for its signature."""
+def within(function: Callable, forward: Callable, **options: object) -> Callable:
+    """`function(forward, …)` in a forward's place, for libraries that ask for its signature."""
     return update_wrapper(partial(function, forward, **options), forward)
 
 
@@ -35,7 +35,7 @@ class NotApplied(Exception):
 def bf16(model: torch.nn.Module) -> None:
     """Have all floating-point weights in bfloat16, and what the model is called with."""
     model.to(torch.bfloat16)
-    model.forward = _with(_in_bfloat16, model.forward)
+    model.forward = within(_in_bfloat16, model.forward)
 
 
 def _in_bfloat16(forward: Callable, *args, **kwargs):
@@ -49,10 +49,11 @@ def _in_bfloat16(forward: Callable, *args, **kwargs):
 
 def autocast(model: torch.nn.Module) -> None:
     """Run the model under autocast, as its losses (see applied.py)."""
-    model.forward = _with(_under_autocast, model.forward)
+    model.forward = within(under_autocast, model.forward)
 
 
-def _under_autocast(function: Callable, *args, **kwargs):
+def under_autocast(function: Callable, *args, **kwargs):
+    """The result of a function of a model's, or of its loss, under autocast."""
     with torch.autocast("cuda", torch.bfloat16):
         return function(*args, **kwargs)
 
@@ -60,7 +61,7 @@ def _under_autocast(function: Callable, *args, **kwargs):
 def checkpointed(model: torch.nn.Module, **options: object) -> None:
     """Keep each block's input alone; `options`: checkpoint's own."""
     for block in _blocks(model):
-        block.forward = _with(checkpoint, block.forward, use_reentrant=False, **options)
+        block.forward = within(checkpoint, block.forward, use_reentrant=False, **options)
     for part in model.modules():  # a cache of keys and values would grow when it is recomputed
         if hasattr(getattr(part, "config", None), "use_cache"):
             part.config.use_cache = False
@@ -74,7 +75,7 @@ def selective(model: torch.nn.Module) -> None:
 def offloaded(model: torch.nn.Module) -> None:
     """Keep each block's input alone, on the host."""
     checkpointed(model)
-    model.forward = _with(_saved_on_host, model.forward)
+    model.forward = within(_saved_on_host, model.forward)
 
 
 def _saved_on_host(forward: Callable, *args, **kwargs):
@@ -116,16 +117,15 @@ def _adapt(part: torch.nn.Module, quantized: bool) -> None:
     A Linear computes beside its frozen weight, as in peft. Of other modules (an attention whose
     weights no Linear holds), the adapter is added to the weight, as in script 15.
     """
-    weights = [(name, one) for name, one in part.named_parameters(recurse=False) if one.dim() == 2]
     if type(part) is torch.nn.Linear:
-        adapter = LoRA(part.weight)
-        forward = partial(_quantized_linear, part) if quantized else part.forward
+        part.adapter, forward = LoRA(part.weight), part.forward
         if quantized:
-            _quantize(part, "weight")
-        part.adapter = adapter
-        part.forward = partial(_adapted, forward, adapter)
+            part.codes, forward = _nf4(part.weight), partial(_quantized_linear, part)
+            part.weight = torch.nn.Parameter(part.weight.new_empty(0), requires_grad=False)
+        part.forward = partial(_adapted, forward, part.adapter)
     elif not isinstance(part, torch.nn.Embedding):
-        for name, weight in weights:
+        own = list(part.named_parameters(recurse=False))
+        for name, weight in ((name, one) for name, one in own if one.dim() == 2):
             adapter = LoRA(weight, quantized)
             parametrize.register_parametrization(part, name, adapter, unsafe=quantized)
 
@@ -155,12 +155,6 @@ class LoRA(torch.nn.Module):
 def _adapted(forward: Callable, adapter: LoRA, inputs: torch.Tensor) -> torch.Tensor:
     beside = torch.nn.functional.linear(torch.nn.functional.linear(inputs, adapter.a), adapter.b)
     return forward(inputs) + beside
-
-
-def _quantize(part: torch.nn.Module, name: str) -> None:
-    weight = getattr(part, name)
-    part.codes = _nf4(weight)
-    setattr(part, name, torch.nn.Parameter(weight.new_empty(0), requires_grad=False))
 
 
 def _quantized_linear(part: torch.nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
