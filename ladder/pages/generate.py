@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from ladder.margin import margins
-from ladder.pages import combining, examples, markers, others, rung_page
+from ladder.pages import answer_fields, combining, examples, markers, others, rung_page
 from ladder.pages.comparisons import error_tables, other_tools, public_scripts
 from ladder.pages.pictures import bars
 from ladder.pages.tables import Figures, how_far, ladder_table, more_table, techniques_table
@@ -73,6 +73,9 @@ def pages() -> dict[Path, str]:
         ROOT / "README.md": readme((ROOT / "README.md").read_text(), ladder, figures),
         docs / "how-far-off.md": far_off,
         docs / "your-script.md": markers.put(your_script, "techniques", techniques_table()),
+        docs / "json.md": markers.put(
+            (docs / "json.md").read_text(), "fields", answer_fields.tables()
+        ),
         docs / "versions.md": markers.put(
             (docs / "versions.md").read_text(), "versions", versions_table(results)
         ),
