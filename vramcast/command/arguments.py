@@ -183,7 +183,10 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     parser.add_argument(
         "--compare", type=Path, metavar="OTHER.py", help="beside another script's prediction"
     )
-    parser.add_argument("--timeline", type=Path, metavar="FILE", help="draw one step's memory")
+    parser.add_argument(
+        "--timeline", type=Path, metavar="FILE",
+        help="draw one step's memory; FILE.json: its figures",
+    )  # fmt: skip
     parser.add_argument(
         "--snapshot", type=Path, metavar="FILE.pickle",
         help="keep the history of the memory for PyTorch's viewer, pytorch.org/memory_viz",
