@@ -8,7 +8,15 @@ import json
 from pathlib import Path
 
 from ladder.margin import margins
-from ladder.pages import answer_fields, combining, examples, markers, others, rung_page
+from ladder.pages import (
+    answer_fields,
+    combining,
+    examples,
+    markers,
+    others,
+    rung_page,
+    terminal,
+)
 from ladder.pages.comparisons import error_tables, other_tools, public_scripts
 from ladder.pages.pictures import bars
 from ladder.pages.tables import Figures, how_far, ladder_table, more_table, techniques_table
@@ -41,6 +49,7 @@ def readme(page: str, ladder: list[Rung], figures: Figures) -> str:
     """The README with its result and its table."""
     small = of_family(ladder, FAMILIES[0])
     page = markers.put(page, "result", how_far(ladder, figures))
+    page = markers.put(page, "answer", terminal.link())
     return markers.put(page, "results", ladder_table(small, figures, "", "docs/ladder/"))
 
 
@@ -81,6 +90,7 @@ def pages() -> dict[Path, str]:
         ),
         docs / "combining.md": combining.fill((docs / "combining.md").read_text(), results),
         ROOT / "vramcast" / "margin.json": json.dumps(margins(results), indent=1) + "\n",
+        docs / "answer.svg": terminal.picture(),
         PAGES / "index.md": index((PAGES / "index.md").read_text(), ladder, figures),
     } | examples.pages()
     for name, title in TITLES.items():
