@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from ladder.pages import answer_fields
 from tests.scripts import TRAINING
 from tests.warm import FORM, predict, predicted
-from vramcast.command import as_json
+from vramcast.command import arguments, as_json, what_if
 from vramcast.kinds import KINDS
 from vramcast.run import schema
 
@@ -90,6 +90,24 @@ def test_a_row_without_a_prediction_names_its_script(tmp_path):
     assert one["script"].endswith("script.py")
     assert other["script"].endswith("other.py")
     assert other["error"] == "line 1: ValueError: too hot"
+
+
+def test_techniques_change_the_training_as_much_as_the_one_that_changes_most():
+    found = what_if.Tried(("checkpointing", "sgd", "bf16"), None, "why").report()
+    assert found == {
+        "techniques": ["checkpointing", "sgd", "bf16"],
+        "lines": 2 + 1 + 2,
+        "training": "another training",
+        "error": "why",
+    }
+
+
+def test_a_question_that_makes_no_sense_names_its_script(capsys):
+    with pytest.raises(SystemExit):
+        arguments.read(["--json", "--gpu", "eight", "train.py", "--lr"])
+    answer = json.loads(capsys.readouterr().out)
+    FORM.validate(answer)
+    assert answer["script"] == "train.py"
 
 
 def test_the_page_has_a_table_for_each_object():

@@ -12,11 +12,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from vramcast import functions
 from vramcast import gpus as models
 from vramcast.options import Options
 from vramcast.prediction import Prediction
+
+LARGEST = "largest"
 
 
 class NotPredicted(Exception):
@@ -27,7 +30,7 @@ def predict(
     script: str | Path | Callable[[], object],
     gpu: str | float | None = None,
     arguments: Sequence[str] = (),
-    batch_size: int | None = None,
+    batch_size: int | Literal["largest"] | None = None,
     gpus: int | None = None,
     techniques: Sequence[str] = (),
 ) -> Prediction:
@@ -35,13 +38,15 @@ def predict(
 
     `script`: its path, or a function that trains, as a notebook defines it: it is run as a script
     (see functions.py). `gpu`: a GPU's name or its GB, to learn whether the script fits.
-    `arguments`: the script's command line. `batch_size`: in the place of the script's own. `gpus`:
-    how many GPUs the script finds. `techniques`: as if the script used these
-    (techniques/catalog.py), "checkpointing" say. The script runs in a process of its own, which
-    takes some seconds.
+    `arguments`: the script's command line. `batch_size`: in the place of the script's own;
+    "largest": that fits the GPU, which is looked for. `gpus`: how many GPUs the script finds.
+    `techniques`: as if the script used these (techniques/catalog.py), "checkpointing" say. The
+    script runs in a process of its own, which takes some seconds.
 
     Raises NotPredicted if the question makes no sense, or nothing can be said about the script.
     """
+    if batch_size == LARGEST and gpu is None:
+        raise NotPredicted("the largest batch for which GPU? Name one: gpu=24")
     if gpu == "all":
         raise NotPredicted(
             "predict() is about one GPU. For all: vramcast SCRIPT --gpu all (with --json for a "
@@ -51,8 +56,9 @@ def predict(
         path, name = _path(script, Path(folder))
         step = Path(folder, "step.json")
         words = ["--json", str(path), "--timeline", str(step)]
-        words += ["--gpu", str(gpu)] if gpu is not None else []
-        words += ["--batch-size", str(batch_size)] if batch_size is not None else []
+        about = "--fits" if batch_size == LARGEST else "--gpu"
+        words += [about, str(gpu)] if gpu is not None else []
+        words += ["--batch-size", str(batch_size)] if batch_size not in (None, LARGEST) else []
         words += ["--gpus", str(gpus)] if gpus is not None else []
         words += ["--with", ",".join(techniques)] if techniques else []
         words += ["--", *map(str, arguments)] if arguments else []
@@ -63,7 +69,8 @@ def predict(
     if "error" in row:
         raise NotPredicted(f"{row['script']}: {row['error']}")
     model = models.DEFAULT if gpu is None else models.find(str(gpu))
-    return Prediction.of(row, Options(model, batch_size=batch_size, techniques=tuple(techniques)))
+    size = row["batch_size"] if batch_size == LARGEST else batch_size
+    return Prediction.of(row, Options(model, batch_size=size, techniques=tuple(techniques)))
 
 
 def _path(script: str | Path | Callable, folder: Path) -> tuple[Path, str]:

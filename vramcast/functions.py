@@ -54,6 +54,8 @@ def _collect(thing: FunctionType | type, found: dict[str, str]) -> None:
             _collect(value, found)
             del found[name]  # after what it uses
             found[name] = _source(value)
+            if name != value.__name__:
+                found[name] += f"{name} = {value.__name__}\n"
         else:
             found[name] = _statement(name, value, thing.__name__)
 
@@ -61,11 +63,7 @@ def _collect(thing: FunctionType | type, found: dict[str, str]) -> None:
 def _statement(name: str, value: object, user: str) -> str:
     """A statement that gives a name its value."""
     if isinstance(value, ModuleType):
-        return (
-            f"import {value.__name__} as {name}"
-            if "." in value.__name__
-            else (f"import {value.__name__}" + f" as {name}" * (name != value.__name__))
-        )
+        return f"import {value.__name__} as {name}"
     module, own = getattr(value, "__module__", None), getattr(value, "__qualname__", "")
     if own.isidentifier() and getattr(sys.modules.get(module), own, None) is value:
         return f"from {module} import {own} as {name}"

@@ -10,7 +10,7 @@ from itertools import accumulate, groupby, pairwise
 from vramcast.kinds import COLORS, KINDS
 
 WIDTH, HEIGHT, TOP = 800, 150, 20  # of a picture, and the room for the names of phases above it
-PARTS = 400  # of a step: a picture shows no more
+PARTS = 200  # of a step: a picture shows no more
 LETTER = 6.5  # pixels of a letter, about
 
 
@@ -74,14 +74,14 @@ def _course(step: dict) -> str:
     across, up = WIDTH / len(course), (HEIGHT - 14) / max(peak["bytes"], 1)
     places, body = _highest(course), []
     totals = [list(accumulate(course[place][1][kind] for kind in KINDS)) for place in places]
+    bottom = TOP + HEIGHT
     for number in reversed(range(len(KINDS))):  # the lower ones are drawn over it
-        path = "".join(
-            f"H{across * place:.1f}V{TOP + HEIGHT - up * total[number]:.1f}"
-            for place, total in zip(places, totals)
-        )
-        color = COLORS[KINDS[number]]
-        bottom = TOP + HEIGHT
-        body.append(f'<path fill="{color}" d="M0 {bottom}{path}H{WIDTH}V{bottom}z"/>')
+        if any(course[place][1][KINDS[number]] for place in places):
+            heights = [bottom - up * total[number] for total in totals]
+            path = _stairs([across * place for place in places], heights)
+            body.append(
+                f'<path fill="{COLORS[KINDS[number]]}" d="M0 {bottom}{path}H{WIDTH}V{bottom}z"/>'
+            )
     for phase, group in groupby(enumerate(course), key=lambda item: item[1][0]):
         here = [place for place, _ in group]
         x, room = across * here[0], across * len(here)
@@ -104,6 +104,16 @@ def _course(step: dict) -> str:
         f'text-anchor="{anchor}">{words}</text>'
     )
     return _svg(TOP + HEIGHT, "allocated memory over one training step", body)
+
+
+def _stairs(places: list[float], heights: list[float]) -> str:
+    """A line that goes up and down at these places, where the height is another."""
+    known, path = None, ""
+    for place, height in zip(places, heights):
+        if f"{height:.1f}" != known:
+            known = f"{height:.1f}"
+            path += f"H{place:.1f}V{known}"
+    return path
 
 
 def _highest(course: list) -> list[int]:
