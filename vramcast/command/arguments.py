@@ -12,13 +12,17 @@ from pathlib import Path
 from vramcast import gpus
 from vramcast.command import files
 from vramcast.libraries import example_data as examples
-from vramcast.options import Options
+from vramcast.options import SEVERAL, Options
 from vramcast.processes import entry
 from vramcast.run.source import several_gpus
 from vramcast.techniques import catalog
 
 NEEDED = ("torch", "rich")
-SEVERAL = 4  # GPUs that a script finds which is for several
+ASSUMED = (
+    f"its text shows that it is for several GPUs: it is one of {SEVERAL} processes, if --gpus says "
+    "nothing else"
+)
+SHARDED = f"sharded over {SEVERAL} GPUs, if --gpus says nothing else"
 
 
 class Parser(entry.Parser):
@@ -162,8 +166,8 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     )  # fmt: skip
     parser.add_argument(
         "--gpus", type=numbers, metavar="N",
-        help="GPUs it finds (1; 4 for a script that shows that it is for several); or a table for "
-        "several numbers: 1,2,4,8",
+        help="GPUs it finds (1; 4 for a script that shows that it is for several), or that fsdp2 "
+        "shards it over (4); or a table for several numbers: 1,2,4,8",
     )  # fmt: skip
     parser.add_argument(
         "--as-of", type=int, choices=[2023], metavar="2023",
@@ -212,8 +216,12 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         asked.compare = asked.compare and found(str(asked.compare))
         files.check(asked.timeline, asked.snapshot)
         several = several_gpus(asked.script.read_bytes())
-        asked.assumed = several and asked.gpus is None
-        asked.gpus = asked.gpus or ((SEVERAL,) if several else (1,))
+        sharded = "fsdp2" in asked.techniques
+        if several and sharded:
+            raise ValueError("fsdp2 is for a script that trains on one GPU; this is for several")
+        assumed = ASSUMED * several or SHARDED * sharded
+        asked.assumed = assumed if asked.gpus is None else ""
+        asked.gpus = asked.gpus or ((SEVERAL,) if assumed else (1,))
     except ValueError as error:
         parser.error(str(error))
     except OSError as error:

@@ -40,11 +40,6 @@ KEYS = (
 
 ROW = (*KEYS, "gpu", "memory_gb", "room_gb", "gpus", "batch_size", "error", "notes")
 
-ASSUMED = (
-    f"its text shows that it is for several GPUs: it is one of {arguments.SEVERAL} processes, if "
-    "--gpus says nothing else"
-)
-
 running = Running()
 
 
@@ -156,7 +151,7 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
     else:
         row = one(script, options, asked.show)
     if asked.assumed:
-        row["notes"].append(ASSUMED)
+        row["notes"].append(asked.assumed)
     files.write(row, asked.timeline, asked.snapshot)
     fits, found = row.get("fits", True), {}
     if not asked.json:
@@ -228,7 +223,7 @@ def main() -> int:
         sys.stdout.flush()  # raises, once more, if it was that which failed
         running.done(script)
         reason = getattr(failure, "reason", str(failure))
-        reason += f"\n  ({ASSUMED})" * asked.assumed
+        reason += f"\n  ({asked.assumed})" * bool(asked.assumed)
         if asked.json:
             print(json.dumps({"script": name, "error": reason}))
         print(f"No prediction. {plain(name)}: {reason}", file=sys.stderr)
