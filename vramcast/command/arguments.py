@@ -18,6 +18,7 @@ from vramcast.run.source import several_gpus
 from vramcast.techniques import catalog
 
 NEEDED = ("torch", "rich")
+SAME = Path("its own options")  # what --compare compares with, if it names no other script
 ASSUMED = (
     f"its text shows that it is for several GPUs: it is one of {SEVERAL} processes, if --gpus says "
     "nothing else"
@@ -121,6 +122,14 @@ def _joined(arguments: list[str]) -> list[str]:
     return [*arguments[:place], both, *arguments[place + 2 :]]
 
 
+def _sets(words: list[str]) -> list[tuple[str, ...]]:
+    """The script's own options; "--" between them begins another set."""
+    sets: list[tuple[str, ...]] = [()]
+    for word in words:
+        sets = [*sets, ()] if word == "--" else [*sets[:-1], (*sets[-1], word)]
+    return sets
+
+
 def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     """Read the command line; the program ends with status 2 if it makes no sense."""
     parser = Parser(
@@ -130,7 +139,7 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         "2 if nothing can be said.",
     )
     own = arguments.index("--") if "--" in arguments else len(arguments)
-    arguments, theirs = _joined(arguments[:own]), tuple(arguments[own + 1 :])
+    arguments, theirs = _joined(arguments[:own]), _sets(arguments[own + 1 :])
     parser.json = "--json" in arguments
     parser.script = next((word for word in arguments if not word.startswith("-")), None)
     parser.add_argument("script", help="a Python file")
@@ -184,7 +193,13 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         "--why", action="store_true", help="the largest tensors at the peak, and what stays"
     )
     parser.add_argument(
-        "--compare", type=Path, metavar="OTHER.py", help="beside another script's prediction"
+        "--compare",
+        type=Path,
+        nargs="?",
+        const=SAME,
+        metavar="OTHER.py",
+        help="beside another script's prediction; or with several sets of its own options: "
+        "--compare -- --width 512 -- --width 1024",
     )
     parser.add_argument("--timeline", type=Path, metavar="FILE", help="draw one step's memory")
     parser.add_argument(
@@ -213,7 +228,16 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         named = asked.fits if fits else asked.gpu
         model = gpus.DEFAULT if named is None or asked.all else gpus.find(named)
         asked.script = found(asked.script)
-        asked.compare = asked.compare and found(str(asked.compare))
+        asked.own = theirs
+        if asked.compare == SAME and len(theirs) == 1:
+            raise ValueError(
+                "compare with what? With another script: --compare OTHER.py. Or with other options "
+                "of its own: --compare -- --width 512 -- --width 1024"
+            )
+        if len(theirs) > 1 and asked.compare != SAME:
+            raise ValueError("several sets of the script's own options are for --compare")
+        if asked.compare and asked.compare != SAME:
+            asked.compare = found(str(asked.compare))
         files.check(asked.timeline, asked.snapshot)
         several = several_gpus(asked.script.read_bytes())
         sharded = "fsdp2" in asked.techniques
@@ -238,7 +262,7 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     options = Options(
         model,
         asked.gpus[0],
-        arguments=theirs,
+        arguments=theirs[0],
         example=asked.example,
         classes=asked.classes,
         columns=tuple(filter(None, asked.columns.split(","))),

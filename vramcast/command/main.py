@@ -182,20 +182,29 @@ def tables(script: Path, asked: argparse.Namespace, options: Options) -> int:
         text, titles = side_by_side.describe_gpus(rows), []
     else:
         if asked.compare:
-            titles = [name_of(script), name_of(asked.compare)]
-            each = [(script, options), (asked.compare, options)]
+            options = replace(options, why=True)
+            if asked.compare == arguments.SAME:
+                titles = [" ".join(words) or "as it is" for words in asked.own]
+                each = [(script, replace(options, arguments=words)) for words in asked.own]
+            else:
+                titles = [name_of(script), name_of(asked.compare)]
+                each = [(script, options), (asked.compare, options)]
             rows = side_by_side.answers(each, counted)
         else:
             titles = [f"{number} GPU{'s' * (number > 1)}" for number in asked.gpus]
             rows = side_by_side.on_several(script, options, asked.gpus, counted)
         known = [(title, row) for title, row in zip(titles, rows) if "error" not in row]
         text = side_by_side.table(*map(list, zip(*known))) if known else ""
+        if asked.compare and len(known) > 1:
+            text += side_by_side.tensors([row for _, row in known])
     running.done(script)
     errors = [row["error"] for row in rows if "error" in row]
     if len(errors) == len(rows):
         raise NoPrediction(name_of(script), errors[0])
     if asked.json:
         kept = [{key: row[key] for key in ROW if key in row} for row in rows]
+        if asked.compare == arguments.SAME:
+            kept = [{"arguments": list(words)} | row for words, row in zip(asked.own, kept)]
         print(json.dumps({"script": name_of(script), "rows": kept}))
     else:
         print(plain(f"{name_of(script)}, predicted:\n{text}"))
