@@ -297,15 +297,15 @@ def test_tables_of_several_gpus_and_of_two_scripts(script):
     sets = ["--", "--", "--width", "512"]
     file.write_text(file.read_text().replace("256", "int(sys.argv[-1] if sys.argv[1:] else 256)"))
     file.write_text("import sys\n" + file.read_text())
-    told = predict("--compare", file, *sets).stdout
+    told = predict(file, "--compare", *sets).stdout
     assert told.splitlines()[1].split() == ["as", "it", "is", "--width", "512"]
-    rows = json.loads(predict("--compare", "--json", file, *sets).stdout)["rows"]
+    rows = json.loads(predict(file, "--json", "--compare", *sets).stdout)["rows"]
     assert [row["arguments"] for row in rows] == [[], ["--width", "512"]]
-    (grown,) = [line for line in told.splitlines() if "activations: line 11: addmm" in line]
+    (grown,) = [line for line in told.splitlines() if "activations: line 12: addmm" in line]
     hidden = [one["gb"] for row in rows for one in row["largest"] if "[4096, 1024]" in one["what"]]
     assert float(grown.split()[0]) == pytest.approx(hidden[0], abs=0.01)
     for words, problem in (
-        (("--compare", file), "compare with what?"),
+        ((file, "--compare"), "compare with what?"),
         ((file, *sets), "several sets of the script's own options are for --compare"),
     ):
         assert problem in predict(*words).stderr
