@@ -1,10 +1,12 @@
 """A picture of memory against FLOPs: what each rung saves and costs, and what is published."""
 
+from collections.abc import Callable
 from html import escape
 from math import log
 
 from ladder.pages.drawing import LETTER, LINE, WIDTH, on_demand, svg, text
 from ladder.pages.tables import Figures
+from ladder.rows import memory_of
 from ladder.rungs import Rung, number, stem
 
 TOP, LEFT, RIGHT = 66, 36, WIDTH - 8  # of the plot, in pixels
@@ -36,17 +38,10 @@ def against_flops(title: str, rungs: list[Rung], figures: Figures) -> str:
     def down(gb: float) -> float:
         return TOP + (bottom - TOP) * log(most / gb) / log(most / least)
 
-    body = _head(title)
-    for gb in SIZES:
-        if least < gb < most:
-            body.append(f'<path class="l" d="M{LEFT} {down(gb):.1f}H{RIGHT}" opacity=".4"/>')
-            body.append(text(LEFT - 6, down(gb) + 4, f"{gb:g}", "s", "end"))
-    body.append(f'<path class="l" d="M{LEFT} {TOP}V{bottom}H{RIGHT}"/>')
-    last = float(LEFT)
-    for share in SHARES:
-        if narrowest < share < widest and last + 35 < across(share) < RIGHT - 15:
-            body.append(text(last := across(share), bottom + LINE, f"× {share:g}", "s", "middle"))
-            body.append(f'<path class="l" d="M{last:.1f} {bottom}v4"/>')
+    body = [
+        *_head(title),
+        *_axes(bottom, {gb: down(gb) for gb in SIZES if least < gb < most}, across),
+    ]
     places = {
         rung.script: (across(share), down(figures.predicted[rung.script]["reserved_gb"]))
         for rung, share in zip(shown, flops, strict=True)
@@ -95,6 +90,21 @@ def _head(title: str) -> list[str]:
     ]
 
 
+def _axes(bottom: float, sizes: dict[float, float], across: Callable) -> list[str]:
+    """The lines and words of both scales; `sizes`: the places of GB, `across`: that of FLOPs."""
+    body = [f'<path class="l" d="M{LEFT} {TOP}V{bottom}H{RIGHT}"/>']
+    for gb, y in sizes.items():
+        body.append(f'<path class="l" d="M{LEFT} {y:.1f}H{RIGHT}" opacity=".4"/>')
+        body.append(text(LEFT - 6, y + 4, f"{gb:g}", "s", "end"))
+    last = float(LEFT)
+    for share in SHARES:
+        if last + 35 < across(share) < RIGHT - 15:
+            last = across(share)
+            body.append(text(last, bottom + LINE, f"× {share:g}", "s", "middle"))
+            body.append(f'<path class="l" d="M{last:.1f} {bottom}v4"/>')
+    return body
+
+
 def _words(rung: Rung, figures: Figures) -> str:
     """What stands beside a mark: the rung's number, and what is published but its memory."""
     published = figures.whole.get(rung.script, {})
@@ -109,7 +119,7 @@ def _words(rung: Rung, figures: Figures) -> str:
 def _told(rung: Rung, figures: Figures) -> list[str]:
     """What a mark tells on demand."""
     row, share = figures.predicted[rung.script], figures.costs[rung.script][1]
-    lines = [f"{stem(rung.script)}: {row['reserved_gb']:.2f} GB, FLOPs × {share:.2f}, predicted"]
+    lines = [f"{stem(rung.script)}: {memory_of(row)}, FLOPs × {share:.2f}, predicted"]
     if published := figures.whole.get(rung.script):
         units = {"gb": "GB", "accuracy": "%", "minutes": "min"}
         found = [f"{published[key]:.2f} {unit}" for key, unit in units.items() if key in published]

@@ -22,7 +22,8 @@ STYLE = (
     ".picture .d{outline:0}.picture .d rect{fill:#8c959f;fill-opacity:0}"
     ".picture .d:hover rect,.picture .d:focus rect{fill-opacity:.45}"
     ".picture .t{visibility:hidden}"
-    ".picture .d:hover .t,.picture:not(:has(.d:hover)) .d:focus .t{visibility:visible}"
+    ".picture .d:hover .t{visibility:visible}"
+    ".picture:not(:has(.d:hover)) .d:focus .t{visibility:visible}"
     "@media(prefers-color-scheme:dark){.picture text,.picture .m{fill:#e6edf3}"
     ".picture .o{stroke:#e6edf3}.picture .p{fill:#0d1117}}</style>"
 )

@@ -92,8 +92,8 @@ def _course(title: str, one: dict, top: int, most: float) -> list[str]:
         marks = [f'<path class="l" d="M{x:.1f} {bottom}V{top + GAP - 16}"/>']
         if width > LETTER * len(phase) + 8:
             marks.append(text(x + 4, top + GAP - 10, phase, "s"))
-        # wide enough to be hit by a finger, as far as its neighbours allow
-        marks.append(box(x, top + GAP - 24, max(width, 5), PANEL + 24, ""))
+        hit = max(width, 12)  # wide enough to be pointed at, at the cost of the phase before it
+        marks.append(box(x + width - hit, top + GAP - 24, hit, PANEL + 24, ""))
         which = f" {names[:number].count(phase)} of {names.count(phase)}"
         most_in = max(size for point, size in total.items() if place <= point < after)
         told = (
