@@ -194,9 +194,12 @@ def test_a_difference_that_cannot_be_loaded(front_page):
 
 @needs_browser
 def test_bars_tell_their_split_to_the_keyboard(front_page):
+    from playwright.sync_api import expect
+
     front_page.set_viewport_size({"width": 390, "height": 800})
     bar = front_page.locator('tr[data-script$="16_qlora.py"] .bar')
     bar.focus()
+    expect(bar).to_be_in_viewport()  # the page scrolls smoothly
     assert 0 <= front_page.locator("#split").bounding_box()["y"] < 100  # it stays in view
     told = front_page.inner_text("#split")
     assert told == bar.get_attribute("aria-label")
