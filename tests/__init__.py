@@ -26,7 +26,7 @@ The tool
     rooms, versions                         what may import what
 What is made of both
     ladder_commands, results, combining, examples, on_gpu, mutants    commands, experiments
-    repository, website, packaging, escaping    pages, the site, what pip and GitHub read
+    repository, pictures, website, packaging, escaping    pages, the site, what pip and GitHub read
     fingerprints                            what has to be made anew
 
 What they use: conftest (fixtures, and which tests run in one process), helpers (processes, and how
