@@ -35,7 +35,7 @@ def front_page(ladder: list[Rung], figures: Figures) -> str:
             _difference(ladder),
             f'<script type="application/json" id="ladder-data">{_data(ladder, figures)}</script>\n',
             "## All pages\n",
-            "```{toctree}\n:maxdepth: 1\n\nladder/index\nyour-script\n"
+            "```{toctree}\n:maxdepth: 1\n\nladder/index\nyour-script\njson\n"
             "out-of-memory\nyour-model\ncombining\n"
             "how-prediction-works\nhow-far-off\nversions\nrehearsal\nseveral-gpus\nadding-a-rung\nscripts/index\n```",
         ]

@@ -8,7 +8,15 @@ import json
 from pathlib import Path
 
 from ladder.margin import margins
-from ladder.pages import combining, examples, markers, others, rung_page
+from ladder.pages import (
+    answer_fields,
+    combining,
+    examples,
+    markers,
+    others,
+    rung_page,
+    terminal,
+)
 from ladder.pages.against_flops import against_flops
 from ladder.pages.comparisons import error_tables, other_tools, public_scripts
 from ladder.pages.pictures import bars
@@ -42,6 +50,7 @@ def readme(page: str, ladder: list[Rung], figures: Figures) -> str:
     """The README with its result and its table."""
     small = of_family(ladder, FAMILIES[0])
     page = markers.put(page, "result", how_far(ladder, figures))
+    page = markers.put(page, "answer", terminal.link())
     return markers.put(page, "results", ladder_table(small, figures, "", "docs/ladder/"))
 
 
@@ -75,11 +84,15 @@ def pages() -> dict[Path, str]:
         ROOT / "README.md": readme((ROOT / "README.md").read_text(), ladder, figures),
         docs / "how-far-off.md": far_off,
         docs / "your-script.md": markers.put(your_script, "techniques", techniques_table()),
+        docs / "json.md": markers.put(
+            (docs / "json.md").read_text(), "fields", answer_fields.tables()
+        ),
         docs / "versions.md": markers.put(
             (docs / "versions.md").read_text(), "versions", versions_table(results)
         ),
         docs / "combining.md": combining.fill((docs / "combining.md").read_text(), results),
         ROOT / "vramcast" / "margin.json": json.dumps(margins(results), indent=1) + "\n",
+        docs / "answer.svg": terminal.picture(),
         PAGES / "index.md": index((PAGES / "index.md").read_text(), ladder, figures),
     } | examples.pages()
     for name, title in TITLES.items():

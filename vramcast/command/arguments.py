@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from vramcast import gpus
-from vramcast.command import files
+from vramcast.command import as_json, files
 from vramcast.libraries import example_data as examples
 from vramcast.options import SEVERAL, Options
 from vramcast.processes import entry
@@ -38,7 +38,7 @@ class Parser(entry.Parser):
             message += f". Did you mean {near[0]}?" if near else ""
             message += ". The script's own options come after --" * (not near)
         if self.json:
-            print(json.dumps({"script": self.script, "error": message}))
+            print(as_json.error(self.script, message))
         gap = "\n" if "\n" in message else "  "
         self.exit(2, f"{self.prog}: {message}{gap}(--help shows all options)\n")
 
@@ -141,7 +141,8 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     own = arguments.index("--") if "--" in arguments else len(arguments)
     arguments, theirs = _joined(arguments[:own]), _sets(arguments[own + 1 :])
     parser.json = "--json" in arguments
-    parser.script = next((word for word in arguments if not word.startswith("-")), None)
+    words = [word for word in arguments if not word.startswith("-")]
+    parser.script = next((word for word in words if word.endswith(".py")), (words or [None])[0])
     parser.add_argument("script", help="a Python file")
     parser.add_argument(
         "--gpu", metavar="GPU",
@@ -201,7 +202,10 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         help="beside another script's prediction; or with several sets of its own options: "
         "--compare -- --width 512 -- --width 1024",
     )
-    parser.add_argument("--timeline", type=Path, metavar="FILE", help="draw one step's memory")
+    parser.add_argument(
+        "--timeline", type=Path, metavar="FILE",
+        help="draw one step's memory; FILE.json: its figures",
+    )  # fmt: skip
     parser.add_argument(
         "--snapshot", type=Path, metavar="FILE.pickle",
         help="keep the history of the memory for PyTorch's viewer, pytorch.org/memory_viz",

@@ -25,6 +25,7 @@ from vramcast.techniques.catalog import (
 
 LEAST = 0.01  # the share of memory that a technique has to save to be worth its lines
 SHARE = 0.01  # of the allocated peak, below which a kind of memory is not worth a technique
+CHANGES = (SAME, LARGER, ROUNDED, OTHER)  # about the training, the least first
 TRIES = 4  # sets that are tried in each round of a search
 
 
@@ -48,7 +49,12 @@ class Tried:
 
     def report(self) -> dict:
         """It as JSON has it."""
-        found: dict = {"techniques": list(self.techniques)}
+        each = [KNOWN[name] for name in self.techniques]
+        found: dict = {
+            "techniques": list(self.techniques),
+            "lines": sum(one.lines for one in each),
+            "training": max((one.changes for one in each), key=CHANGES.index),
+        }
         if self.gpus > 1:
             found["gpus"] = self.gpus
         if self.row is None:
@@ -141,7 +147,7 @@ class WhatIf:
         best = Tried(self.options.techniques, self.row)
         failed = {one.techniques[-1] for one in singles if one.row is None}
         known = [one for one in KNOWN.values() if one.name not in failed and not one.missing]
-        for allowed in ((SAME, LARGER), (SAME, LARGER, ROUNDED), (SAME, LARGER, ROUNDED, OTHER)):
+        for allowed in (CHANGES[:2], CHANGES[:3], CHANGES):
             while not best.fits:
                 by_share = sorted(known, key=lambda one: -_share(one, best.row))
                 names = [one.name for one in by_share if one.changes in allowed]
