@@ -13,7 +13,8 @@ ONE, TWO = "01_one.py", "11-16-under-1gb/11_two.py"
 FILES = (
     ONE, TWO, "local_utilities.py", "rehearse.py", "requirements.lock", "ladder/predict.py",
     "ladder/fits.py", "vramcast/gpus.py", "vramcast/command/report.py",
-    "vramcast/libraries/sizes.json", "vramcast/processes/pool.py", "rehearsal/data.py", "rehearsal/pretraining/vit.safetensors",
+    "vramcast/libraries/sizes.json", "vramcast/processes/pool.py", "rehearsal/data.py",
+    "rehearsal/pretraining/vit.safetensors",
     "benchmarks/pairs.py", "benchmarks/plain_training.py", "benchmarks/small_network.py",
     "benchmarks/small_training.py", "benchmarks/seeds.py", "benchmarks/without_effect.py",
     "benchmarks/on_gpu.py", "README.md", "tests/test_one.py",
