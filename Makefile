@@ -11,6 +11,7 @@
 #                the README's tables and the pages in docs/ anew from it and from the scripts;
 #                RUNG=script.py: only that script's rows
 # make rung      all of this for one script: RUNG=script.py
+# make notebooks run the notebooks anew, and keep what they show
 # make versions  predict some scripts in older and newer versions of PyTorch, each in an environment
 #                of its own for as long as that takes; several GB each
 # make mutants   which errors in the code that decides a figure no test would notice; hours for all of
@@ -25,13 +26,13 @@
 BASE_PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PYTHON := .venv/bin/python
 READY := .venv/installed
-QUICK := tests/test_allocator.py tests/test_cost_rules.py tests/test_data_parallel.py \
-	tests/test_fingerprints.py tests/test_gpu.py tests/test_gpus.py tests/test_growth.py \
-	tests/test_ladder.py tests/test_log.py tests/test_packaging.py tests/test_pinned.py \
-	tests/test_ranges.py tests/test_repository.py tests/test_sequences.py tests/test_stand_ins.py \
-	tests/test_verdict.py tests/test_written_files.py
+QUICK := tests/test_action.py tests/test_allocator.py tests/test_cost_rules.py \
+	tests/test_data_parallel.py tests/test_fingerprints.py tests/test_gpu.py tests/test_gpus.py \
+	tests/test_growth.py tests/test_ladder.py tests/test_log.py tests/test_packaging.py \
+	tests/test_pinned.py tests/test_ranges.py tests/test_repository.py tests/test_sequences.py \
+	tests/test_skill.py tests/test_stand_ins.py tests/test_verdict.py tests/test_written_files.py
 
-.PHONY: ladder check test test-all test-some lint site results rung versions mutants lock
+.PHONY: ladder check test test-all test-some lint site results rung notebooks versions mutants lock
 
 ladder: $(READY)
 	@failed=0; stage=0; \
@@ -72,6 +73,9 @@ rung: $(READY)
 	$(PYTHON) -m ladder.predict $(RUNG)
 	$(PYTHON) -m ladder.record $(RUNG)
 	$(PYTHON) -m ladder.pages
+
+notebooks: $(READY)
+	$(PYTHON) -m ladder.notebooks
 
 versions: $(READY)
 	$(PYTHON) -m benchmarks.versions

@@ -12,7 +12,8 @@ The tool
     written_files                           the former as the script sees them, without PyTorch
     predict_command, predict_options, predict_data, predict_ends       what it is asked, and answers
     predict_loops, growth                   memory that comes late, or grows
-    json                                    the form of its answers for programs
+    json, skill                             its answers for programs, and for assistants
+    notebook                                its answers in notebooks
     what_if                                 techniques applied from outside, and other comparisons
     timeline, snapshot, cost, cost_rules    a look into one step
     log, tracker, gpu, composites, allocator, allocator_settings, order, pinned    its parts
