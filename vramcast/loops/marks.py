@@ -4,8 +4,9 @@
 an end. A loop with a `yield` stays as it is: it waits for another one, which ends it. Where only a
 `return` ends a `while True`, what is there is done when it ends early.
 In the conditions of `if` and `while`, `a < b` and `a % b` become comparisons of NUMBER(a) and
-NUMBER(b), which returns what it is given. Lines stay where they are. What a script computes
-does not change, but for the iterations that are left out.
+NUMBER(b), which returns what it is given. A divisor becomes DIVISOR(b), which is 1 in the place of
+a 0 that stands for a number that is not known. Lines stay where they are. What a script computes
+does not change, but for these and for the iterations that are left out.
 """
 
 import ast
@@ -17,7 +18,8 @@ from pathlib import Path
 from types import CodeType
 
 LOOP, ENDLESS, NUMBER = "__vramcast_loop__", "__vramcast_endless__", "__vramcast_number__"
-TURN = "__vramcast_turn__"
+TURN, DIVISOR = "__vramcast_turn__", "__vramcast_divisor__"
+DIVISIONS = (ast.Div, ast.FloorDiv)
 ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 _numbers = itertools.count()
@@ -55,6 +57,18 @@ class _Marker(ast.NodeTransformer):
         ends = any(isinstance(inner, (ast.Break, ast.Return)) for inner in node.body)
         node.test = _Conditions(self._place(node), ends).visit(node.test)
         self.generic_visit(node)
+        return node
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.BinOp:
+        self.generic_visit(node)
+        if isinstance(node.op, DIVISIONS) and not isinstance(node.right, ast.Constant):
+            node.right = _call(DIVISOR, node.right)
+        return node
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AugAssign:
+        self.generic_visit(node)
+        if isinstance(node.op, DIVISIONS) and not isinstance(node.value, ast.Constant):
+            node.value = _call(DIVISOR, node.value)
         return node
 
     def visit_IfExp(self, node: ast.IfExp) -> ast.IfExp:
