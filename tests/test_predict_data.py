@@ -273,6 +273,31 @@ for _ in range(2):
     assert "images:3x64x48,tokens:5,audio:16000x2, 512 rows" in note
 
 
+def test_a_histogram_of_zeros_counts_one_for_all():
+    """The result is NumPy's own, of one number in the place of a million."""
+    from types import SimpleNamespace
+
+    import numpy as np
+
+    from vramcast.libraries.numpy import _numpy
+
+    sizes = []
+
+    def histogram(a, *args, **options):
+        sizes.append(a.size)
+        return np.histogram(a, *args, **options)
+
+    module = SimpleNamespace(histogram=histogram, ndarray=np.ndarray)
+    _numpy(module)
+    zeros, places = np.zeros((1000, 1000), np.float32), [-1.0, 0.0, 0.5]
+    for bins in (64, places):
+        for mine, real in zip(module.histogram(zeros, bins), np.histogram(zeros, bins)):
+            assert mine.tolist() == real.tolist()
+    assert sizes == [1, 1]
+    zeros[3, 4] = 1
+    assert module.histogram(zeros, 2)[0].tolist() == [999_999, 1]
+
+
 def test_wandb_is_off(script):
     pytest.importorskip("wandb")
     row = predicted(

@@ -2,19 +2,21 @@
 
 The exceptions are `isfinite`, and `all` of it: True, since 0 is finite. And what is asserted, or
 checked by `torch.distributions` of parameters and samples: True. A script divides by 1 in the place
-of such a 0, with a note.
+of such a 0, with a note, and finds such a metric once better than the best one before.
 """
 
 import ast
 import builtins
 import functools
 import linecache
+import operator
 import sys
+from collections.abc import Callable
 
 import torch
 from torch.utils._pytree import tree_leaves
 
-from vramcast import compat
+from vramcast import compat, where
 from vramcast.compat import FakeTensor
 from vramcast.compat import owner as owner_of
 from vramcast.device.unknown import SIZED, Unknown, unknown
@@ -55,6 +57,27 @@ def divisor(value: object) -> object:
     return type(value)(1)
 
 
+def _better(compare: Callable) -> Callable:
+    """A comparison (marks.py) that is once true in each line, of two metrics that are not known.
+
+    As of a metric and the best one so far, by which a script keeps its best model. One of them is
+    0.0, so that counts are compared as they are.
+    """
+    seen = set()
+
+    def better(one: object, other: object) -> object:
+        found = compare(one, other)
+        if found is not False or not Unknown.guessed or {type(one), type(other)} - {int, float}:
+            return found
+        here = where.line()
+        if one != 0 or other != 0 or type(one) is type(other) is int or here in seen:
+            return found
+        seen.add(here)
+        return True
+
+    return better
+
+
 def _asserted() -> bool:
     """Whether a truth value is read by an `assert` that holds if it is true."""
     frame = sys._getframe(1)
@@ -89,6 +112,8 @@ def _nested(tensor: torch.Tensor, shape: torch.Size):
 def install() -> None:
     """Let tensors without numbers be printed and handed to NumPy, and scripts divide by them."""
     setattr(builtins, marks.DIVISOR, divisor)
+    setattr(builtins, marks.MORE, _better(operator.gt))
+    setattr(builtins, marks.LESS, _better(operator.lt))
 
     def zeros(tensor):
         import numpy as np  # which PyTorch does without
