@@ -95,7 +95,7 @@ def main(folder: Path, words: list[str]) -> None:
         said = row.get("error") or f"{row['reserved_gb']:.2f} GB, {row['seconds']:.0f} s"
         now = {"at_first": "error" not in row, "first": row.get("error", row.get("reserved_gb"))}
         before = known.get(this, now)
-        known[this] = row | {name: before[name] for name in now if name in before}
+        known[this] = row | {name: before[name] for name in (*now, "counted_gb") if name in before}
         print(f"{row['repository']} {row['path']}: {said}", flush=True)
         record(known, listed)
 
