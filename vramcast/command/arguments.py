@@ -12,7 +12,7 @@ from pathlib import Path
 from vramcast import gpus
 from vramcast.command import as_json, files
 from vramcast.libraries import example_data as examples
-from vramcast.options import SEVERAL, Options
+from vramcast.options import SEVERAL, Example, Options
 from vramcast.processes import entry
 from vramcast.run.source import several_gpus
 from vramcast.techniques import catalog
@@ -56,7 +56,7 @@ def found(name: str) -> Path:
     raise ValueError(f"there is no script {name}{where}{meant}")
 
 
-def example(text: str) -> tuple[int, int, int]:
+def example(text: str) -> Example:
     """The example that the option's text describes. Raises ArgumentTypeError."""
     try:
         return examples.read(text)
@@ -159,7 +159,7 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     )
     parser.add_argument(
         "--example", metavar="images:3x224x224", type=example,
-        help="what stands in for data that is not here; or: tokens:512",
+        help="what stands in for data that is not here; or: tokens:512, audio:16000x10; or several",
     )  # fmt: skip
     parser.add_argument("--classes", type=int, default=1000, metavar="N", help="its classes (1000)")
     parser.add_argument(

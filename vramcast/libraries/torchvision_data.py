@@ -104,8 +104,8 @@ def _or_example(original: type, context: Context) -> type:
     """The data set, which consists of the example if its files are not here."""
     masks = original.__name__ in MASKS
     size, attributes = FACES.get(original.__name__, (None, 0))
-    example, classes, notes = context.options.example, context.options.classes, context.notes
-    example = size or example
+    asked, classes, notes = context.options.example, context.options.classes, context.notes
+    example = size or (asked and asked.image)
 
     class Images(original):
         blank = False
@@ -117,7 +117,7 @@ def _or_example(original: type, context: Context) -> type:
             except (OSError, RuntimeError):  # not here, and a prediction is offline
                 pass
             name = f"{original.__name__} in {os.fspath(root)}"
-            if example is None or len(example) != 3:
+            if example is None:
                 raise NotHere(
                     f"there is no {name}. To predict without the images:  "
                     "--example images:3x224x224 --classes 1000"
