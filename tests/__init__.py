@@ -26,6 +26,7 @@ The tool
     rooms, versions                         what may import what
 What is made of both
     ladder_commands, results, combining, examples, on_gpu, mutants    commands, experiments
+    real_steps                              public scripts without a GPU
     repository, website, packaging, escaping    pages, the site, what pip and GitHub read
     fingerprints                            what has to be made anew
 
