@@ -273,6 +273,43 @@ for _ in range(2):
     assert "images:3x64x48,tokens:5,audio:16000x2, 512 rows" in note
 
 
+def test_a_loader_may_go_on_over_all_epochs(script):
+    """As YOLOv5's and timm's do, so that their workers live on."""
+    row = predicted(
+        script("""
+from torch.utils.data import DataLoader, TensorDataset
+class Repeated:
+    def __init__(self, sampler):
+        self.sampler = sampler
+    def __iter__(self):
+        while True:
+            yield from iter(self.sampler)
+class Endless(DataLoader):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        object.__setattr__(self, "batch_sampler", Repeated(self.batch_sampler))
+        self.iterator = super().__iter__()
+    def __len__(self):
+        return len(self.batch_sampler.sampler)
+    def __iter__(self):
+        for _ in range(len(self)):
+            yield next(self.iterator)
+layer = nn.Linear(1024, 1024).cuda()
+optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+loader, batches = Endless(TensorDataset(torch.zeros(640, 1024)), 8), []
+for epoch in range(3):
+    batches.append(0)
+    for (batch,) in loader:
+        layer(batch.cuda()).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        batches[-1] += 1
+assert 2 <= batches[0] < 80 and min(batches) > 0, batches
+""")
+    )
+    assert row["notes"] == []
+
+
 def test_a_histogram_of_zeros_counts_one_for_all():
     """The result is NumPy's own, of one number in the place of a million."""
     from types import SimpleNamespace
