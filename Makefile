@@ -1,4 +1,5 @@
-# make ladder    rehearse every script on this CPU, and predict its GPU memory
+# make ladder    rehearse every script on this CPU, and predict its GPU memory; after Ctrl-C it goes
+#                on where it was (rows in results/local/ are kept as long as nothing has changed)
 # make check     style and the quick tests, while you work
 # make test      all checks, style included, on all cores; of the rows of all scripts, those are made
 #                anew whose script, packages or versions have changed since they were recorded
@@ -7,7 +8,8 @@
 # make lint      style alone
 # make site      docs/ as a site, in website/build/html/index.html
 # make results   take over what this machine found (results/local/) into results/, and make figures,
-#                the README's tables and the pages in docs/ anew from it and from the scripts
+#                the README's tables and the pages in docs/ anew from it and from the scripts;
+#                RUNG=script.py: only that script's rows
 # make rung      all of this for one script: RUNG=script.py
 # make notebooks run the notebooks anew, and keep what they show
 # make versions  predict some scripts in older and newer versions of PyTorch, each in an environment
@@ -33,10 +35,11 @@ QUICK := tests/test_action.py tests/test_allocator.py tests/test_cost_rules.py \
 .PHONY: ladder check test test-all test-some lint site results rung notebooks versions mutants lock
 
 ladder: $(READY)
-	@failed=0; \
-	for command in rehearse.py '-m ladder.predict' '-m ladder.predict --as-of 2023' \
-		'-m ladder.summary'; do \
-		echo "$(PYTHON) $$command"; \
+	@failed=0; stage=0; \
+	for command in 'rehearse.py --resume' '-m ladder.predict --resume' \
+		'-m ladder.predict --resume --as-of 2023' '-m ladder.summary'; do \
+		stage=$$((stage + 1)); \
+		printf '\nStage %d of 4: python %s\n\n' $$stage "$$command"; \
 		$(PYTHON) $$command || { [ $$? != 130 ] || exit 130; failed=1; }; \
 	done; \
 	exit $$failed  # 130 is Ctrl-C; all else costs the others nothing
@@ -61,7 +64,7 @@ site: $(READY)
 	$(PYTHON) -m website.build
 
 results: $(READY)
-	$(PYTHON) -m ladder.record
+	$(PYTHON) -m ladder.record $(RUNG)
 	$(PYTHON) -m ladder.pages
 
 rung: $(READY)
@@ -90,6 +93,7 @@ lock:
 $(READY): requirements.lock
 	@$(BASE_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'Python 3.11 or newer is needed: make BASE_PYTHON=/path/to/python3.11'; exit 1; }
+	@echo 'Installing packages into .venv: about four minutes and 7 GB, once'
 	$(BASE_PYTHON) -m venv .venv
 	$(PYTHON) -m pip install -r requirements.lock
 	$(PYTHON) -m pip install --no-deps --no-build-isolation --editable .  # the command vramcast

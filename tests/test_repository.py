@@ -173,7 +173,8 @@ def test_the_summary_says_what_is_missing_and_why(tmp_path):
 
 
 PREDICT = "-m ladder.predict"
-ALL = ["rehearse.py", PREDICT, f"{PREDICT} --as-of 2023", "-m ladder.summary"]
+FIRST = "rehearse.py --resume"
+ALL = [FIRST, f"{PREDICT} --resume", f"{PREDICT} --resume --as-of 2023", "-m ladder.summary"]
 
 
 @pytest.mark.parametrize(
@@ -182,7 +183,7 @@ ALL = ["rehearse.py", PREDICT, f"{PREDICT} --as-of 2023", "-m ladder.summary"]
         ("0 0 0 0", ALL, 0),
         ("1 0 0 0", ALL, 2),
         ("0 2 0 0", ALL, 2),
-        ("130 0 0 0", ["rehearse.py"], 2),  # Ctrl-C
+        ("130 0 0 0", [FIRST], 2),  # Ctrl-C
     ],
 )
 def test_make_ladder_goes_on_after_a_failure(tmp_path, statuses, called, status):
@@ -202,4 +203,5 @@ def test_make_ladder_goes_on_after_a_failure(tmp_path, statuses, called, status)
         text=True,
     )
     assert calls.read_text().splitlines() == called, process.stderr
+    assert f"Stage {len(called)} of 4: python {called[-1]}" in process.stdout
     assert process.returncode == status  # make's own for a failed recipe is 2

@@ -4,6 +4,8 @@ generate       all of them
 rung_page      the page of one rung
 tables         the ladder's tables
 pictures       its bars, and a step beside its parent's
+against_flops  its memory over its FLOPs
+drawing        what the pictures are drawn with
 comparisons    predictions beside published figures, and beside other tools
 others         predictions beside what others measured, and the margins of that
 versions       the table of docs/versions.md

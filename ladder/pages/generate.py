@@ -17,6 +17,7 @@ from ladder.pages import (
     rung_page,
     terminal,
 )
+from ladder.pages.against_flops import against_flops
 from ladder.pages.comparisons import error_tables, other_tools, public_scripts
 from ladder.pages.pictures import bars
 from ladder.pages.tables import Figures, how_far, ladder_table, more_table, techniques_table
@@ -60,6 +61,7 @@ def index(page: str, ladder: list[Rung], figures: Figures) -> str:
         rungs = of_family(ladder, name)
         picture = f"![{title}: predicted and published peak memory]({file_name(name)}.svg)"
         parts += [f"## {title}", picture, ladder_table(rungs, figures, "../../", "")]
+        parts.append(f"![{title}: memory against FLOPs]({file_name(name)}-flops.svg)")
         parts += ["Time and accuracy:", more_table(rungs, figures)]
     return markers.put(page, "ladders", "\n\n".join(parts))
 
@@ -97,6 +99,8 @@ def pages() -> dict[Path, str]:
         rungs = pictured(ladder, name, figures)
         drawn = bars(f"{title}: peak GPU memory, GB", rungs, figures.predicted, figures.whole)
         made[PAGES / f"{file_name(name)}.svg"] = drawn
+        drawn = against_flops(name, of_family(ladder, name), figures)
+        made[PAGES / f"{file_name(name)}-flops.svg"] = drawn
     for place, rung in enumerate(ladder):
         source = (ROOT / rung.script).read_text()
         made[PAGES / f"{stem(rung.script)}.md"] = rung_page.page(place, ladder, figures, source)

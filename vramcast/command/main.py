@@ -30,11 +30,6 @@ from vramcast.processes.supervisor import (
 from vramcast.run.process import NoPrediction, name_of, preloaded
 from vramcast.techniques.catalog import MICRO_BATCHES
 
-ASSUMED = (
-    f"its text shows that it is for several GPUs: it is one of {arguments.SEVERAL} processes, if "
-    "--gpus says nothing else"
-)
-
 running = Running()
 
 
@@ -146,7 +141,7 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
     else:
         row = one(script, options, asked.show)
     if asked.assumed:
-        row["notes"].append(ASSUMED)
+        row["notes"].append(asked.assumed)
     files.write(row, asked.timeline, asked.snapshot)
     fits, found = row.get("fits", True), {}
     if not asked.json:
@@ -176,15 +171,24 @@ def tables(script: Path, asked: argparse.Namespace, options: Options) -> int:
         text, titles = side_by_side.describe_gpus(rows), []
     else:
         if asked.compare:
-            titles = [name_of(script), name_of(asked.compare)]
-            each = [(script, options), (asked.compare, options)]
+            options = replace(options, why=True)
+            if asked.compare == arguments.SAME:
+                titles = [" ".join(words) or "as it is" for words in asked.own]
+                each = [(script, replace(options, arguments=words)) for words in asked.own]
+                about = [{"script": name_of(script), "arguments": words} for words in asked.own]
+            else:
+                titles = [name_of(script), name_of(asked.compare)]
+                each = [(script, options), (asked.compare, options)]
+                about = [{"script": name} for name in titles]
             rows = side_by_side.answers(each, counted)
-            rows = [{"script": name} | row for name, row in zip(titles, rows)]
+            rows = [one | row for one, row in zip(about, rows)]
         else:
             titles = [f"{number} GPU{'s' * (number > 1)}" for number in asked.gpus]
             rows = side_by_side.on_several(script, options, asked.gpus, counted)
         known = [(title, row) for title, row in zip(titles, rows) if "error" not in row]
         text = side_by_side.table(*map(list, zip(*known))) if known else ""
+        if asked.compare and len(known) > 1:
+            text += side_by_side.tensors([row for _, row in known])
     running.done(script)
     errors = [row["error"] for row in rows if "error" in row]
     if len(errors) == len(rows):
@@ -217,7 +221,7 @@ def main() -> int:
         sys.stdout.flush()  # raises, once more, if it was that which failed
         running.done(script)
         reason = getattr(failure, "reason", str(failure))
-        reason += f"\n  ({ASSUMED})" * asked.assumed
+        reason += f"\n  ({asked.assumed})" * bool(asked.assumed)
         if asked.json:
             print(as_json.error(name, reason))
         print(f"No prediction. {plain(name)}: {reason}", file=sys.stderr)

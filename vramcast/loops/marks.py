@@ -4,8 +4,9 @@
 an end. A loop with a `yield` stays as it is: it waits for another one, which ends it. Where only a
 `return` ends a `while True`, what is there is done when it ends early.
 In the conditions of `if` and `while`, `a < b` and `a % b` become comparisons of NUMBER(a) and
-NUMBER(b), which returns what it is given. Lines stay where they are. What a script computes
-does not change, but for the iterations that are left out.
+NUMBER(b), which returns what it is given. Where 0 stands for a number that is not known, a divisor
+DIVISOR(b) is 1, and MORE(a, b) and LESS(a, b) of two such numbers are once true. Lines stay where
+they are. What a script computes does not change, but for these, and for iterations left out.
 """
 
 import ast
@@ -17,7 +18,10 @@ from pathlib import Path
 from types import CodeType
 
 LOOP, ENDLESS, NUMBER = "__vramcast_loop__", "__vramcast_endless__", "__vramcast_number__"
-TURN = "__vramcast_turn__"
+TURN, DIVISOR = "__vramcast_turn__", "__vramcast_divisor__"
+DIVISIONS = (ast.Div, ast.FloorDiv)
+MORE, LESS = "__vramcast_more__", "__vramcast_less__"
+BETTER = {ast.Gt: MORE, ast.Lt: LESS}
 ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 _numbers = itertools.count()
@@ -55,6 +59,18 @@ class _Marker(ast.NodeTransformer):
         ends = any(isinstance(inner, (ast.Break, ast.Return)) for inner in node.body)
         node.test = _Conditions(self._place(node), ends).visit(node.test)
         self.generic_visit(node)
+        return node
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.BinOp:
+        self.generic_visit(node)
+        if isinstance(node.op, DIVISIONS) and not isinstance(node.right, ast.Constant):
+            node.right = _call(DIVISOR, node.right)
+        return node
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AugAssign:
+        self.generic_visit(node)
+        if isinstance(node.op, DIVISIONS) and not isinstance(node.value, ast.Constant):
+            node.value = _call(DIVISOR, node.value)
         return node
 
     def visit_IfExp(self, node: ast.IfExp) -> ast.IfExp:
@@ -97,11 +113,16 @@ class _Conditions(ast.NodeTransformer):
     def __init__(self, place: str, ends: bool) -> None:
         self.place, self.ends = place, ends
 
-    def visit_Compare(self, node: ast.Compare) -> ast.Compare:
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
         self.generic_visit(node)
-        if len(node.ops) == 1 and isinstance(node.ops[0], ORDERS):
-            node.left, node.comparators[0] = self._both(node.left, node.comparators[0], "order")
-        return node
+        if len(node.ops) != 1 or not isinstance(node.ops[0], ORDERS):
+            return node
+        given = isinstance(node.left, ast.Constant) or isinstance(node.comparators[0], ast.Constant)
+        node.left, node.comparators[0] = self._both(node.left, node.comparators[0], "order")
+        name = BETTER.get(type(node.ops[0]))
+        if given or self.ends or name is None:
+            return node
+        return ast.copy_location(_call(name, node.left, node.comparators[0]), node)
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.BinOp:
         self.generic_visit(node)
