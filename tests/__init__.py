@@ -28,13 +28,9 @@ The tool
     rooms, versions                         what may import what
 What is made of both
     ladder_commands, results, combining, examples, on_gpu, mutants    commands, experiments
-<<<<<<< HEAD
+    real_steps                              public scripts without a GPU
     repository, pictures, website, escaping    pages and the site
     packaging, action                       what pip and GitHub read
-=======
-    real_steps                              public scripts without a GPU
-    repository, website, packaging, escaping    pages, the site, what pip and GitHub read
->>>>>>> b98591df0cd97a2d37765f9d2c71bfdf1ade8d5f
     fingerprints                            what has to be made anew
 
 What they use: conftest (fixtures, and which tests run in one process), helpers (processes, and how
