@@ -12,7 +12,7 @@ from tests import rows_anew
 ONE, TWO = "01_one.py", "11-16-under-1gb/11_two.py"
 FILES = (
     ONE, TWO, "local_utilities.py", "rehearse.py", "requirements.lock", "ladder/predict.py",
-    "ladder/fits.py", "vramcast/gpus.py", "vramcast/command/report.py",
+    "ladder/fits.py", "vramcast/gpus.py", "vramcast/command/report.py", "vramcast/notebook.py",
     "vramcast/libraries/sizes.json", "vramcast/processes/pool.py", "rehearsal/data.py",
     "rehearsal/pretraining/vit.safetensors",
     "benchmarks/pairs.py", "benchmarks/plain_training.py", "benchmarks/small_network.py",
@@ -73,6 +73,7 @@ def test_a_script_changes_its_own_rows_alone(repository, script):
         ("vramcast/libraries/sizes.json", {*PREDICTIONS, "without_effect"}),
         ("vramcast/processes/pool.py", ALL - {"combining"}),
         ("vramcast/command/report.py", set()),
+        ("vramcast/notebook.py", set()),
         ("ladder/predict.py", PREDICTIONS),
         ("rehearsal/data.py", {*REHEARSALS, "combining"}),
         ("rehearsal/pretraining/vit.safetensors", {*REHEARSALS, "combining"}),
