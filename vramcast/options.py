@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from vramcast import gpus
 
+SEVERAL = 4  # GPUs of a training on several, if nothing says how many
+
 
 @dataclass(frozen=True)
 class Example:
