@@ -63,7 +63,7 @@ def scripts(folder: Path) -> list[dict]:
 def answer(script: dict, folder: Path) -> dict:
     """What is predicted for a script, or why not."""
     project = folder / script["file"].relative_to(folder).parts[0]
-    command = [sys.executable, "-m", "vramcast", "--json", "--time-limit", "1800"]
+    command = [sys.executable, "-m", "vramcast", "--json", "--time-limit", "300"]
     command += [*shlex.split(script["ours"]), str(script["file"])]
     if script["own"]:
         command += ["--", *shlex.split(script["own"])]

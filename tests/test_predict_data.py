@@ -297,8 +297,12 @@ class Endless(DataLoader):
 layer = nn.Linear(1024, 1024).cuda()
 optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
 loader, batches = Endless(TensorDataset(torch.zeros(640, 1024)), 8), []
+few = Endless(TensorDataset(torch.zeros(16, 1024)), 8)
 for epoch in range(3):
     batches.append(0)
+    with torch.no_grad():
+        seen = [layer(batch.cuda()) for (batch,) in few]
+    assert len(seen) > 0, epoch
     for (batch,) in loader:
         layer(batch.cuda()).sum().backward()
         optimizer.step()

@@ -102,6 +102,7 @@ def install(context: Context) -> None:
                     break
             more = None if count == ENDLESS else count - given
             watched.left_out("batches", line, given, more)
+            return more == 0  # whether all were given
         finally:
             watched.loaders -= 1
             cost.interrupt()
@@ -123,7 +124,7 @@ class _Again:
     """The batches of a loader whose class has an `__iter__` of its own, which may ask on and on.
 
     As one with an endless sampler, whose workers live as long as the training (YOLOv5's, timm's):
-    after an end comes the next epoch.
+    after all batches, and after an early end, comes the next epoch.
     """
 
     def __init__(self, begin: Callable[[], Iterator]) -> None:
@@ -135,8 +136,10 @@ class _Again:
     def __next__(self) -> object:
         try:
             return next(self.batches)
-        except StopIteration:
+        except StopIteration as end:
             self.batches = self.begin()
+            if end.value:
+                return next(self.batches)
             raise
 
 
