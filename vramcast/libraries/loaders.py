@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import dataloader as torch_dataloader
 
 from vramcast import compat
+from vramcast.libraries import whole_batches
 from vramcast.libraries.context import Context, Loaders
 from vramcast.loops.course import Course
 from vramcast.loops.growth import Growth
@@ -43,11 +44,9 @@ def install(context: Context) -> None:
     def batches(loader):
         pin, loader.num_workers, loader.pin_memory = loader.pin_memory, 0, False
         if loader not in firsts:
-            firsts[loader] = torch.utils._pytree.tree_map_only(
-                torch.Tensor,
-                _on_host,
-                _outside(lambda: _largest(iterate(loader), options.batches, watched.notes)),
-            )
+            with whole_batches.of(loader):
+                found = _outside(lambda: _largest(iterate(loader), options.batches, watched.notes))
+            firsts[loader] = torch.utils._pytree.tree_map_only(torch.Tensor, _on_host, found)
         first = firsts[loader]
         if first is None:
             watched.empty = True
