@@ -3,8 +3,9 @@
 `for x in ITEMS` becomes `for x in LOOP(ITEMS, place)`, and a `while` loop such a `for` loop without
 an end. A loop with a `yield` stays as it is: it waits for another one, which ends it. Where only a
 `return` ends a `while True`, what is there is done when it ends early.
-In the conditions of `if` and `while`, `a < b` and `a % b` become comparisons of NUMBER(a) and
-NUMBER(b), which returns what it is given. Lines stay where they are. What a script computes
+In the conditions of `if` and `while`, `a < b`, `a in b` and `a % b` become those of NUMBER(a) and
+NUMBER(b), which returns what it is given. `int(a)` becomes WHOLE(int, a), since a number that is
+not known would forget that. Lines stay where they are. What a script computes
 does not change, but for the iterations that are left out.
 """
 
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import CodeType
 
 LOOP, ENDLESS, NUMBER = "__vramcast_loop__", "__vramcast_endless__", "__vramcast_number__"
-TURN = "__vramcast_turn__"
+TURN, WHOLE = "__vramcast_turn__", "__vramcast_whole__"
 ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 _numbers = itertools.count()
@@ -57,6 +58,13 @@ class _Marker(ast.NodeTransformer):
         self.generic_visit(node)
         return node
 
+    def visit_Call(self, node: ast.Call) -> ast.Call:
+        self.generic_visit(node)
+        whole = isinstance(node.func, ast.Name) and node.func.id == "int"
+        if whole and len(node.args) == 1 and not node.keywords:
+            return ast.copy_location(_call(WHOLE, node.func, *node.args), node)
+        return node
+
     def visit_IfExp(self, node: ast.IfExp) -> ast.IfExp:
         node.test = _Conditions(self._place(node), ends=False).visit(node.test)
         self.generic_visit(node)
@@ -92,7 +100,7 @@ def _ending(loop: ast.While) -> list[ast.stmt]:
 
 
 class _Conditions(ast.NodeTransformer):
-    """Marks the two numbers of each comparison, and of each remainder, in a condition."""
+    """Marks what each comparison, and each remainder, in a condition is of."""
 
     def __init__(self, place: str, ends: bool) -> None:
         self.place, self.ends = place, ends
@@ -101,6 +109,8 @@ class _Conditions(ast.NodeTransformer):
         self.generic_visit(node)
         if len(node.ops) == 1 and isinstance(node.ops[0], ORDERS):
             node.left, node.comparators[0] = self._both(node.left, node.comparators[0], "order")
+        elif len(node.ops) == 1 and isinstance(node.ops[0], (ast.In, ast.NotIn)):
+            node.left, node.comparators[0] = self._both(node.left, node.comparators[0], "among")
         return node
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.BinOp:
