@@ -3,6 +3,7 @@
     python rehearse.py                          the whole ladder
     python rehearse.py 03_bfloat16.py           one script, or several
     python rehearse.py --show 03_bfloat16.py    with the script's own output
+    python rehearse.py --resume                 without those whose rows would be the same again
 
 Stand-ins take the place of GPUs, data and pretrained models (see rehearsal/); a script for several
 GPUs runs in several processes. As many scripts run at a time as there are cores and memory for;
@@ -51,6 +52,7 @@ RESULTS = rows.LOCAL / "rehearsed.json"
 LAST = 20  # lines of a failed script's output that are shown
 NEEDED = ("torch", "torchvision", "lightning", "torchmetrics", "tqdm", "watermark")
 NEEDED += ("sklearn", "safetensors", "rich")
+PREDICTED = ("--gpu", "--gpus", "--fits", "--what-if", "--with", "--batch-size", "--timeline")
 COLUMNS = (  # key, heading, width, format
     ("script", "script", 28, "s"),
     ("precision", "precision that ran", 25, "s"),
@@ -148,9 +150,18 @@ def first_line(script: str) -> str:
         return ""
 
 
+class Asked(Parser):
+    """A parser that knows the questions which another command answers."""
+
+    def error(self, message: str) -> None:
+        if message.startswith("unrecognized arguments") and set(sys.argv) & set(PREDICTED):
+            message += ". GPU memory is predicted, by  python -m vramcast SCRIPT --gpu 8"
+        super().error(message)
+
+
 def read_command() -> argparse.Namespace:
     """The command line, with `script` as a list of paths; exit status 2 if it cannot be met."""
-    parser = Parser(description="Run scripts of the ladder, unmodified, on this machine's CPU.")
+    parser = Asked(description="Run scripts of the ladder, unmodified, on this machine's CPU.")
     parser.add_argument("script", nargs="*", help="a script; none means the whole ladder")
     parser.add_argument(
         "--show", action="store_true", help="show the scripts' own output, one after the other"
@@ -161,6 +172,10 @@ def read_command() -> argparse.Namespace:
         metavar="N",
         help="N processes that compute at a time (default: one a core, as far as memory allows)",
     )
+    parser.add_argument(
+        "--resume", action="store_true",
+        help="leave out scripts whose rows are kept, if neither they nor packages have changed",
+    )  # fmt: skip
     parser.add_argument(
         "--results", type=Path, default=RESULTS, help="where rows are kept (default: %(default)s)"
     )
@@ -176,6 +191,8 @@ def read_command() -> argparse.Namespace:
     try:
         options.script = list(dict.fromkeys(find_scripts(options.script)))
         rows.check(options.results)
+        again = rows.unchanged(options.results, options.script, "rehearsed")
+        options.before = again if options.resume else {}
     except (UnknownScript, LadderError, ValueError) as error:
         parser.error(str(error))
     return options
@@ -189,7 +206,8 @@ class Rehearsal:
         self.kept: list[str] = []  # of these scripts
         self.lost: dict[str, str] = {}  # why those of others are not
         self.stand_ins: dict[str, str] = {}
-        self._options, self._needs = options, needs(options.script)
+        new = [script for script in options.script if script not in options.before]
+        self._options, self._needs = options, needs(new)
         self._slots = 1 if options.show else options.jobs or cores()
         on_terminal = sys.stdout.isatty() and not options.show
         self._progress = Progress(self._needs, self._slots, on_terminal)
@@ -204,7 +222,12 @@ class Rehearsal:
                 for script, need in self._needs.items():
                     job = pool.submit(self._one, script, slots=need.ranks, memory=need.memory)
                     futures.append(job)
-                for future in pool.in_order():
+                done = pool.in_order()
+                for script in self._options.script:
+                    if row := self._options.before.get(script):
+                        self._show(row, {}, [])
+                        continue
+                    future = next(done)
                     futures.remove(future)
                     self._show(*future.result())
         finally:  # after Ctrl-C, say: those that ended before their turn
@@ -249,6 +272,7 @@ class Rehearsal:
 def main() -> int:
     options = read_command()
     rehearsal, start, stopped, status = Rehearsal(options), time.monotonic(), "", 0
+    print(f"{LEGEND}\n", flush=True)
     print(table_line(heading for _, heading, _, _ in COLUMNS), flush=True)
     try:
         end_as_after_ctrl_c()
@@ -265,13 +289,18 @@ def main() -> int:
     if stopped:
         print(f"\n{stopped}. {len(ran)} of {len(options.script)} scripts ran.")
     else:
-        print(f"\n{LEGEND}\n\nWhat ran in the place of what:")
+        print("\nWhat ran in the place of what:" if rehearsal.stand_ins else "")
         print("".join(f"  {asked}: {given}\n" for asked, given in rehearsal.stand_ins.items()))
         print(summary(ran, time.monotonic() - start))
         if status and not options.show:
             print("(--show shows a script's whole output.)")
     kept, lost = rehearsal.kept, rehearsal.lost
-    print(f"Rows kept in {options.results}" if kept else "No row was kept.")
+    if options.before:
+        print(rows.told_unchanged(len(options.before)))
+    elif not kept:
+        print("No row was kept.")
+    if kept:
+        print(f"Rows kept in {options.results}")
     for script, reason in lost.items():
         print(f"Not kept: the row of {script}: {reason}", file=sys.stderr)
     return 2 if lost and status != STOPPED else status

@@ -63,7 +63,7 @@ def scripts(folder: Path) -> list[dict]:
 def answer(script: dict, folder: Path) -> dict:
     """What is predicted for a script, or why not."""
     project = folder / script["file"].relative_to(folder).parts[0]
-    command = [sys.executable, "-m", "vramcast", "--json", "--time-limit", "600"]
+    command = [sys.executable, "-m", "vramcast", "--json", "--time-limit", "1800"]
     command += [*shlex.split(script["ours"]), str(script["file"])]
     if script["own"]:
         command += ["--", *shlex.split(script["own"])]
@@ -83,19 +83,19 @@ def answer(script: dict, folder: Path) -> dict:
 
 def main(folder: Path, words: list[str]) -> None:
     """Predict those of the scripts that one of the words names; the other rows stay."""
-    known = {_key(row): row for row in json.loads(RESULTS.read_text())}
+    known = {key(row): row for row in json.loads(RESULTS.read_text())}
     listed = scripts(folder)
     for script in listed:
         row = script["row"]
-        key = _key(row)
-        named = not words or any(word in " ".join(key) for word in words)
+        this = key(row)
+        named = not words or any(word in " ".join(this) for word in words)
         if not named or not script["file"].exists():
             continue
         row |= answer(script, folder)
         said = row.get("error") or f"{row['reserved_gb']:.2f} GB, {row['seconds']:.0f} s"
         now = {"at_first": "error" not in row, "first": row.get("error", row.get("reserved_gb"))}
-        before = known.get(key, now)
-        known[key] = row | {name: before[name] for name in now if name in before}
+        before = known.get(this, now)
+        known[this] = row | {name: before[name] for name in (*now, "counted_gb") if name in before}
         print(f"{row['repository']} {row['path']}: {said}", flush=True)
         record(known, listed)
 
@@ -104,14 +104,15 @@ def record(known: dict, listed: list[dict]) -> None:
     """Write the rows in the list's order, and why those are not predicted that are not."""
     rows = []
     for script in listed:
-        row = known.get(_key(script["row"]))
+        row = known.get(key(script["row"]))
         if row is not None:
             row.pop("fault", None)
             rows.append(row | ({"fault": script["fault"]} if "error" in row else {}))
     write_json(rows, RESULTS)
 
 
-def _key(row: dict) -> tuple[str, ...]:
+def key(row: dict) -> tuple[str, ...]:
+    """What a row is of: repository, path and options."""
     return tuple(row[name] for name in KEY)
 
 

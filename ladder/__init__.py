@@ -7,6 +7,8 @@ predict    predicts the GPU memory of all
 examples   predicts the small scripts that docs/out-of-memory.md and docs/your-model.md show
 summary    what this machine found, beside what is published
 record     takes it over into results/
+answer     predicts one script, for the README's picture of an answer
+notebooks  runs the notebooks, and keeps what they show
 pages      makes the README's tables and the pages in docs/ anew: a room of its own
 
 What they share:

@@ -2,6 +2,7 @@
 
     python -m ladder.predict                     all of them, as the tables and pages need it
     python -m ladder.predict 03 04               these
+    python -m ladder.predict --resume            without those whose rows would be the same again
     python -m ladder.predict --as-of 2023        by the rules of the PyTorch that the published
                                                  figures were measured with
 
@@ -10,8 +11,9 @@ of your own, and for other questions about one:  python -m vramcast --help
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from ladder import fingerprints, rows, steps
 from ladder.pages.comparisons import where
@@ -49,6 +51,7 @@ THEN = (
 )
 
 Ask = Callable[[Path, Options], dict]
+RUNGS = Path("the ladder")  # as what all of them are told on the terminal
 running = Running()
 
 
@@ -69,8 +72,16 @@ def published(scripts: list[Path]) -> list[Path]:
     return [script for script in scripts if display_name(script) in known]
 
 
-def predict_all(scripts: list[Path], options: Options, results: Path, one: Ask = one) -> int:
-    """Predict all, print the table, keep the rows; the exit status.
+def predict_all(
+    scripts: list[Path],
+    options: Options,
+    results: Path,
+    one: Ask = one,
+    before: Mapping[Path, dict] = MappingProxyType({}),
+) -> int:
+    """Predict all but those of which there is a row from before, print the table, keep the rows.
+
+    Returns the exit status.
 
     `one` predicts one script. If that cannot be done, the script's row says why, and the others are
     not affected. With `options.timeline`, one training step of each is kept in steps.json beside
@@ -79,12 +90,21 @@ def predict_all(scripts: list[Path], options: Options, results: Path, one: Ask =
     known, found = rows.by_script(ROOT / "results" / "published.json"), []
     kind = "predicted_2023" if options.as_of else "predicted"
     courses = []  # of one training step each
-    print(heading(options), flush=True)
+    told = running.counted(RUNGS)
+    print(f"{THEN if options.as_of else TODAY}\n\n{heading(options)}", flush=True)
     try:
         with Pool(cores(), available_memory()) as pool:
             for script in scripts:
-                pool.submit(one, script, options, memory=MEMORY)
-            for script, future in zip(scripts, pool.in_order()):
+                if script not in before:
+                    pool.submit(one, script, options, memory=MEMORY)
+            done = pool.in_order()
+            for number, script in enumerate(scripts):
+                told(number, len(scripts))
+                if script in before:
+                    row = before[script]
+                    print(line(row, known.get(row["script"]), options), flush=True)
+                    continue
+                future = next(done)
                 try:
                     row = future.result()
                 except NoPrediction as failure:
@@ -99,8 +119,11 @@ def predict_all(scripts: list[Path], options: Options, results: Path, one: Ask =
                 print(line(row, known.get(row["script"]), options), flush=True)
     finally:  # after Ctrl-C, too
         kept = keep(found, results) and keep(courses, results.with_name("steps.json"))
-        if found:
-            print(f"{THEN if options.as_of else TODAY}" + f"\nRows kept in {results}" * kept)
+        running.done(RUNGS)
+        if found and kept:
+            print(f"Rows kept in {results}")
+        if before:
+            print(rows.told_unchanged(len(before)))
     if not kept:
         return 2
     failed = [row for row in found if "error" in row]
@@ -140,7 +163,7 @@ def line(row: dict, known: dict | None, options: Options) -> str:
     else:
         reserved = ("≤ " if is_range(row) else "") + f"{row['reserved_gb']:.2f}"
         cells = [name, f"{reserved:>8s}", f"{row['allocated_gb']:9.2f}", f"{row['host_gb']:8.2f}"]
-    return "  ".join([*cells, f"{row['seconds']:6.1f} s"])
+    return "  ".join([*cells, f"{row['seconds']:6.1f} s" if "seconds" in row else "kept"])
 
 
 def _beside(row: dict, known: dict | None) -> list[str]:
@@ -165,6 +188,10 @@ def main() -> int:
         "--as-of", type=int, choices=[2023], metavar="2023",
         help="by the rules of the published figures' PyTorch",
     )  # fmt: skip
+    parser.add_argument(
+        "--resume", action="store_true",
+        help="leave out scripts whose rows are kept, if neither they nor packages have changed",
+    )  # fmt: skip
     parser.add_argument("--results", type=Path, metavar="FILE", help="where rows are kept")
     asked = parser.parse_args()
     then = f"_{asked.as_of}" if asked.as_of else ""
@@ -174,6 +201,8 @@ def main() -> int:
         if asked.as_of and not asked.script:
             scripts = published(scripts)
         rows.check(results)
+        kind = "predicted_2023" if asked.as_of else "predicted"
+        before = rows.unchanged(results, scripts, kind) if asked.resume else {}
     except (UnknownScript, LadderError, ValueError) as error:
         parser.error(str(error))
     whole = not asked.as_of  # what the pages are made from
@@ -181,7 +210,7 @@ def main() -> int:
     try:
         end_as_after_ctrl_c()
         start_forkserver("vramcast.run.script", *preloaded(*scripts))
-        return predict_all(scripts, options, results)
+        return predict_all(scripts, options, results, before=before)
     except BrokenPipeError:
         raise
     except (Ended, OSError) as failure:

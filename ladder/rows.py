@@ -13,7 +13,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from ladder import fingerprints
 from ladder.rungs import ROOT, LadderError, read_ladder
+from ladder.scripts import display_name
 from vramcast.processes.entry import NoAnswer
 from vramcast.processes.supervisor import write_json
 
@@ -86,6 +88,26 @@ def keep(new: list[dict], path: Path) -> None:
     ]
     with alone_in(path.parent):
         write_json(merge(read(path), finite), path)
+
+
+def unchanged(path: Path, scripts: list[Path], kind: str) -> dict[Path, dict]:
+    """The rows of a file that would be found again: of the same script, packages and versions.
+
+    `kind`: the results file that they would be taken over into. Failures are not among them.
+    Raises Damaged if the file holds something else than rows.
+    """
+    known = {row["script"]: row for row in read(path) if "error" not in row}
+    found = {script: known.get(display_name(script)) for script in scripts}
+    return {
+        script: row
+        for script, row in found.items()
+        if row and row.get("fingerprint") == fingerprints.of(script, kind)
+    }
+
+
+def told_unchanged(number: int) -> str:
+    """A line on how many rows were left as they are."""
+    return f"Left as before: {number}, because neither the script nor the packages have changed."
 
 
 @contextlib.contextmanager

@@ -171,6 +171,11 @@ def of_family(ladder: list[Rung], name: str) -> list[Rung]:
     return [rung for rung in ladder if family(rung.script) == name]
 
 
+def reading_order(ladder: list[Rung]) -> list[Rung]:
+    """The rungs model by model: of each model in the ladder's order."""
+    return [rung for name in FAMILIES for rung in of_family(ladder, name)]
+
+
 def stem(script: str) -> str:
     """A script's name without folder and `.py`, which its page and the tables use."""
     return script.rpartition("/")[2].removesuffix(".py")

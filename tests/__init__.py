@@ -12,6 +12,8 @@ The tool
     written_files                           the former as the script sees them, without PyTorch
     predict_command, predict_options, predict_data, predict_ends       what it is asked, and answers
     predict_loops, growth                   memory that comes late, or grows
+    json, skill                             its answers for programs, and for assistants
+    notebook                                its answers in notebooks
     what_if                                 techniques applied from outside, and other comparisons
     timeline, snapshot, cost, cost_rules    a look into one step
     log, tracker, gpu, composites, allocator, allocator_settings, order, pinned    its parts
@@ -26,7 +28,9 @@ The tool
     rooms, versions                         what may import what
 What is made of both
     ladder_commands, results, combining, examples, on_gpu, mutants    commands, experiments
-    repository, website, packaging, escaping    pages, the site, what pip and GitHub read
+    real_steps                              public scripts without a GPU
+    repository, pictures, website, escaping    pages and the site
+    packaging, action                       what pip and GitHub read
     fingerprints                            what has to be made anew
 
 What they use: conftest (fixtures, and which tests run in one process), helpers (processes, and how

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import pytest
 from markdown_it import MarkdownIt
@@ -11,10 +12,12 @@ from mdit_py_plugins.colon_fence import colon_fence_plugin
 
 from ladder import rungs
 from ladder.pages import comparisons, escaping, others, rung_page, tables
+from ladder.pages.against_flops import against_flops
+from ladder.pages.pictures import bars
 from ladder.pages.tables import Figures
 from ladder.rungs import FAMILIES, ROOT, code, of_family, read_ladder, stem
 from website.build import script_page
-from website.explorer import front_page
+from website.explorer import differences, front_page
 
 REPLACED = "02-2_bf16-mixed.py"
 HOSTILE = "02-2_<img src=x onerror=alert(1)>[x](javascript:alert(1)) `|` -->.py"
@@ -144,10 +147,31 @@ def test_the_explorer_and_its_data(ladder, figures):
     assert "<" not in text
     assert {tag for tag, _ in parts.tags}.isdisjoint({"img", "b", "style"})
     assert [tag for tag, _ in parts.tags].count("script") == 1
-    scripts = {row["script"]: row for row in json.loads(text)["scripts"]}
-    assert scripts[HOSTILE]["code"] == code(HOSTILE)
+    scripts = {row["script"] for row in json.loads(text)["scripts"]}
+    assert HOSTILE in scripts
     assert len(scripts) == len(ladder)
     assert page.count(f"{escaping.target(stem(HOSTILE))}.html") == 1
+
+
+def test_differences_in_files_of_their_own(ladder):
+    found = differences(ladder)
+    whole = found[stem(ladder[0].script)][stem(HOSTILE)].splitlines()
+    assert [line[1:] for line in whole[3:] if line[0] != "-"] == code(HOSTILE)
+
+
+def test_pictures(ladder, figures):
+    own = of_family(ladder, FAMILIES[0])
+    rung = next(rung for rung in ladder if rung.script == HOSTILE)
+    costs = figures.costs | {HOSTILE: (1.0, 1.0)}
+    for picture in (
+        against_flops("<b>", own, dataclasses.replace(figures, costs=costs)),
+        bars("<b>", own, figures.predicted, figures.whole),
+        rung_page.picture(rung, figures),
+    ):
+        tags = {tag for tag, _ in Parts(picture).tags}
+        assert tags <= {"svg", "style", "g", "rect", "path", "circle", "text"}
+        assert "02-2_&lt;img src=x" in picture
+        ElementTree.fromstring(picture)  # well-formed: nobody's "&" or quotes end anything
 
 
 def test_what_is_no_mark_stays_as_it_is():

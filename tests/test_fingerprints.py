@@ -12,8 +12,9 @@ from tests import rows_anew
 ONE, TWO = "01_one.py", "11-16-under-1gb/11_two.py"
 FILES = (
     ONE, TWO, "local_utilities.py", "rehearse.py", "requirements.lock", "ladder/predict.py",
-    "ladder/fits.py", "vramcast/gpus.py", "vramcast/libraries/sizes.json",
-    "vramcast/processes/pool.py", "rehearsal/data.py", "rehearsal/pretraining/vit.safetensors",
+    "ladder/fits.py", "vramcast/gpus.py", "vramcast/command/report.py",
+    "vramcast/libraries/sizes.json", "vramcast/processes/pool.py", "rehearsal/data.py",
+    "rehearsal/pretraining/vit.safetensors",
     "benchmarks/pairs.py", "benchmarks/plain_training.py", "benchmarks/small_network.py",
     "benchmarks/small_training.py", "benchmarks/seeds.py", "benchmarks/without_effect.py",
     "benchmarks/on_gpu.py", "README.md", "tests/test_one.py",
@@ -71,6 +72,7 @@ def test_a_script_changes_its_own_rows_alone(repository, script):
         ("vramcast/gpus.py", {*PREDICTIONS, "without_effect"}),
         ("vramcast/libraries/sizes.json", {*PREDICTIONS, "without_effect"}),
         ("vramcast/processes/pool.py", ALL - {"combining"}),
+        ("vramcast/command/report.py", set()),
         ("ladder/predict.py", PREDICTIONS),
         ("rehearsal/data.py", {*REHEARSALS, "combining"}),
         ("rehearsal/pretraining/vit.safetensors", {*REHEARSALS, "combining"}),

@@ -98,6 +98,14 @@ def test_one_script_that_fails_costs_its_own_row_only(tmp_path):
     rows = {row["script"]: row for row in json.loads(results.read_text())}
     assert rows[str(bad)]["error"] == "line 1: ZeroDivisionError: division by zero"
     assert rows[str(good)]["reserved_gb"] > 0
+    again = run("-m", "ladder.predict", bad, good, "--results", results, "--resume")
+    assert again.returncode == 2  # a failure is tried again
+    (line,) = [line for line in again.stdout.splitlines() if line.startswith("good.py")]
+    assert line.endswith("kept")
+    assert "Left as before: 1" in again.stdout
+    good.write_text(TRAINING + "# another script\n")
+    again = run("-m", "ladder.predict", good, "--results", results, "--resume")
+    assert "Left as before" not in again.stdout
 
 
 def test_ctrl_c_ends_the_ladder_and_keeps_what_is_done(tmp_path):

@@ -130,3 +130,39 @@ def test_a_batchs_numbers_are_bounds_and_loops_that_they_end_are_told(script):
     for line, times in ((17, 0), (19, 1)):
         told = f"line {line}: a loop ends by a number that is not known here: it ran {times} times"
         assert told in notes
+
+
+DIVISORS = """
+found = torch.rand(100, device="cuda") > 0.5
+try:
+    1 // (len([1]) - 1)
+except ZeroDivisionError:
+    numbers = [3, 4]
+best = best_correct = 0
+layer = nn.Linear(256, 256).cuda()
+optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+for _ in range(2):
+    loss = layer(torch.zeros(8, 256, device="cuda")).sum()
+    loss.backward()
+    optimizer.step()
+    accuracy = int(found.sum()) / int(found.sum()) + 1 / loss.item()
+    correct = int(found.sum())
+    if correct > best_correct or accuracy < correct: raise ValueError("0 is not more than 0")
+    if correct / 100 > best:
+        best, kept_best = correct / 100, torch.zeros(25_000_000, device="cuda")
+    with torch.inference_mode():
+        accuracy /= found.sum().item() + torch.tensor(numbers).max().item() - 4
+        assert torch.tensor(numbers).cuda().max().item() == 4
+most = 100_000_000 // found.sum().item()
+kept = torch.zeros(most, device="cuda"), torch.zeros(64 // numbers[1], device="cuda")
+"""
+
+
+def test_a_number_that_is_not_known_divides_as_one_and_is_once_better(script):
+    """So a quotient is as large as it may be, and the best model is kept. The script's own are not
+    touched: it divides by 0, and compares counts.
+    """
+    row = predicted(script(DIVISORS))
+    notes = [note for note in row["notes"] if "in the place of a divisor" in note]
+    assert [note.partition(":")[0] for note in notes] == ["line 17", "line 23", "line 25"]
+    assert row["allocated_gb"] == pytest.approx(125_000_000 * 4 / 1e9, rel=0.1)

@@ -105,6 +105,7 @@ def test_a_failure_is_an_object_too(script):
     assert process.returncode == 2
     answer = json.loads(process.stdout)
     assert answer == {
+        "schema": 1,
         "script": str(script("raise ValueError('too hot')")),
         "error": "line 1: ValueError: too hot",
     }

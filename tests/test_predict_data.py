@@ -235,8 +235,9 @@ def test_known_data_sets_have_the_columns_of_their_cards():
     from types import SimpleNamespace
 
     from vramcast.libraries.datasets import _rows
+    from vramcast.options import Example
 
-    options = SimpleNamespace(example=(8,), classes=10, columns=())
+    options = SimpleNamespace(example=Example(words=8), classes=10, columns=())
     context = SimpleNamespace(options=options, notes=[])
     pairs = _rows("sentence-transformers/stsb", None, context)
     assert sorted(pairs.column_names) == ["score", "sentence1", "sentence2"]
@@ -246,6 +247,92 @@ def test_known_data_sets_have_the_columns_of_their_cards():
         "article", "highlights", "id",
     }  # fmt: skip
     assert _rows("sentence-transformers/all-nli", "pair-class", context)[2]["label"] == 2
+
+
+def test_an_example_may_have_images_sound_and_texts(script):
+    """Columns are what their names say; sound is as long at each rate."""
+    row = predicted(
+        script("""
+from datasets import Audio, load_dataset
+rows = load_dataset("captions", split="train")
+rows = rows.cast_column("speech", Audio(sampling_rate=4000))
+sample = rows[3]
+assert sample["input_image"].size == (48, 64) and sample["prompt"].split() == ["word"] * 5
+assert sample["label"] == 3
+assert len(sample["speech"]["array"]) == 8000 and sample["speech"]["sampling_rate"] == 4000
+model = nn.Linear(8000, 1).cuda()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(2):
+    model(torch.tensor(sample["speech"]["array"]).cuda()).sum().backward()
+    optimizer.step()
+"""),
+        "--example", "images:3x64x48,tokens:5,audio:16000x2",
+        "--columns", "input_image,prompt,speech,label",
+    )  # fmt: skip
+    (note,) = row["notes"]
+    assert "images:3x64x48,tokens:5,audio:16000x2, 512 rows" in note
+
+
+def test_a_loader_may_go_on_over_all_epochs(script):
+    """As YOLOv5's and timm's do, so that their workers live on."""
+    row = predicted(
+        script("""
+from torch.utils.data import DataLoader, TensorDataset
+class Repeated:
+    def __init__(self, sampler):
+        self.sampler = sampler
+    def __iter__(self):
+        while True:
+            yield from iter(self.sampler)
+class Endless(DataLoader):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        object.__setattr__(self, "batch_sampler", Repeated(self.batch_sampler))
+        self.iterator = super().__iter__()
+    def __len__(self):
+        return len(self.batch_sampler.sampler)
+    def __iter__(self):
+        for _ in range(len(self)):
+            yield next(self.iterator)
+layer = nn.Linear(1024, 1024).cuda()
+optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+loader, batches = Endless(TensorDataset(torch.zeros(640, 1024)), 8), []
+for epoch in range(3):
+    batches.append(0)
+    for (batch,) in loader:
+        layer(batch.cuda()).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        batches[-1] += 1
+assert 2 <= batches[0] < 80 and min(batches) > 0, batches
+""")
+    )
+    assert row["notes"] == []
+
+
+def test_a_histogram_of_zeros_counts_one_for_all():
+    """The result is NumPy's own, of one number in the place of a million."""
+    from types import SimpleNamespace
+
+    import numpy as np
+
+    from vramcast.libraries.numpy import _numpy
+
+    sizes = []
+
+    def histogram(a, *args, **options):
+        sizes.append(a.size)
+        return np.histogram(a, *args, **options)
+
+    module = SimpleNamespace(histogram=histogram, ndarray=np.ndarray)
+    _numpy(module)
+    zeros, places = np.zeros((1000, 1000), np.float32), [-1.0, 0.0, 0.5]
+    for bins in (64, places):
+        for mine, real in zip(module.histogram(zeros, bins), np.histogram(zeros, bins)):
+            assert mine.tolist() == real.tolist()
+    assert sizes == [1, 1]
+    zeros[3, 4] = 1
+    assert module.histogram(zeros, 2)[0].tolist() == [999_999, 1]
 
 
 def test_wandb_is_off(script):

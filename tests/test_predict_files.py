@@ -244,3 +244,23 @@ def test_programs_are_not_found(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(DEVICE + PROGRAMS + TRAINING)
     predicted(script)
+
+
+def test_the_parameters_of_a_class_are_found_without_a_program(tmp_path):
+    """As typeshed_client does for jsonargparse, and that for Lightning's command line."""
+    folder = tmp_path / "typeshed_client"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("from .finder import get_search_context")
+    (folder / "finder.py").write_text("""
+import subprocess, sys
+def get_search_context(*, search_path=None, python_executable=None):
+    if search_path is None:
+        search_path = subprocess.check_output([sys.executable, "-c", "import sys"])
+    return search_path
+""")
+    script = tmp_path / "script.py"
+    text = "import sys, typeshed_client\nplaces = map(str, typeshed_client.get_search_context())\n"
+    script.write_text(
+        DEVICE + text + "assert list(places) == list(filter(None, sys.path))\n" + TRAINING
+    )
+    predicted(script)

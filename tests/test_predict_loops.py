@@ -390,3 +390,25 @@ for i in range(40):
     file = script(HEAD + evaluate)
     ended = {loop["place"]: loop["done"] for loop in predicted(file)["left_out"]}
     assert 20 < ended[f"line {line(file, 'range(200)')}"] < 28
+
+
+def test_gradients_are_added_up_until_they_are_at_rest(script):
+    """As nanoGPT does; the last small batch is seen, and so is what counts by itself."""
+    accumulate = """
+for i in range(30):
+    for small in range(200):
+        if small == 199: new(4096)
+        net(new(32)).square().mean().backward()
+    opt.step(); opt.zero_grad()
+count = 0
+for small in range(200):
+    net(new(32)).square().mean().backward()
+    count += 1
+    if count == 90:
+        opt.step(); opt.zero_grad(); count = 0; new(8192)
+"""
+    file = script(HEAD + accumulate)
+    row = predicted(file)
+    ended = {loop["place"]: loop["done"] for loop in row["left_out"]}
+    assert 20 < ended[f"line {line(file, 'for small in range(200)')}"] < 30
+    assert row["allocated_gb"] * 1e9 > 8192 * 64 * 4

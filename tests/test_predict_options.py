@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.scripts import LOOP
+from tests.scripts import DEEP, LOOP
 from tests.warm import predict, predicted, run
 from vramcast import NotPredicted, api
 from vramcast import predict as from_python
@@ -54,3 +54,10 @@ def test_the_interface_for_notebooks(script, monkeypatch):
         from_python(file)
     with pytest.raises(NotPredicted, match="there is no script"):
         from_python("nowhere.py")
+
+
+def test_bfloat16_on_a_gpu_that_lacks_it_is_told(script):
+    file = script((DEEP + LOOP).replace(".cuda()", ".cuda().bfloat16()"))
+    told = {name: " ".join(predicted(file, "--gpu", name)["notes"]) for name in ("T4", "L4")}
+    assert "T4 has no arithmetic in bfloat16: PyTorch emulates it" in told["T4"]
+    assert "emulates" not in told["L4"]

@@ -386,6 +386,37 @@ for _ in range(30):
     assert any("nothing was put on a GPU" in note for note in row["notes"])
 
 
+def test_inference_mode_takes_as_much_as_no_grad(script):
+    """In it, PyTorch hands over operators that consist of others, with their temporaries.
+
+    Attention's kernel, dropout that does nothing, the logarithms in the loss, a product with a
+    tensor that is spread first, and what is where it is asked to be.
+    """
+    predicted(
+        script("""
+logits, classes = torch.zeros(1024, 4096, device="cuda"), torch.zeros(1024, device="cuda").long()
+heads = torch.zeros(8, 8, 512, 64, device="cuda", dtype=torch.half)
+def most(context):
+    peaks = []
+    with context():
+        for make in (
+            lambda: F.cross_entropy(logits, classes),
+            lambda: F.scaled_dot_product_attention(heads, heads, heads),
+            lambda: torch.einsum("bhid,bhjd->bhij", heads, heads),
+            lambda: logits.half().softmax(-1, dtype=torch.float32),
+            lambda: F.dropout(logits.cuda().to("cuda", torch.float32), 0.5),
+        ):
+            torch.cuda.reset_peak_memory_stats()
+            make()
+            peaks.append(torch.cuda.max_memory_allocated())
+    return peaks
+most(torch.no_grad)  # with the workspaces that stay
+peaks = most(torch.no_grad)
+assert peaks == most(torch.inference_mode), (peaks, most(torch.inference_mode))
+""")
+    )
+
+
 def test_generation_ends_at_its_longest(script):
     row = predicted(
         script("""

@@ -184,6 +184,12 @@ def test_what_a_launcher_left_in_the_shell_is_no_matter(tmp_path):
     assert row["ranks"] == 2
 
 
+def test_a_question_to_the_other_command_is_told():
+    process = warm.run("rehearse.py", "03_bfloat16.py", "--gpu", "8")
+    assert process.returncode == 2
+    assert "GPU memory is predicted, by  python -m vramcast SCRIPT --gpu 8" in process.stderr
+
+
 def test_an_unknown_script_is_told(tmp_path):
     process = warm.run("rehearse.py", "99_nothing.py", "--results", str(tmp_path / "rows.json"))
     assert process.returncode == 2

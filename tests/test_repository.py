@@ -11,10 +11,11 @@ import pytest
 import torch
 from torchvision.models import vit_h_14
 
-from ladder import record, rows, summary
+from ladder import answer, record, rows, summary
 from ladder.pages import generate as pages
-from ladder.pages import markers
+from ladder.pages import markers, terminal
 from ladder.rungs import ROOT, read_ladder
+from tests.warm import FORM
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\S*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -31,6 +32,18 @@ def test_generated_pages_are_up_to_date():
     assert stale == [], "run make results"
     names = {path.name for path in made}
     assert {path.name for path in pages.PAGES.iterdir()} <= names  # none of a script that is gone
+
+
+def test_the_pictured_answer_is_the_recorded_prediction():
+    pictured = json.loads(answer.RECORDED.read_text())
+    row = rows.by_script(ROOT / "results" / "predicted.json")[answer.SCRIPT]
+    for key in ("reserved_gb", "allocated_gb", "breakdown_gb", "host_gb", "like"):
+        assert pictured[key] == row[key], "python -m ladder.answer; make results"
+    FORM.validate(pictured | {"seconds": 0})
+    drawn = terminal.picture()
+    assert "//" not in drawn.replace("http://www.w3.org/2000/svg", "")  # nothing from elsewhere
+    for kind, size in row["breakdown_gb"].items():
+        assert f"{kind}&#160;{size:.2f}" in drawn
 
 
 @pytest.mark.parametrize("name", ["predicted.json", "rehearsed.json"])
@@ -160,7 +173,8 @@ def test_the_summary_says_what_is_missing_and_why(tmp_path):
 
 
 PREDICT = "-m ladder.predict"
-ALL = ["rehearse.py", PREDICT, f"{PREDICT} --as-of 2023", "-m ladder.summary"]
+FIRST = "rehearse.py --resume"
+ALL = [FIRST, f"{PREDICT} --resume", f"{PREDICT} --resume --as-of 2023", "-m ladder.summary"]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +183,7 @@ ALL = ["rehearse.py", PREDICT, f"{PREDICT} --as-of 2023", "-m ladder.summary"]
         ("0 0 0 0", ALL, 0),
         ("1 0 0 0", ALL, 2),
         ("0 2 0 0", ALL, 2),
-        ("130 0 0 0", ["rehearse.py"], 2),  # Ctrl-C
+        ("130 0 0 0", [FIRST], 2),  # Ctrl-C
     ],
 )
 def test_make_ladder_goes_on_after_a_failure(tmp_path, statuses, called, status):
@@ -189,4 +203,5 @@ def test_make_ladder_goes_on_after_a_failure(tmp_path, statuses, called, status)
         text=True,
     )
     assert calls.read_text().splitlines() == called, process.stderr
+    assert f"Stage {len(called)} of 4: python {called[-1]}" in process.stdout
     assert process.returncode == status  # make's own for a failed recipe is 2

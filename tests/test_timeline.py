@@ -1,6 +1,10 @@
 """--timeline: a picture of one training step, and what holds its peak."""
 
-from tests.warm import predict
+import json
+
+import pytest
+
+from tests.warm import predict, predicted
 
 LAYERS = """
 import torch
@@ -45,3 +49,13 @@ def test_a_timeline_says_what_holds_the_peak(tmp_path):
     assert held[0].endswith(f": 3 × 0.0021 GB, addmm, * (Linear), line {within}")
     assert len(held) <= 3
     assert "<svg" in figure.read_text()
+
+
+def test_a_timelines_figures_are_written_without_a_picture(tmp_path):
+    figures, script = tmp_path / "step.json", tmp_path / "script.py"
+    script.write_text(LAYERS)
+    row = predicted(script, "--timeline", figures)
+    step = json.loads(figures.read_text())
+    assert max(sum(sizes.values()) for _, sizes in step["course"]) == step["peak"]["bytes"]
+    assert step["peak"]["bytes"] == pytest.approx(row["allocated_gb"] * 1e9)
+    assert row["notes"] == []

@@ -156,7 +156,7 @@ def figures(events: list[tuple], options: Options | None = None, **watched: obje
         tracker,
         SimpleNamespace(**seen | watched, allocators=allocators),
         SimpleNamespace(batch_size=8, samples=100),
-        SimpleNamespace(mostly_convolutions=lambda: False),
+        SimpleNamespace(mostly_convolutions=lambda: False, emulated=lambda model: False),
         options or Options(GPU),
     )
 

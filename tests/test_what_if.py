@@ -9,7 +9,7 @@ from torchvision.models import resnet50, vit_b_16
 
 from ladder import examples
 from ladder.rows import by_script
-from ladder.rungs import ROOT, read_ladder
+from ladder.rungs import ROOT
 from tests.scripts import DEEP, LOOP, TIGHT
 from tests.warm import predict, predicted
 from vramcast import gpus
@@ -83,10 +83,11 @@ def test_what_is_behind_the_blocks_is_the_head():
 
 
 def test_the_catalog_names_pages_that_exist_and_all_techniques_can_be_applied():
-    pages = {rung.script.rpartition("/")[2].removesuffix(".py") for rung in read_ladder()}
-    assert {one.page for one in catalog.KNOWN.values()} <= pages
+    for one in catalog.KNOWN.values():
+        assert (ROOT / "docs" / f"{one.page}.md").is_file(), one.page
     done = {*weights.TO_MODELS, *updates.REPLACED, *updates.SETTINGS}
     done |= {"accumulate", "free-gradients", "in-backward", "expandable-segments"}
+    done |= {"chunked-loss", "fsdp2"}
     assert done == set(catalog.KNOWN)
 
 
@@ -140,6 +141,81 @@ for (x,) in DataLoader(TensorDataset(torch.zeros(8192, 256)), batch_size=4096):
     model(x.cuda()).sum().backward()
     optimizer.step()
 """
+
+
+WORDS = """
+import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
+
+class Language(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(32_768, 256)
+        layer = nn.TransformerEncoderLayer(256, 4, 1024, dropout=0, batch_first=True)
+        self.layers = nn.TransformerEncoder(layer, 4)
+        self.head = nn.Linear(256, 32_768)
+
+    def forward(self, words):
+        return self.head(self.layers(self.embedding(words)))
+
+model = Language()
+# sharded
+model.cuda()
+optimizer = torch.optim.Adam(model.parameters())
+for _ in range(3):
+    words = torch.randint(32_768, (8, 257), device="cuda")
+    logits = model(words[:, :-1])
+    loss = F.cross_entropy(logits.flatten(0, 1).float(), words[:, 1:].flatten())
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+SHARDED = """
+from torch.distributed.fsdp import fully_shard
+torch.distributed.init_process_group("nccl")
+for layer in model.layers.layers:
+    fully_shard(layer)
+fully_shard(model)
+"""
+IN_CHUNKS = """
+    hidden = model.layers(model.embedding(words[:, :-1]))
+    parts = zip(hidden.flatten(0, 1).chunk(16), words[:, 1:].flatten().chunk(16))
+    part = lambda hidden, target: F.cross_entropy(model.head(hidden), target, reduction="sum")
+    losses = [checkpoint(part, *each, use_reentrant=False) for each in parts]
+    loss = torch.stack(losses).sum() / (8 * 256)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "written"),
+    [
+        ("fsdp2", "# sharded\n", SHARDED),
+        ("chunked-loss", WORDS[WORDS.index("    logits") : WORDS.index("    loss.b")], IN_CHUNKS),
+    ],
+)
+def test_fsdp2_and_chunked_losses_need_what_they_need_when_written(script, name, before, written):
+    plain = script(WORDS)
+    row, without = predicted("--with", name, plain), predicted(plain)
+    by_hand = predicted(script(WORDS.replace(before, written)))
+    for key in ("reserved_gb", "allocated_gb"):
+        assert row[key] == pytest.approx(by_hand[key], rel=0.02), key
+    assert row["allocated_gb"] < 0.97 * without["allocated_gb"]
+
+
+def test_what_fsdp2_and_chunked_losses_are_not_applied_to(script):
+    process = predict("--with", "fsdp2", script(WORDS.replace("# sharded\n", SHARDED)))
+    assert "fsdp2 is for a script that trains on one GPU" in process.stderr
+    used = script(WORDS.replace("    loss.b", "    right = logits.argmax(-1)\n    loss.b"))
+    process = predict("--with", "chunked-loss", used)
+    assert "its logits are used otherwise than in a cross-entropy: argmax" in process.stderr
+
+
+def test_the_number_of_a_batch_is_still_known_with_another_batch_size(script):
+    file = script("size = 64\n" + ADAM.replace("batch_size=4096", "batch_size=size"))
+    process = predict("--json", "--what-if", "--batch-size", "32", file)
+    notes = [one.get("notes", []) for one in json.loads(process.stdout)["what_if"]]
+    assert len(notes) > 5
+    assert not [note for some in notes for note in some if "was given other batches" in note]
 
 
 def test_accumulation_splits_the_batch_and_takes_each_fourth_step(script):
@@ -216,8 +292,26 @@ def test_tables_of_several_gpus_and_of_two_scripts(script):
     other = file.with_name("other.py")
     other.write_text(file.read_text().replace("Adam(", "SGD("))
     told = predict("--compare", other, file).stdout
-    (line,) = [line for line in told.splitlines() if "optimizer" in line]
+    (line,) = [line for line in told.splitlines() if line.startswith("    optimizer")]
     assert line.split() == ["optimizer", "0.02", "0.00"]
+    sets = ["--", "--", "--width", "512"]
+    file.write_text(file.read_text().replace("256", "int(sys.argv[-1] if sys.argv[1:] else 256)"))
+    file.write_text("import sys\n" + file.read_text())
+    told = predict(file, "--compare", *sets).stdout
+    assert told.splitlines()[1].split() == ["as", "it", "is", "--width", "512"]
+    rows = json.loads(predict(file, "--json", "--compare", *sets).stdout)["rows"]
+    assert [row["arguments"] for row in rows] == [[], ["--width", "512"]]
+    (grown,) = [line for line in told.splitlines() if "line 12: add.Tensor in * (Block)" in line]
+    inputs = 3 * 4096 * 256 * 4 / 1e9  # of the blocks; the first one's is the batch
+    assert [float(word) for word in grown.split()[:2]] == [
+        pytest.approx(inputs, abs=0.01),
+        pytest.approx(2 * inputs, abs=0.01),
+    ]
+    for words, problem in (
+        ((file, "--compare"), "compare with what?"),
+        ((file, *sets), "several sets of the script's own options are for --compare"),
+    ):
+        assert problem in predict(*words).stderr
     process = predict("--gpus", "1,two", file)
     assert process.returncode == 2
     assert "'1,two' is no number of GPUs" in process.stderr

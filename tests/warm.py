@@ -13,11 +13,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+from jsonschema import Draft202012Validator
+
 from ladder.rungs import ROOT
 from tests.helpers import HANG
 from vramcast.processes import supervisor as processes
 
 SERVER = multiprocessing.get_context("forkserver")
+FORM = Draft202012Validator(json.loads((ROOT / "vramcast" / "answer.schema.json").read_text()))
 IMPORTED = (
     "torch",
     "torchvision",
@@ -41,8 +44,11 @@ def run(*command: object, timeout: float = HANG, **environment: str) -> Ended:
 
 
 def predict(*arguments: object, **environment: str) -> Ended:
-    """Run vramcast."""
-    return run("-m", "vramcast", *arguments, **environment)
+    """Run vramcast; what it prints with --json has the form that its schema describes."""
+    process = run("-m", "vramcast", *arguments, **environment)
+    if "--json" in arguments and process.stdout:
+        FORM.validate(json.loads(process.stdout))
+    return process
 
 
 def predicted(*arguments: object, **environment: str) -> dict:

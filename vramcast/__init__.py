@@ -19,8 +19,9 @@ processes    processes that end with their command
 
 and at the bottom: compat (versions of PyTorch, and its private names), options and gpus (what is
 asked, about which GPU), kinds (what memory is for), evidence (how far predictions may be off),
-prediction (the answer), when_imported (changes a library once it is imported), where (the line of
-the script that runs). api is `predict`.
+prediction (the answer), notebook (its pictures there), markdown (a script's text in it), functions
+(as scripts), when_imported (changes a library once it is imported), where (the line of the script
+that runs). api is `predict`.
 """
 
 import platform

@@ -258,6 +258,7 @@ sequence_number = private("torch._C:_autograd._get_sequence_nr")
 ProcessGroup = private("torch._C._distributed_c10d:ProcessGroup")
 IncompatibleKeys = private("torch.nn.modules.module:_IncompatibleKeys")
 _composite = private("torch._C:DispatchKey.CompositeImplicitAutograd")
+_has_kernel = private("torch._C:_dispatch_has_kernel_for_dispatch_key")
 _below_autocast = private("torch._C:DispatchKeySet")(private("torch._C:DispatchKey.AutocastCUDA"))
 _Without = private("torch._C:_ExcludeDispatchKeyGuard")
 
@@ -268,8 +269,8 @@ def decomposed(op: OpOverload, *args, **kwargs) -> object:
 
 
 def composite(op: OpOverload) -> bool:
-    """Whether an operator consists of others on all devices."""
-    return op.has_kernel_for_dispatch_key(_composite)
+    """Whether an operator consists of others on all devices, by its own C++ code."""
+    return _has_kernel(op.name(), _composite)
 
 
 def remember_factories() -> None:

@@ -4,6 +4,26 @@ from dataclasses import dataclass
 
 from vramcast import gpus
 
+SEVERAL = 4  # GPUs of a training on several, if nothing says how many
+
+
+@dataclass(frozen=True)
+class Example:
+    """What a sample consists of."""
+
+    image: tuple[int, int, int] | None = None  # channels, height, width
+    words: int | None = None  # of a text
+    audio: tuple[int, int] | None = None  # samples a second, seconds
+
+    def told(self) -> str:
+        """As the option has it."""
+        parts = (("images", self.image), ("tokens", self.words), ("audio", self.audio))
+        return ",".join(f"{kind}:{_joined(sizes)}" for kind, sizes in parts if sizes)
+
+
+def _joined(sizes: int | tuple[int, ...]) -> str:
+    return "x".join(map(str, sizes)) if isinstance(sizes, tuple) else str(sizes)
+
 
 @dataclass(frozen=True)
 class Options:
@@ -12,7 +32,7 @@ class Options:
     gpu: gpus.Model = gpus.DEFAULT
     gpus: int = 1  # that the script finds
     arguments: tuple[str, ...] = ()  # the script's own
-    example: tuple[int, ...] | None = None  # an image's shape, or words, for data that is not here
+    example: Example | None = None  # of data that is not here
     classes: int = 1000  # of the example's
     columns: tuple[str, ...] = ()  # of the example's rows, where a hub's data set is not here
     configs: tuple[tuple[str, str], ...] = ()  # files config.json by the names of models

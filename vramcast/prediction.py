@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, fields
 
-from vramcast import evidence, gpus
+from vramcast import evidence, gpus, notebook
 from vramcast.gpus import Model
 from vramcast.options import Options
 
@@ -42,6 +42,7 @@ class Prediction:
     largest: list[dict] | None = None  # of the tensors at the peak, if asked for
     after_step_gb: dict[str, float] | None = None  # what stays after a step, if asked for
     cost: dict | None = None  # of one training step: see cost/counter.py
+    timeline: dict | None = field(default=None, repr=False)  # of it: see step/timeline.py
     gpu: Model = field(default=gpus.DEFAULT, repr=False)
 
     @classmethod
@@ -59,6 +60,11 @@ class Prediction:
         kinds = ", ".join(f"{kind} {size:.2f}" for kind, size in self.breakdown_gb.items())
         lines = [f"  {line}" for line in details(self)]
         return "\n".join([answer(self), *lines, f"  split: {kinds} GB"])
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the answer, with pictures of the peak and of a step."""
+        step = self.timeline or {}
+        return notebook.html(answer(self), details(self), self.breakdown_gb, self.reserved_gb, step)
 
 
 def is_range(row: Prediction) -> bool:

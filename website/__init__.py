@@ -2,5 +2,5 @@
 
 build        puts the pages together and has Sphinx build them
 conf         Sphinx's settings
-explorer     the front page: its tables, and the data that _static/explorer.js works with
+explorer     the front page: its tables, and what _static/explorer.js works with
 """

@@ -4,20 +4,24 @@ FOLDER (website/build) gets `source`, the pages as Sphinx reads them, and `html`
 index.html opens from the disk. Sphinx's warnings are errors. Exit status: Sphinx's.
 """
 
+import json
 import re
 import shutil
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 from sphinx.cmd.build import build_main
 
 from ladder.pages.escaping import block, plain
+from ladder.pages.rung_page import ways
 from ladder.pages.tables import Figures
-from ladder.rungs import ROOT, read_ladder, stem
-from website.explorer import front_page
+from ladder.rungs import ROOT, Rung, read_ladder, reading_order, stem
+from website.explorer import differences, front_page
 
 HERE = Path(__file__).parent
 SCRIPT = re.compile(r"\]\((?:\.\./)+(?:[^)/]+/)?([^)/]+)\.py\)")  # a link to one
+PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+\.svg)\)")
 SHARED = ("local_utilities", "cifar10", "messages", "several_gpus", "imdb")
 
 
@@ -26,11 +30,14 @@ def put_together(source: Path) -> None:
     if source.exists():
         shutil.rmtree(source)
     shutil.copytree(ROOT / "docs", source)
+    ladder = read_ladder()
+    (source / "index.md").write_text(front_page(ladder, Figures.read(ladder, ROOT / "results")))
     for page in source.rglob("*.md"):
         up = "../" * (len(page.relative_to(source).parts) - 1)
-        text = page.read_text()
-        page.write_text(SCRIPT.sub(rf"]({up}scripts/\1.md)", text))
-    ladder = read_ladder()
+        text = SCRIPT.sub(rf"]({up}scripts/\1.md)", page.read_text())
+        page.write_text(PICTURE.sub(lambda found, page=page: _drawn(page.parent, found), text))
+    for rung in ladder:
+        _leave_out_ways(source / "ladder" / f"{stem(rung.script)}.md", rung, ladder)
     scripts = [ROOT / rung.script for rung in ladder]
     scripts += [ROOT / f"{name}.py" for name in SHARED]
     (source / "scripts").mkdir()
@@ -40,10 +47,24 @@ def put_together(source: Path) -> None:
     names = "\n".join(stem(script.name) for script in scripts)
     index = f"# The scripts\n\n```{{toctree}}\n{names}\n```\n"
     (source / "scripts" / "index.md").write_text(index)
-    rungs = "\n".join(stem(rung.script) for rung in ladder)
+    rungs = "\n".join(stem(rung.script) for rung in reading_order(ladder))
     with (source / "ladder" / "index.md").open("a") as file:
         file.write(f"\n```{{toctree}}\n:hidden:\n\n{rungs}\n```\n")
-    (source / "index.md").write_text(front_page(ladder, Figures.read(ladder, ROOT / "results")))
+
+
+def _drawn(folder: Path, found: re.Match) -> str:
+    """A picture as part of its page: with the page's colours, and what it tells on demand."""
+    picture = folder / unquote(found[1])
+    if not picture.exists():
+        return found[0]  # of which Sphinx warns
+    return f"<div>\n{picture.read_text().strip()}\n</div>"
+
+
+def _leave_out_ways(page: Path, rung: Rung, ladder: list[Rung]) -> None:
+    """Take a rung's own links to its neighbours away: the site has its own, below each page."""
+    links = ways(rung, ladder)
+    text = page.read_text().replace(f"\n---\n\n{links}\n", "")
+    page.write_text(text.replace(f"{links}\n\n", ""))
 
 
 def script_page(name: str, source: str) -> str:
@@ -55,7 +76,12 @@ def build(folder: Path) -> int:
     """Build the site in `folder`; Sphinx's exit status."""
     put_together(folder / "source")
     options = ["-q", "-W", "--keep-going", "-c", str(HERE), "-d", str(folder / "doctrees")]
-    return build_main([*options, str(folder / "source"), str(folder / "html")])
+    status = build_main([*options, str(folder / "source"), str(folder / "html")])
+    (folder / "html" / "differences").mkdir(exist_ok=True)
+    for name, found in differences(read_ladder()).items():
+        text = f"differences[{json.dumps(name)}] = {json.dumps(found)};\n"
+        (folder / "html" / "differences" / f"{name}.js").write_text(text)
+    return status
 
 
 if __name__ == "__main__":

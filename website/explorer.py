@@ -1,10 +1,12 @@
 """The front page: the ladder as a table that reads without JavaScript, and data for explorer.js."""
 
+import difflib
 from html import escape
 
 from ladder.fits import learns
 from ladder.pages.escaping import script_json, target
-from ladder.pages.tables import Figures, how_far, technique
+from ladder.pages.generate import file_name
+from ladder.pages.tables import Figures, batch, how_far, technique
 from ladder.rows import memory_of
 from ladder.rungs import FAMILIES, Rung, code, family, needs_bfloat16, of_family, several_gpus, stem
 from vramcast import evidence, gpus
@@ -22,11 +24,18 @@ def front_page(ladder: list[Rung], figures: Figures) -> str:
             "## Which script fits your GPU?\n",
             _question(),
             _tables(ladder, figures),
+            "## What does it cost?\n",
+            "Further down takes less memory, further right computes more for each sample. Time and "
+            "accuracy are published ones, where there are some: see "
+            "[what the figures are](ladder/index.md#what-the-figures-are).\n",
+            '<p id="need" class="legend" hidden>The line is what the chosen GPU leaves for tensors;'
+            " what does not fit it is pale.</p>\n",
+            *(f"![{name}](ladder/{file_name(name)}-flops.svg)\n" for name in FAMILIES),
             "## What changes from one script to another?\n",
             _difference(ladder),
             f'<script type="application/json" id="ladder-data">{_data(ladder, figures)}</script>\n',
             "## All pages\n",
-            "```{toctree}\n:maxdepth: 1\n\nladder/index\nyour-script\n"
+            "```{toctree}\n:maxdepth: 1\n\nladder/index\nyour-script\njson\n"
             "out-of-memory\nyour-model\ncombining\n"
             "how-prediction-works\nhow-far-off\nversions\nrehearsal\nseveral-gpus\nadding-a-rung\nscripts/index\n```",
         ]
@@ -34,7 +43,7 @@ def front_page(ladder: list[Rung], figures: Figures) -> str:
 
 
 def data(ladder: list[Rung], figures: Figures) -> dict:
-    """The data for explorer.js: memory in GB, and each script's code as lines."""
+    """The data for explorer.js: memory in GB."""
     return {
         "gpus": [
             {
@@ -63,11 +72,22 @@ def data(ladder: list[Rung], figures: Figures) -> dict:
                 "margin": evidence.margin(figures.predicted[rung.script]["like"]),
                 "room": figures.predicted[rung.script].get("room_gb"),
                 "reserved": figures.predicted[rung.script]["reserved_gb"],
-                "code": code(rung.script),
             }
             for rung in ladder
             if rung.script in figures.predicted
         ],
+    }
+
+
+def differences(ladder: list[Rung]) -> dict[str, dict[str, str]]:
+    """The unified diff from each script's code to each other's, without docstrings, by stems."""
+    codes = {rung.script: code(rung.script) for rung in ladder}
+    return {
+        stem(one): {
+            stem(other): "\n".join(difflib.unified_diff(old, new, one, other, lineterm=""))
+            for other, new in codes.items()
+        }
+        for one, old in codes.items()
     }
 
 
@@ -80,10 +100,10 @@ def _question() -> str:
         f'<option value="{escape(name)}">{escape(name)}</option>' for name in gpus.KNOWN
     )
     return (
-        '<form id="gpu-form" class="explorer" hidden>\n'
-        f'<label>GPU <select id="gpu"><option value="">of …</option>{options}</select></label>\n'
-        '<label><input id="gb" type="number" min="0.1" max="1000" step="any" value="8"> GB</label>'
-        '\n<p id="answer" role="status" aria-live="polite"></p>\n</form>\n'
+        '<form id="gpu-form" class="explorer" autocomplete="off" hidden>\n'
+        f'<label>GPU <select id="gpu"><option value="">name</option>{options}</select></label>\n'
+        '<label>or <input id="gb" type="number" min="0" step="any" value="8"> GB</label>\n'
+        '<div id="answer" role="status" aria-live="polite"></div>\n</form>\n'
         '<p class="legend">Predicted for an A100 with as much memory. What another GPU\'s kernels '
         "need is told by <code>vramcast SCRIPT --gpu NAME</code>.</p>\n"
     )
@@ -98,7 +118,8 @@ def _tables(ladder: list[Rung], figures: Figures) -> str:
         f'<p class="legend">{legend}</p>',
         '<p id="split" class="legend" role="status" aria-live="polite">'
         "Predicted peaks in GB reserved, on one GPU. The colours of a bar show what the allocated "
-        "peak consists of.</p>",
+        "peak consists of. Batch: what an optimizer step sees. FLOPs: of a sample, against the "
+        "table's first script.</p>",
     ]
     for name in FAMILIES:
         rungs = [rung for rung in of_family(ladder, name) if rung.script in figures.predicted]
@@ -106,14 +127,16 @@ def _tables(ladder: list[Rung], figures: Figures) -> str:
         parts.append(
             f'<table class="bars"><caption>{escape(name)}</caption><thead><tr>'
             '<th scope="col">script</th><th scope="col">predicted</th><th scope="col">GB</th>'
+            '<th scope="col">batch</th><th scope="col">FLOPs</th>'
             '<th scope="col" class="fit" hidden>fits</th></tr></thead><tbody>'
         )
-        parts += [_row(rung, figures.predicted[rung.script], most) for rung in rungs]
+        parts += [_row(rung, figures, most) for rung in rungs]
         parts.append("</tbody></table>")
     return "\n".join(parts) + "\n"
 
 
-def _row(rung: Rung, row: dict, most: float) -> str:
+def _row(rung: Rung, figures: Figures, most: float) -> str:
+    row, cost = figures.predicted[rung.script], figures.costs.get(rung.script)
     split = ", ".join(
         f"{kind} {row['breakdown_gb'][kind]:.2f} GB"
         for kind in KINDS
@@ -132,7 +155,8 @@ def _row(rung: Rung, row: dict, most: float) -> str:
         f"<small>{escape(technique(rung) + variant)}</small></th>"
         f'<td><span class="bar" tabindex="0" role="img" aria-label="{escape(words)}" '
         f'title="{escape(words)}">{pieces}</span></td>'
-        f'<td class="gb">{memory_of(row).removesuffix(" GB")}</td>'
+        f"<td>{memory_of(row).removesuffix(' GB')}</td><td>{batch(rung, row)}</td>"
+        f"<td>{f'× {cost[1]:.2f}' if cost else 'not counted'}</td>"
         '<td class="fit" hidden></td></tr>'
     )
 
@@ -140,13 +164,14 @@ def _row(rung: Rung, row: dict, most: float) -> str:
 def _difference(ladder: list[Rung]) -> str:
     def select(name: str, chosen: str) -> str:
         options = "".join(
-            f"<option{' selected' if rung.script == chosen else ''}>{escape(rung.script)}</option>"
+            f'<option value="{escape(stem(rung.script))}"'
+            f"{' selected' if rung.script == chosen else ''}>{escape(rung.script)}</option>"
             for rung in ladder
         )
         return f'<select id="{name}">{options}</select>'
 
     return (
-        '<form id="difference-form" class="explorer" hidden>\n'
+        '<form id="difference-form" class="explorer" autocomplete="off" hidden>\n'
         f"<label>from {select('from', '02_mixed-precision.py')}</label>\n"
         f"<label>to {select('to', '03_bfloat16.py')}</label>\n</form>\n"
         '<pre id="difference" class="highlight" tabindex="0" aria-label="the difference" hidden>'

@@ -115,6 +115,7 @@ def public_scripts(results: Path) -> str:
         f"\nOf the scripts that run with today's packages and the data at hand, {good} of "
         f"{good + len(ours)} are predicted. Not predicted today:"
     )
+    lines[-1:-1] = _counted(rows)
     for fault, title in FAULTS.items():
         lines.append(f"\n{title}:\n")
         lines += [
@@ -122,6 +123,22 @@ def public_scripts(results: Path) -> str:
             for row in _of_fault(rows, fault)
         ]
     return "\n".join(lines)
+
+
+def _counted(rows: list[dict]) -> list[str]:
+    """What was counted in real steps beside what is predicted, in a sentence, if anything was."""
+    shares = [
+        row["counted_gb"] / row["allocated_gb"]
+        for row in rows if "counted_gb" in row and "error" not in row
+    ]  # fmt: skip
+    if not shares:
+        return []
+    most = sum(share <= 1 for share in shares)
+    return [
+        f"\nOf {len(shares)} of them, real steps on the CPU were counted (parameters, optimizer "
+        f"states, and gradients or saved tensors): in {most}, this is at most the predicted "
+        f"allocated peak, and up to {100 * max(shares):.0f} % of it."
+    ]
 
 
 def _of_fault(rows: list[dict], fault: str) -> list[dict]:

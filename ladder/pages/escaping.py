@@ -9,6 +9,10 @@ import re
 from html import escape
 from urllib.parse import quote
 
+from vramcast.markdown import block, code
+
+__all__ = ["block", "code", "comment", "line", "plain", "prose", "script_json", "target"]
+
 MARKS = re.compile(r"([\\`*\[\]<|])")
 FENCES = re.compile(r"`{3,}|~{3,}|:{3,}")  # also a directive's
 HTML = re.compile(r"<(?=[A-Za-z/!?])")
@@ -40,24 +44,6 @@ def comment(text: str) -> str:
     return escape(text, quote=False)
 
 
-def code(text: str) -> str:
-    """A code span; in a table's cell, too."""
-    words = " ".join(text.split()).replace("|", r"\|")
-    ticks = _longer_than_any("`", words, least=1)
-    return f"{ticks} {words} {ticks}" if "`" in words else f"{ticks}{words}{ticks}"
-
-
-def block(text: str, kind: str = "") -> str:
-    """A block of code; `kind` is its language."""
-    ticks = _longer_than_any("`", text, least=3)
-    return f"{ticks}{kind}\n{text.removesuffix(chr(10))}\n{ticks}"
-
-
 def script_json(value: object) -> str:
     """JSON for the inside of a `<script>`, which holds no `<`."""
     return json.dumps(value, separators=(",", ":")).replace("<", r"\u003c")
-
-
-def _longer_than_any(sign: str, text: str, least: int) -> str:
-    runs = re.findall(f"{sign}+", text)
-    return sign * max(least, *(len(run) + 1 for run in runs), 0)

@@ -8,7 +8,16 @@ import json
 from pathlib import Path
 
 from ladder.margin import margins
-from ladder.pages import combining, examples, markers, others, rung_page
+from ladder.pages import (
+    answer_fields,
+    combining,
+    examples,
+    markers,
+    others,
+    rung_page,
+    terminal,
+)
+from ladder.pages.against_flops import against_flops
 from ladder.pages.comparisons import error_tables, other_tools, public_scripts
 from ladder.pages.pictures import bars
 from ladder.pages.tables import Figures, how_far, ladder_table, more_table, techniques_table
@@ -41,6 +50,7 @@ def readme(page: str, ladder: list[Rung], figures: Figures) -> str:
     """The README with its result and its table."""
     small = of_family(ladder, FAMILIES[0])
     page = markers.put(page, "result", how_far(ladder, figures))
+    page = markers.put(page, "answer", terminal.link())
     return markers.put(page, "results", ladder_table(small, figures, "", "docs/ladder/"))
 
 
@@ -51,6 +61,7 @@ def index(page: str, ladder: list[Rung], figures: Figures) -> str:
         rungs = of_family(ladder, name)
         picture = f"![{title}: predicted and published peak memory]({file_name(name)}.svg)"
         parts += [f"## {title}", picture, ladder_table(rungs, figures, "../../", "")]
+        parts.append(f"![{title}: memory against FLOPs]({file_name(name)}-flops.svg)")
         parts += ["Time and accuracy:", more_table(rungs, figures)]
     return markers.put(page, "ladders", "\n\n".join(parts))
 
@@ -73,17 +84,23 @@ def pages() -> dict[Path, str]:
         ROOT / "README.md": readme((ROOT / "README.md").read_text(), ladder, figures),
         docs / "how-far-off.md": far_off,
         docs / "your-script.md": markers.put(your_script, "techniques", techniques_table()),
+        docs / "json.md": markers.put(
+            (docs / "json.md").read_text(), "fields", answer_fields.tables()
+        ),
         docs / "versions.md": markers.put(
             (docs / "versions.md").read_text(), "versions", versions_table(results)
         ),
         docs / "combining.md": combining.fill((docs / "combining.md").read_text(), results),
         ROOT / "vramcast" / "margin.json": json.dumps(margins(results), indent=1) + "\n",
+        docs / "answer.svg": terminal.picture(),
         PAGES / "index.md": index((PAGES / "index.md").read_text(), ladder, figures),
     } | examples.pages()
     for name, title in TITLES.items():
         rungs = pictured(ladder, name, figures)
         drawn = bars(f"{title}: peak GPU memory, GB", rungs, figures.predicted, figures.whole)
         made[PAGES / f"{file_name(name)}.svg"] = drawn
+        drawn = against_flops(name, of_family(ladder, name), figures)
+        made[PAGES / f"{file_name(name)}-flops.svg"] = drawn
     for place, rung in enumerate(ladder):
         source = (ROOT / rung.script).read_text()
         made[PAGES / f"{stem(rung.script)}.md"] = rung_page.page(place, ladder, figures, source)

@@ -4,7 +4,7 @@ from ladder.pages.escaping import block, code, comment, plain, prose, target
 from ladder.pages.pictures import step
 from ladder.pages.tables import Figures, difference, rehearsed_cells, table
 from ladder.rows import memory_of
-from ladder.rungs import Rung, diff, family, needs_bfloat16, of_family, several_gpus, stem
+from ladder.rungs import Rung, diff, family, needs_bfloat16, reading_order, several_gpus, stem
 from vramcast.kinds import KINDS
 
 EXTRAS = {"torchao": "torchao", "peft": "lora", "bitsandbytes": "lora", "transformers": "bonus"}
@@ -17,7 +17,7 @@ def page(place: int, ladder: list[Rung], figures: Figures, source: str) -> str:
         f"<!-- made from {comment(rung.script)} and results/ by `make results`: "
         "edit these, not this -->",
         f"# {plain(stem(rung.script))}",
-        _ways(place, ladder),
+        ways(rung, ladder),
         f"**{prose(rung.title)}**",
         _parent(rung),
         prose(rung.lesson),
@@ -33,7 +33,7 @@ def page(place: int, ladder: list[Rung], figures: Figures, source: str) -> str:
         "## Rehearsed",
         _rehearsed(figures.rehearsed.get(rung.script)),
         "---",
-        _ways(place, ladder),
+        ways(rung, ladder),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -47,13 +47,14 @@ def picture(rung: Rung, figures: Figures) -> str | None:
     return step(stem(rung.script), own, stem(rung.parent or ""), beside)
 
 
-def _ways(place: int, ladder: list[Rung]) -> str:
-    names = [stem(rung.script) for rung in of_family(ladder, family(ladder[place].script))]
-    place = names.index(stem(ladder[place].script))
-    ways = [_link(one, "← ") for one in names[max(place - 1, 0) : place]]
-    ways.append("[all rungs](index.md)")
-    ways += [_link(one, after=" →") for one in names[place + 1 : place + 2]]
-    return " · ".join(ways)
+def ways(rung: Rung, ladder: list[Rung]) -> str:
+    """The links to the pages before and after, as `reading_order` has them, and to all."""
+    names = [stem(one.script) for one in reading_order(ladder)]
+    place = names.index(stem(rung.script))
+    links = [_link(one, "← ") for one in names[max(place - 1, 0) : place]]
+    links.append("[all rungs](index.md)")
+    links += [_link(one, after=" →") for one in names[place + 1 : place + 2]]
+    return " · ".join(links)
 
 
 def _link(to: str, before: str = "", after: str = "") -> str:

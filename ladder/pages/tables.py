@@ -207,6 +207,7 @@ def techniques_table() -> str:
     ]
     for one in catalog.KNOWN.values():
         needs = f" (needs {one.package})" if one.package else ""
-        page = f"[{one.page.partition('_')[0]}](ladder/{one.page}.md)"
+        name = one.page.rpartition("/")[2].partition("_")[0]
+        page = f"[{name}]({one.page}.md)"
         lines.append(f"| `{one.name}` | {one.what}{needs} | {one.changes} | {one.lines} | {page} |")
     return "\n".join(lines)

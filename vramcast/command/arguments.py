@@ -10,15 +10,20 @@ import os
 from pathlib import Path
 
 from vramcast import gpus
-from vramcast.command import files
+from vramcast.command import as_json, files
 from vramcast.libraries import example_data as examples
-from vramcast.options import Options
+from vramcast.options import SEVERAL, Example, Options
 from vramcast.processes import entry
 from vramcast.run.source import several_gpus
 from vramcast.techniques import catalog
 
 NEEDED = ("torch", "rich")
-SEVERAL = 4  # GPUs that a script finds which is for several
+SAME = Path("its own options")  # what --compare compares with, if it names no other script
+ASSUMED = (
+    f"its text shows that it is for several GPUs: it is one of {SEVERAL} processes, if --gpus says "
+    "nothing else"
+)
+SHARDED = f"sharded over {SEVERAL} GPUs, if --gpus says nothing else"
 
 
 class Parser(entry.Parser):
@@ -33,7 +38,7 @@ class Parser(entry.Parser):
             message += f". Did you mean {near[0]}?" if near else ""
             message += ". The script's own options come after --" * (not near)
         if self.json:
-            print(json.dumps({"script": self.script, "error": message}))
+            print(as_json.error(self.script, message))
         gap = "\n" if "\n" in message else "  "
         self.exit(2, f"{self.prog}: {message}{gap}(--help shows all options)\n")
 
@@ -51,7 +56,7 @@ def found(name: str) -> Path:
     raise ValueError(f"there is no script {name}{where}{meant}")
 
 
-def example(text: str) -> tuple[int, int, int]:
+def example(text: str) -> Example:
     """The example that the option's text describes. Raises ArgumentTypeError."""
     try:
         return examples.read(text)
@@ -117,6 +122,14 @@ def _joined(arguments: list[str]) -> list[str]:
     return [*arguments[:place], both, *arguments[place + 2 :]]
 
 
+def _sets(words: list[str]) -> list[tuple[str, ...]]:
+    """The script's own options; "--" between them begins another set."""
+    sets: list[tuple[str, ...]] = [()]
+    for word in words:
+        sets = [*sets, ()] if word == "--" else [*sets[:-1], (*sets[-1], word)]
+    return sets
+
+
 def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     """Read the command line; the program ends with status 2 if it makes no sense."""
     parser = Parser(
@@ -126,9 +139,10 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         "2 if nothing can be said.",
     )
     own = arguments.index("--") if "--" in arguments else len(arguments)
-    arguments, theirs = _joined(arguments[:own]), tuple(arguments[own + 1 :])
+    arguments, theirs = _joined(arguments[:own]), _sets(arguments[own + 1 :])
     parser.json = "--json" in arguments
-    parser.script = next((word for word in arguments if not word.startswith("-")), None)
+    words = [word for word in arguments if not word.startswith("-")]
+    parser.script = next((word for word in words if word.endswith(".py")), (words or [None])[0])
     parser.add_argument("script", help="a Python file")
     parser.add_argument(
         "--gpu", metavar="GPU",
@@ -145,7 +159,7 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     )
     parser.add_argument(
         "--example", metavar="images:3x224x224", type=example,
-        help="what stands in for data that is not here; or: tokens:512",
+        help="what stands in for data that is not here; or: tokens:512, audio:16000x10; or several",
     )  # fmt: skip
     parser.add_argument("--classes", type=int, default=1000, metavar="N", help="its classes (1000)")
     parser.add_argument(
@@ -162,8 +176,8 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     )  # fmt: skip
     parser.add_argument(
         "--gpus", type=numbers, metavar="N",
-        help="GPUs it finds (1; 4 for a script that shows that it is for several); or a table for "
-        "several numbers: 1,2,4,8",
+        help="GPUs it finds (1; 4 for a script that shows that it is for several), or that fsdp2 "
+        "shards it over (4); or a table for several numbers: 1,2,4,8",
     )  # fmt: skip
     parser.add_argument(
         "--as-of", type=int, choices=[2023], metavar="2023",
@@ -180,9 +194,18 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         "--why", action="store_true", help="the largest tensors at the peak, and what stays"
     )
     parser.add_argument(
-        "--compare", type=Path, metavar="OTHER.py", help="beside another script's prediction"
+        "--compare",
+        type=Path,
+        nargs="?",
+        const=SAME,
+        metavar="OTHER.py",
+        help="beside another script's prediction; or with several sets of its own options: "
+        "--compare -- --width 512 -- --width 1024",
     )
-    parser.add_argument("--timeline", type=Path, metavar="FILE", help="draw one step's memory")
+    parser.add_argument(
+        "--timeline", type=Path, metavar="FILE",
+        help="draw one step's memory; FILE.json: its figures",
+    )  # fmt: skip
     parser.add_argument(
         "--snapshot", type=Path, metavar="FILE.pickle",
         help="keep the history of the memory for PyTorch's viewer, pytorch.org/memory_viz",
@@ -209,11 +232,24 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         named = asked.fits if fits else asked.gpu
         model = gpus.DEFAULT if named is None or asked.all else gpus.find(named)
         asked.script = found(asked.script)
-        asked.compare = asked.compare and found(str(asked.compare))
+        asked.own = theirs
+        if asked.compare == SAME and len(theirs) == 1:
+            raise ValueError(
+                "compare with what? With another script: --compare OTHER.py. Or with other options "
+                "of its own: --compare -- --width 512 -- --width 1024"
+            )
+        if len(theirs) > 1 and asked.compare != SAME:
+            raise ValueError("several sets of the script's own options are for --compare")
+        if asked.compare and asked.compare != SAME:
+            asked.compare = found(str(asked.compare))
         files.check(asked.timeline, asked.snapshot)
         several = several_gpus(asked.script.read_bytes())
-        asked.assumed = several and asked.gpus is None
-        asked.gpus = asked.gpus or ((SEVERAL,) if several else (1,))
+        sharded = "fsdp2" in asked.techniques
+        if several and sharded:
+            raise ValueError("fsdp2 is for a script that trains on one GPU; this is for several")
+        assumed = ASSUMED * several or SHARDED * sharded
+        asked.assumed = assumed if asked.gpus is None else ""
+        asked.gpus = asked.gpus or ((SEVERAL,) if assumed else (1,))
     except ValueError as error:
         parser.error(str(error))
     except OSError as error:
@@ -230,7 +266,7 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     options = Options(
         model,
         asked.gpus[0],
-        arguments=theirs,
+        arguments=theirs[0],
         example=asked.example,
         classes=asked.classes,
         columns=tuple(filter(None, asked.columns.split(","))),

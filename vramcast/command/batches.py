@@ -21,7 +21,8 @@ NUMBERS = 8  # numbers of a source that are tried at most
 def ask(script: Path, options: Options, told=None, show: bool = False, own=None) -> dict:
     """A prediction, with the batch size and the techniques that were asked for.
 
-    `own`: the prediction of the unchanged script, if it is known. Raises NoPrediction.
+    `own`: the prediction of the unchanged script, or one that came from here, if there is one.
+    Raises NoPrediction.
     """
     if "accumulate" in options.techniques:
         return accumulated(script, options, told, show, own)
@@ -35,19 +36,22 @@ def with_batch_size(
 ) -> dict:
     """A prediction with `options.batch_size` in place of the script's own.
 
-    `own`: the prediction of the unchanged script, if it is known. If the number in the script that
-    is its batch size is known, it is replaced. If not, only the loader gets another size, and a
-    note says so. Another note says if the peak does not change.
+    `own`: as above. If the number in the script that is its batch size is known, it is replaced. If
+    not, only the loader gets another size, and a note says so. Another note says if the peak does
+    not change.
     Raises NoPrediction if nothing can be said about the script.
     """
     own = _with_loader(own) if own else _own(script, options, told)
-    options = _with_number(script, options, own["batch_size"])
-    row = predict(script, _sized(options), told, show)
-    row = _note(row, options, own["batch_size"])
-    changed = options.number and own["batch_size"] != options.batch_size
+    size, unchanged = own.get("own_batch_size", own["batch_size"]), "number" not in own
+    if unchanged:
+        options = _with_number(script, options, size)
+    else:
+        options = replace(options, number=own["number"])
+    row = _note(predict(script, _sized(options), told, show), options, size)
+    changed = unchanged and options.number and size != options.batch_size
     if changed and not options.techniques and _alike(own, row):
-        row["notes"].append(f"its own batches of {own['batch_size']} allocate as much: {UNMOVED}")
-    return row
+        row["notes"].append(f"its own batches of {size} allocate as much: {UNMOVED}")
+    return row | {"number": options.number, "own_batch_size": size}
 
 
 def accumulated(

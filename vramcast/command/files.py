@@ -3,20 +3,27 @@
 import base64
 import importlib.util
 import io
+import json
 import os
 import pickle
 from collections.abc import Iterable
 from pathlib import Path
 
+FIGURES = ".json"  # the ending of a file with a step's figures in the place of a picture
+
 
 def check(timeline: Path | None, snapshot: Path | None) -> None:
     """Look whether the files can be written, before long work. Raises ValueError if not."""
-    if timeline:
+    if timeline and timeline.suffix.lower() == FIGURES:
+        check_file(timeline, (FIGURES,))
+    elif timeline:
         if importlib.util.find_spec("matplotlib") is None:
-            raise ValueError("--timeline needs matplotlib:  pip install matplotlib")
+            raise ValueError(
+                "--timeline needs matplotlib:  pip install matplotlib (or FILE.json, for figures)"
+            )
         from vramcast.command import pictures  # takes a second
 
-        check_file(timeline, [f".{kind}" for kind in pictures.formats()])
+        check_file(timeline, [*(f".{kind}" for kind in pictures.formats()), FIGURES])
     if snapshot:
         check_file(snapshot, (".pickle",))
 
@@ -52,7 +59,12 @@ def data(encoded: str) -> bytes:
 
 def write(row: dict, timeline: Path | None, snapshot: Path | None) -> None:
     """Write the files that were asked for; notes in the row name them, or say why there is none."""
-    if timeline:
+    if timeline and timeline.suffix.lower() == FIGURES:
+        try:
+            timeline.write_text(json.dumps(row["timeline"]))
+        except OSError as error:
+            row["notes"].append(f"{timeline} was not written: {error}")
+    elif timeline:
         from vramcast.command import pictures
 
         if row["timeline"]:

@@ -11,13 +11,12 @@ status: 0; 1 if it does not or may not fit; 2 if nothing can be said.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from vramcast.command import arguments, batches, files, report, side_by_side, what_if
+from vramcast.command import arguments, as_json, batches, files, report, side_by_side, what_if
 from vramcast.command.progress import Running
 from vramcast.options import Options
 from vramcast.prediction import Prediction, need, verdict, why
@@ -30,20 +29,6 @@ from vramcast.processes.supervisor import (
 )
 from vramcast.run.process import NoPrediction, name_of, preloaded
 from vramcast.techniques.catalog import MICRO_BATCHES
-
-KEYS = (
-    "script", "reserved_gb", "allocated_gb", "host_gb", "breakdown_gb", "peak_phase", "peak_module",
-    "seconds", "host_training_gb", "created_gb", "reserved_least_gb", "fits", "may_fit",
-    "reserved_within_gb", "cost", "batch_size_line", "like", "groups", "devices", "left_out",
-    "largest", "after_step_gb",
-)  # fmt: skip
-
-ROW = (*KEYS, "gpu", "memory_gb", "room_gb", "gpus", "batch_size", "error", "notes")
-
-ASSUMED = (
-    f"its text shows that it is for several GPUs: it is one of {arguments.SEVERAL} processes, if "
-    "--gpus says nothing else"
-)
 
 running = Running()
 
@@ -109,7 +94,7 @@ def what_helps(script: Path, options: Options, row: dict, say: Callable[[str], N
         singles = search.each(names)
         running.done(script)
         say(what_if.table(singles, others, row))
-        found: dict = {"what_if": [one.report() for one in singles]}
+        found: dict = {"what_if": [one.report() for one in singles], "not_tried": others}
         if row.get("fits", True):
             return found
         say(f"Looking for the smallest set that fits {options.gpu.name} …")
@@ -121,7 +106,7 @@ def what_helps(script: Path, options: Options, row: dict, say: Callable[[str], N
         running.done(script)
     if not best.fits:
         say("  no set of them was found that fits")
-        return found
+        return found | {"fits_with": None}
     found["fits_with"] = best.report()
     if row["batch_size"]:
         found["fits_with"]["largest_batch"] = tell_largest(
@@ -148,7 +133,7 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
             text = f"not even a batch of 1 fits {options.gpu.name}"
             text += f" for sure; a batch of {may} may" if may else ""
             if asked.json:
-                print(json.dumps({"script": name_of(script), "error": text}))
+                print(as_json.error(name_of(script), text))
             print(f"{plain(name_of(script))}: {text}", file=sys.stderr)
             return 1
         options, row = replace(options, batch_size=best[0]), best[1] | {"batch_size": best[0]}
@@ -156,7 +141,7 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
     else:
         row = one(script, options, asked.show)
     if asked.assumed:
-        row["notes"].append(ASSUMED)
+        row["notes"].append(asked.assumed)
     files.write(row, asked.timeline, asked.snapshot)
     fits, found = row.get("fits", True), {}
     if not asked.json:
@@ -171,8 +156,7 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
     if asked.what_if or not (fits or asked.json):
         found = what_helps(script, options, row, say)
     if asked.json:
-        keys = (*KEYS, "batch_size", "batch_size_may_fit") if asked.fits else KEYS
-        print(json.dumps({key: row[key] for key in (*keys, "notes") if key in row} | found))
+        print(as_json.prediction(row, options, found))
     return 0 if fits else 1
 
 
@@ -187,21 +171,30 @@ def tables(script: Path, asked: argparse.Namespace, options: Options) -> int:
         text, titles = side_by_side.describe_gpus(rows), []
     else:
         if asked.compare:
-            titles = [name_of(script), name_of(asked.compare)]
-            each = [(script, options), (asked.compare, options)]
+            options = replace(options, why=True)
+            if asked.compare == arguments.SAME:
+                titles = [" ".join(words) or "as it is" for words in asked.own]
+                each = [(script, replace(options, arguments=words)) for words in asked.own]
+                about = [{"script": name_of(script), "arguments": words} for words in asked.own]
+            else:
+                titles = [name_of(script), name_of(asked.compare)]
+                each = [(script, options), (asked.compare, options)]
+                about = [{"script": name} for name in titles]
             rows = side_by_side.answers(each, counted)
+            rows = [one | row for one, row in zip(about, rows)]
         else:
             titles = [f"{number} GPU{'s' * (number > 1)}" for number in asked.gpus]
             rows = side_by_side.on_several(script, options, asked.gpus, counted)
         known = [(title, row) for title, row in zip(titles, rows) if "error" not in row]
         text = side_by_side.table(*map(list, zip(*known))) if known else ""
+        if asked.compare and len(known) > 1:
+            text += side_by_side.tensors([row for _, row in known])
     running.done(script)
     errors = [row["error"] for row in rows if "error" in row]
     if len(errors) == len(rows):
         raise NoPrediction(name_of(script), errors[0])
     if asked.json:
-        kept = [{key: row[key] for key in ROW if key in row} for row in rows]
-        print(json.dumps({"script": name_of(script), "rows": kept}))
+        print(as_json.rows(name_of(script), rows, options))
     else:
         print(plain(f"{name_of(script)}, predicted:\n{text}"))
         for title, row in zip(titles, rows):
@@ -228,21 +221,21 @@ def main() -> int:
         sys.stdout.flush()  # raises, once more, if it was that which failed
         running.done(script)
         reason = getattr(failure, "reason", str(failure))
-        reason += f"\n  ({ASSUMED})" * asked.assumed
+        reason += f"\n  ({asked.assumed})" * bool(asked.assumed)
         if asked.json:
-            print(json.dumps({"script": name, "error": reason}))
+            print(as_json.error(name, reason))
         print(f"No prediction. {plain(name)}: {reason}", file=sys.stderr)
         return 2
     except Exception as failure:
         if asked.json:
             reason = f"a fault of vramcast itself: {type(failure).__name__}: {failure}"
-            print(json.dumps({"script": name, "error": reason}))
+            print(as_json.error(name, reason))
         raise
     except KeyboardInterrupt:
         known = "".join(f"\n  {news}" for news in running.reports.values())
         print(f"\nStopped.{known}", file=sys.stderr)
         if asked.json:
-            print(json.dumps({"script": name, "error": f"stopped{known}"}))
+            print(as_json.error(name, f"stopped{known}"))
         return 130
     finally:
         end_forkserver()

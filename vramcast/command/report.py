@@ -26,16 +26,16 @@ def progress(script: str, report: dict) -> str:
     return f"{plain(script)}: {report['phase']}, {steps}, {reserved}"
 
 
-def split(row: Prediction):
+def split(row: Prediction, where):
     """What the allocated peak consists of: figures in words, and a bar if the terminal has colours.
 
-    A `rich.text.Text`; the whole bar is as long as the terminal is wide.
+    A `rich.text.Text` for the console `where`; the whole bar is as long as that is wide.
     """
     from rich.text import Text
 
     kinds = [(kind, size) for kind, size in row.breakdown_gb.items() if size >= 0.005]
-    text, width = Text(), min(console().width - 4, 72)
-    if console().is_terminal and console().color_system:
+    text, width = Text(), min(where.width - 4, 72)
+    if where.is_terminal and where.color_system:
         text.append("  ")
         end = total = 0
         for kind, size in kinds:
@@ -52,16 +52,17 @@ def split(row: Prediction):
     return text.append(" GB of it")
 
 
-def show(row: Prediction) -> None:
-    """Print a prediction: the answer, then the details."""
+def show(row: Prediction, where=None) -> None:
+    """Print a prediction: the answer, then the details. `where`: a console of rich's."""
     from rich.text import Text
 
+    where = where or console()
     colors = {"fits": "green", "may not fit": "yellow", "does not fit": "red"}
     style = "bold" if row.fits is None else f"bold {colors[verdict(row)]}"
-    console().print(Text(plain(answer(row)), style=style))
+    where.print(Text(plain(answer(row)), style=style))
     first, *rest = map(plain, details(row))
-    console().print(Text(f"  {first}"))
+    where.print(Text(f"  {first}"))
     if any(size >= 0.005 for size in row.breakdown_gb.values()):
-        console().print(split(row))
+        where.print(split(row, where))
     for line in rest:
-        console().print(Text(f"  {line}"))
+        where.print(Text(f"  {line}"))

@@ -14,6 +14,10 @@ from vramcast.processes.pool import Pool, available_memory, cores
 from vramcast.processes.supervisor import Ended
 from vramcast.run.process import MEMORY, NoPrediction
 
+WIDTH = 12  # of a column
+LEAST = 0.01  # of the peak: what differs by less is not told
+DIFFERENT = 8  # tensors that are told
+
 
 def answers(
     asked: list[tuple[Path, Options]],
@@ -87,6 +91,34 @@ def on_several(
     return [{"gpus": number} | row for number, row in zip(numbers, answers(asked, told))]
 
 
+def tensors(rows: list[dict]) -> str:
+    """In words: which tensors, of the largest at the peaks of these predictions, differ most.
+
+    Where one is missing in a column, it is not among the largest there.
+    """
+    found: dict[str, list[float | None]] = {}
+    for number, row in enumerate(rows):
+        for one in row["largest"]:
+            sizes = found.setdefault(_without_shape(one), [None] * len(rows))
+            sizes[number] = (sizes[number] or 0) + one["gb"]
+    spread = {
+        what: max(filled := [size or 0 for size in sizes]) - min(filled)
+        for what, sizes in found.items()
+    }
+    least = LEAST * max(row["allocated_gb"] for row in rows)
+    most = sorted((what for what in found if spread[what] >= least), key=lambda one: -spread[one])
+    lines = ["\n  what differs most at the peak, GB allocated:"] if most else []
+    for what in most[:DIFFERENT]:
+        cells = "".join(f"  {'' if size is None else f'{size:.2f}':>6}" for size in found[what])
+        lines.append(f"  {cells}  {what}")
+    return "\n".join(lines)
+
+
+def _without_shape(one: dict) -> str:
+    """The kind and the place of a tensor."""
+    return f"{one['kind']}: {one['what'].rpartition(', [')[0] or one['what']}"
+
+
 def table(titles: list[str], rows: list[dict]) -> str:
     """Predictions as columns: what each needs, what for, and what a step costs."""
     lines = [("", titles)]
@@ -97,11 +129,12 @@ def table(titles: list[str], rows: list[dict]) -> str:
         if max(sizes) >= 0.005:
             lines.append((f"  {kind}", [f"{size:.2f}" for size in sizes]))
     lines.append(("host, GB", [f"{row['host_gb']:.2f}" for row in rows]))
-    lines.append(("TFLOP a sample", [f"{tflop(row['cost']):.3g}" for row in rows]))
-    lines.append(("links, GB a step", [f"{moved_gb(row['cost']):.2f}" for row in rows]))
+    if all(row["cost"] for row in rows):
+        lines.append(("TFLOP a sample", [f"{tflop(row['cost']):.3g}" for row in rows]))
+        lines.append(("links, GB a step", [f"{moved_gb(row['cost']):.2f}" for row in rows]))
     if all("fits" in row for row in rows):
         lines.append(("verdict", [_word(row) for row in rows]))
-    width = max(12, *map(len, titles))
+    width = max(WIDTH, *map(len, titles))
     return "\n".join(
         f"  {label:17}" + "".join(f"  {cell:>{width}}" for cell in cells) for label, cells in lines
     )

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vramcast.command.side_by_side import answers
-from vramcast.options import Options
+from vramcast.options import SEVERAL, Options
 from vramcast.prediction import Prediction, moved_gb, need, tflop, verdict
 from vramcast.techniques.catalog import (
     KNOWN,
+    LARGER,
     OTHER,
     ROUNDED,
     SAME,
@@ -24,6 +25,7 @@ from vramcast.techniques.catalog import (
 
 LEAST = 0.01  # the share of memory that a technique has to save to be worth its lines
 SHARE = 0.01  # of the allocated peak, below which a kind of memory is not worth a technique
+CHANGES = (SAME, LARGER, ROUNDED, OTHER)  # about the training, the least first
 TRIES = 4  # sets that are tried in each round of a search
 
 
@@ -34,6 +36,7 @@ class Tried:
     techniques: tuple[str, ...]
     row: dict | None  # its prediction; None if there is none
     error: str = ""  # then this says why
+    gpus: int = 1  # of which the prediction is one
 
     @property
     def reserved(self) -> float:
@@ -46,7 +49,14 @@ class Tried:
 
     def report(self) -> dict:
         """It as JSON has it."""
-        found: dict = {"techniques": list(self.techniques)}
+        each = [KNOWN[name] for name in self.techniques]
+        found: dict = {
+            "techniques": list(self.techniques),
+            "lines": sum(one.lines for one in each),
+            "training": max((one.changes for one in each), key=CHANGES.index),
+        }
+        if self.gpus > 1:
+            found["gpus"] = self.gpus
         if self.row is None:
             return found | {"error": self.error}
         keys = ("reserved_gb", "allocated_gb", "host_gb", "fits", "may_fit", "cost", "notes")
@@ -61,13 +71,25 @@ def candidates(row: dict, options: Options) -> tuple[list[str], dict[str, str]]:
             continue
         if one.missing:
             others[name] = f"needs the package {one.package}"
-        elif options.gpus > 1 and not one.several:
+        elif not _applies((*options.techniques, name), options):
             others[name] = "is not applied from outside to a script for several GPUs"
         elif why := _useless(one, row):
             others[name] = why
         else:
             found.append(name)
     return found, others
+
+
+def _applies(techniques: tuple[str, ...], options: Options) -> bool:
+    """Whether a set can be applied to one of so many GPUs."""
+    one_gpu = options.gpus == 1 or "fsdp2" in techniques  # is what the script finds
+    return one_gpu or all(KNOWN[name].several for name in techniques)
+
+
+def _options(options: Options, techniques: tuple[str, ...]) -> Options:
+    """The options with techniques, of which one may need several GPUs."""
+    several = options.gpus == 1 and "fsdp2" in techniques
+    return replace(options, techniques=techniques, gpus=SEVERAL if several else options.gpus)
 
 
 def _useless(one: Technique, row: dict) -> str:
@@ -108,10 +130,10 @@ class WhatIf:
     def predict(self, sets: list[tuple[str, ...]]) -> list[Tried]:
         """These sets of techniques, in their order; none is predicted twice."""
         new = [one for one in dict.fromkeys(sets) if frozenset(one) not in self.tried]
-        asked = [(self.script, replace(self.options, techniques=one)) for one in new]
-        for one, row in zip(new, answers(asked, self.told, self.row)):
-            tried = Tried(one, None, row["error"]) if "error" in row else Tried(one, row)
-            self.tried[frozenset(one)] = tried
+        asked = [(self.script, _options(self.options, one)) for one in new]
+        for one, (_, options), row in zip(new, asked, answers(asked, self.told, self.row)):
+            error = row.get("error", "")
+            self.tried[frozenset(one)] = Tried(one, None if error else row, error, options.gpus)
         return [self.tried[frozenset(one)] for one in sets]
 
     def smallest(self, singles: list[Tried]) -> Iterator[Tried]:
@@ -124,12 +146,12 @@ class WhatIf:
         """
         best = Tried(self.options.techniques, self.row)
         failed = {one.techniques[-1] for one in singles if one.row is None}
-        known = [one for name, one in KNOWN.items() if name not in failed and self._may(one)]
-        for allowed in ((SAME,), (SAME, ROUNDED), (SAME, ROUNDED, OTHER)):
+        known = [one for one in KNOWN.values() if one.name not in failed and not one.missing]
+        for allowed in (CHANGES[:2], CHANGES[:3], CHANGES):
             while not best.fits:
                 by_share = sorted(known, key=lambda one: -_share(one, best.row))
                 names = [one.name for one in by_share if one.changes in allowed]
-                sets = list(_next(best.techniques, names))[:TRIES]
+                sets = [one for one in _next(best.techniques, names) if self._may(one)][:TRIES]
                 found = min(self.predict(sets), key=_cost_to_fit, default=best)
                 if not (found.fits or found.reserved < (1 - LEAST) * best.reserved):
                     break
@@ -138,9 +160,11 @@ class WhatIf:
         if best.fits:
             yield from self._without_needless(best)
 
-    def _may(self, one: Technique) -> bool:
-        """Whether a technique can be applied to this script at all."""
-        return not one.missing and (one.several or self.options.gpus == 1)
+    def _may(self, techniques: tuple[str, ...]) -> bool:
+        """Whether a set can be applied to this script on the GPUs that there are."""
+        return _applies(techniques, self.options) and (
+            "fsdp2" not in techniques or self.options.gpus > 1
+        )
 
     def _without_needless(self, best: Tried) -> Iterator[Tried]:
         """Smaller sets that fit as well."""
@@ -189,7 +213,7 @@ def table(singles: list[Tried], others: dict[str, str], row: dict) -> str:
 
 HEADING = (
     f"  {'technique':24} {'needs':>7} {'saves':>7} {'FLOPs':>7} {'links':>7} {'lines':>5}  "
-    f"{'the training':18}  what is done (page in docs/ladder/)"
+    f"{'the training':18}  what is done (page in docs/)"
 )
 LEGEND = (
     "  needs, saves: GB reserved; FLOPs: added to a step; links: GB a step more between host, GPU "
@@ -204,8 +228,9 @@ def _line(tried: Tried, row: dict) -> str:
     more = f"{100 * (now / before - 1):+.0f} %" if before and now else ""
     moved = moved_gb(tried.row["cost"]) - moved_gb(row["cost"])
     links = f"{moved:+.2f}" if abs(moved) >= 0.005 else ""
+    name = f"{one.name} (--gpus {tried.gpus})" if one.name == "fsdp2" else one.name
     return (
-        f"  {one.name:24} {tried.reserved:7.2f} {row['reserved_gb'] - tried.reserved:7.2f} "
+        f"  {name:24} {tried.reserved:7.2f} {row['reserved_gb'] - tried.reserved:7.2f} "
         f"{more:>7} {links:>7} {one.lines:5d}  {one.changes:18}  {one.what} ({one.page})"
     )
 

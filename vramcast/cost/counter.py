@@ -71,6 +71,10 @@ class Cost:
             "least_minutes_per_epoch": least_minutes(step, model, gpus),
         }
 
+    def emulated(self, model: Model) -> bool:
+        """Whether a step computes in bfloat16, and the GPU does not."""
+        return not model.bfloat16 and (self.step or self.now).operations["bfloat16"] > 0
+
     def mostly_convolutions(self) -> bool:
         """Whether convolutions are most of a step's arithmetic."""
         step = self.step or self.now

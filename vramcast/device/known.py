@@ -102,6 +102,16 @@ def compute(mode: FakeTensorMode, func, kind: Kind, held: Held, result) -> None:
             keep_numbers(one, other)
 
 
+def plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is a real one whose form is decided by its shape and type."""
+    return (
+        type(tensor) is torch.Tensor and tensor.device.type == "cpu"
+        and tensor.layout is torch.strided and tensor.is_contiguous()
+        and tensor.storage_offset() == 0 and not tensor.requires_grad
+        and not (tensor.is_conj() or tensor.is_neg())
+    )  # fmt: skip
+
+
 def measured(mode: FakeTensorMode, func, kind: Kind, held: Held) -> object | None:
     """An operator's result whose size its numbers decide, if they are known; else None."""
     arguments = held.real(kind) if held.some else None

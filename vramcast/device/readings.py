@@ -1,21 +1,26 @@
 """What a script reads from tensors: what is known, else 0, and False for a truth value.
 
 The exceptions are `isfinite`, and `all` of it: True, since 0 is finite. And what is asserted, or
-checked by `torch.distributions` of parameters and samples: True.
+checked by `torch.distributions` of parameters and samples: True. A script divides by 1 in the place
+of such a 0, with a note, and finds such a metric once better than the best one before.
 """
 
 import ast
+import builtins
 import functools
 import linecache
+import operator
 import sys
+from collections.abc import Callable
 
 import torch
 from torch.utils._pytree import tree_leaves
 
-from vramcast import compat
+from vramcast import compat, where
 from vramcast.compat import FakeTensor
 from vramcast.compat import owner as owner_of
-from vramcast.device.unknown import Unknown, unknown
+from vramcast.device.unknown import SIZED, Unknown, unknown
+from vramcast.loops import marks
 from vramcast.operators import ranges
 
 DTYPES = {bool: torch.bool, int: torch.int64}  # of what is no tensor; else the default
@@ -27,6 +32,7 @@ def number(tensor: torch.Tensor, value: int = 0):
     if constant is not None:
         with compat.no_dispatch():
             return constant.item()
+    Unknown.guessed = True
     if tensor.dtype == torch.bool:
         return getattr(tensor, "known_true", False) or _asserted()
     value = getattr(tensor, "known_number", value)
@@ -35,6 +41,41 @@ def number(tensor: torch.Tensor, value: int = 0):
     if hasattr(tensor, "known_number"):
         return value
     return unknown(value, *(ranges.of(tensor) or (None, None)))
+
+
+def divisor(value: object) -> object:
+    """What a script divides by (marks.py): as it is, but at least 1 for a number that is not known.
+
+    So the quotient is as large as it may be, for sizes. Whether a 0 comes from such a number cannot
+    be seen: it is taken to, once one was read.
+    """
+    if type(value) not in (int, float, Unknown) or value != 0 or not Unknown.guessed:
+        return value
+    SIZED.note("in the place of a divisor that is not known here: 1")
+    if type(value) is Unknown:
+        return unknown(1, 1, None if value.high is None else max(value.high, 1))
+    return type(value)(1)
+
+
+def _better(compare: Callable) -> Callable:
+    """A comparison (marks.py) that is once true in each line, of two metrics that are not known.
+
+    As of a metric and the best one so far, by which a script keeps its best model. One of them is
+    0.0, so that counts are compared as they are.
+    """
+    seen = set()
+
+    def better(one: object, other: object) -> object:
+        found = compare(one, other)
+        if found is not False or not Unknown.guessed or {type(one), type(other)} - {int, float}:
+            return found
+        here = where.line()
+        if one != 0 or other != 0 or type(one) is type(other) is int or here in seen:
+            return found
+        seen.add(here)
+        return True
+
+    return better
 
 
 def _asserted() -> bool:
@@ -69,7 +110,10 @@ def _nested(tensor: torch.Tensor, shape: torch.Size):
 
 
 def install() -> None:
-    """Let tensors without numbers be printed and handed to NumPy."""
+    """Let tensors without numbers be printed and handed to NumPy, and scripts divide by them."""
+    setattr(builtins, marks.DIVISOR, divisor)
+    setattr(builtins, marks.MORE, _better(operator.gt))
+    setattr(builtins, marks.LESS, _better(operator.lt))
 
     def zeros(tensor):
         import numpy as np  # which PyTorch does without
@@ -77,6 +121,7 @@ def install() -> None:
         if tensor.constant is not None:  # what the script wrote itself, as torch.tensor([1, 2])
             with compat.no_dispatch():
                 return tensor.constant.numpy()
+        Unknown.guessed = True
         kind = torch.float32 if tensor.dtype == torch.bfloat16 else tensor.dtype
         return np.zeros(tuple(tensor.shape), str(kind).removeprefix("torch."))
 

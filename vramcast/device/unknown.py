@@ -43,6 +43,7 @@ class Unknown(int):
     low: int | None = None
     high: int | None = None
     read = False  # whether there was one
+    guessed = False  # whether any number was read that is not known, also one that is not whole
     lost = False  # whether one became an ordinary number, so that sizes may depend on it unseen
 
     def __int__(self) -> int:
@@ -100,13 +101,16 @@ def _calculated(name: str, turned: bool):
 
 
 def _forgotten(name: str):
-    """A method whose result does not remember that the number is not known."""
-    exact = getattr(int, name)
+    """A method whose result does not remember that the number is not known.
+
+    To divide by it is to divide by 1 in the place of 0.
+    """
+    exact, divides = getattr(int, name), name in ("__rtruediv__", "__rdivmod__")
 
     @functools.wraps(exact)
-    def method(*args):
+    def method(number, *others):
         Unknown.lost = True
-        return exact(*args)
+        return exact(number or 1 if divides else number, *others)
 
     return method
 

@@ -21,6 +21,8 @@ triton                 kernels are not run
 torchmetrics           no checks of numbers
 wandb                  runs without its service
 tqdm                   no lock that outlives a process
+numpy                  histograms of zeros
+typeshed_client        parameters of classes, for command lines (jsonargparse)
 example_data           examples for data that is not here (--example)
 context                what all of them are given
 """

@@ -1,10 +1,13 @@
 """Data sets of the Hugging Face hub by their shapes."""
 
+import io
 import os
+import wave
 from types import ModuleType
 
 from vramcast.libraries.context import Context
-from vramcast.libraries.example_data import NotHere, picture
+from vramcast.libraries.example_data import NotHere, picture, recording
+from vramcast.options import Example
 from vramcast.when_imported import when_imported
 
 ROWS = 512  # of which a prediction needs one batch
@@ -12,6 +15,8 @@ FILM, WORD = "a film ", "word "
 STAND_INS = (FILM, WORD)  # what texts begin with that stand in for others
 LONG = FILM * 4096  # more than any of the models in model_sizes.py that read it whole
 CLASSES = {"label": 2}
+NAMES = {"image": ("image", "img", "picture", "photo"), "audio": ("audio", "speech", "sound")}
+SOUND = "example.wav"  # the name of the file that stands in for sound
 NUMBER = 0  # in the place of a number of classes: the column has numbers
 # Columns by the name on the hub: texts, and classes with their number. From the sets' cards.
 COLUMNS = {
@@ -54,7 +59,8 @@ def install(context: Context) -> None:
     """Replace what `datasets` would load from the hub.
 
     `--columns` are the names that the example's columns get, if the data set is not one of those
-    known here. A column called "label…" has classes, the others have texts or images.
+    known here. A column called "label…" has classes, one called as "image" or "audio" those if the
+    example has some, and the others have texts.
     """
 
     def loading(module: ModuleType) -> None:
@@ -76,51 +82,96 @@ def install(context: Context) -> None:
             module.load_dataset = module.load.load_dataset
 
     when_imported("datasets.load", loading)
+    when_imported("datasets.features.audio", _sound)
     when_imported("datasets", package)
 
 
 def _rows(path: str, name: str | None, context: Context):
     """A data set of ROWS equal rows, with the columns of the set that it stands in for."""
-    from datasets import ClassLabel, Dataset, Features, Image, Value
+    from datasets import ClassLabel, Dataset, Features, Value
 
-    example, classes, named = (
+    asked, classes, named = (
         context.options.example, context.options.classes, context.options.columns
     )  # fmt: skip
-
     key = next((word for word in (name, path.rpartition("/")[2]) if word in COLUMNS), None)
-    size = SIZES.get(key, example)
-    if size is None and key == "imdb":
-        text = LONG
-    elif size is None:
+    example = Example(image=SIZES[key]) if key in SIZES else asked
+    if example is None and key != "imdb":
         raise NotHere(
             f"the data set {path} is not here. To predict without it:  --example tokens:256 (words "
-            "of a text), or images:3x224x224 with --classes 10"
+            "of a text), images:3x224x224 with --classes 10, audio:16000x10, or several of these "
+            "(images:3x512x512,tokens:77)"
         )
-    else:
-        text = WORD * size[0]
-        told = f"tokens:{size[0]}" if len(size) == 1 else "images:" + "x".join(map(str, size))
-        context.notes.append(f"in the place of the data set {path}: {told}, {ROWS} rows")
-    words = size is None or len(size) == 1
-    texts, labels = COLUMNS.get(key, ({"text"} if words else {"image"}, {"label": classes}))
+    if example is not None:
+        context.notes.append(f"in the place of the data set {path}: {example.told()}, {ROWS} rows")
+    contents = _contents(example)
+    columns, labels = COLUMNS.get(key, (list(contents), {"label": classes}))
     if named:
         labels = {column: classes for column in named if column.startswith("label")}
-        texts = set(named) - set(labels)
-    if words:
-        columns = {column: Value("string") for column in texts}
-        row = dict.fromkeys(texts, text)
-    else:
-        columns = {column: Image() for column in texts}
-        row = {column: {"bytes": picture(size), "path": None} for column in texts}
-    columns |= {
+        columns = [column for column in named if column not in labels]
+    kinds = {column: contents[_kind(column, contents)] for column in columns}
+    features = {column: feature for column, (feature, _) in kinds.items()}
+    many = {column: [value] * ROWS for column, (_, value) in kinds.items()}
+    features |= {
         column: ClassLabel(number) if number else Value("float32")
         for column, number in labels.items()
     }
-    many = {column: [value] * ROWS for column, value in row.items()}
     many |= {
         column: [n % number if number else 0.5 for n in range(ROWS)]
         for column, number in labels.items()
     }
-    return Dataset.from_dict(many, features=Features(columns))
+    return Dataset.from_dict(many, features=Features(features))
+
+
+def _contents(example: Example | None) -> dict[str, tuple]:
+    """The parts of a sample by the names of their columns: the column's type, and what it holds."""
+    from datasets import Audio, Image, Value
+
+    if example is None:
+        return {"text": (Value("string"), LONG)}
+    found = {}
+    if example.image:
+        found["image"] = Image(), {"bytes": picture(example.image), "path": None}
+    if example.audio:
+        found["audio"] = (
+            Audio(example.audio[0]),
+            {"bytes": recording(*example.audio), "path": SOUND},
+        )
+    if example.words:
+        found["text"] = Value("string"), WORD * example.words
+    return found
+
+
+def _kind(column: str, contents: dict[str, tuple]) -> str:
+    """Which part of a sample a column has: text, if its name does not say otherwise."""
+    named = (kind for kind, names in NAMES.items() if any(name in column for name in names))
+    return next((kind for kind in (*named, "text") if kind in contents), next(iter(contents)))
+
+
+def _sound(module: ModuleType) -> None:
+    """Keep the stand-in for sound, and decode it as silence: torchcodec need not be here.
+
+    It returns a dictionary, as `datasets` 3 does; what newer versions return can be asked alike.
+    """
+    encode, decode = module.Audio.encode_example, module.Audio.decode_example
+
+    def stands_in(value) -> bool:
+        return isinstance(value, dict) and value.get("path") == SOUND
+
+    def encode_example(audio, value):
+        return dict(value) if stands_in(value) else encode(audio, value)
+
+    def decode_example(audio, value, *args, **options):
+        if not stands_in(value):
+            return decode(audio, value, *args, **options)
+        import numpy as np  # which datasets needs
+
+        with wave.open(io.BytesIO(value["bytes"])) as file:
+            count, rate = file.getnframes(), file.getframerate()
+        wanted = audio.sampling_rate or rate
+        silence = np.zeros(count * wanted // rate, np.float32)
+        return {"path": SOUND, "array": silence, "sampling_rate": wanted}
+
+    module.Audio.encode_example, module.Audio.decode_example = encode_example, decode_example
 
 
 def _split(parts: dict, split: str | None, streaming: bool):

@@ -116,8 +116,61 @@ def install(context: Context) -> None:
         """A tensor without numbers, since other batches have others: at most with their range."""
         return _like(tensor, getattr(tensor, "place", "cpu"))
 
-    DataLoader.__iter__ = batches
-    torch_dataloader.DataLoader.__iter__ = batches
+    def begin(loader):
+        if type(loader).__iter__ is begin:
+            return batches(loader)
+        return _Again(lambda: batches(loader))
+
+    DataLoader.__iter__ = begin
+    torch_dataloader.DataLoader.__iter__ = begin
+
+
+class _Again:
+    """The batches of a loader whose class has an `__iter__` of its own, which may ask on and on.
+
+    As one with an endless sampler, whose workers live as long as the training (YOLOv5's, timm's):
+    after an end comes the next epoch.
+    """
+
+    def __init__(self, begin: Callable[[], Iterator]) -> None:
+        self.begin, self.batches = begin, begin()
+
+    def __iter__(self) -> Iterator:
+        return self
+
+    def __next__(self) -> object:
+        try:
+            return next(self.batches)
+        except StopIteration:
+            self.batches = self.begin()
+            raise
+
+
+def _ends_early(kind: type) -> None:
+    """Let the `__iter__` that a loader's class has of its own end where the batches do.
+
+    A generator would make an error of an end that it does not expect (PEP 479).
+    """
+    iterate = vars(kind).get("__iter__")
+    if kind is DataLoader or iterate is None or hasattr(iterate, "ends_early"):
+        return
+
+    @functools.wraps(iterate)
+    def until_end(loader):
+        items = iter(iterate(loader))
+        while True:
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            except RuntimeError as failure:
+                if isinstance(failure.__cause__, StopIteration):
+                    return
+                raise
+            yield item
+
+    until_end.ends_early = True
+    kind.__iter__ = until_end
 
 
 def _outside(function: Callable):
@@ -140,6 +193,8 @@ def _form(loader: DataLoader) -> list | None:
     if isinstance(loader.dataset, IterableDataset):
         return None
     state, others = torch.default_generator.get_state(), random.getstate()
+    numpy = sys.modules.get("numpy")
+    numpys = numpy and numpy.random.get_state()
     try:
         sample = loader.dataset[0]
         batch = loader.collate_fn([sample] if loader.batch_sampler is not None else sample)
@@ -148,6 +203,8 @@ def _form(loader: DataLoader) -> list | None:
     finally:
         torch.default_generator.set_state(state)
         random.setstate(others)
+        if numpy:
+            numpy.random.set_state(numpys)
     leaves = torch.utils._pytree.tree_leaves(batch)
     form = [(one.shape, one.dtype) for one in leaves if isinstance(one, torch.Tensor)]
     return [getattr(loader.batch_sampler, "batch_size", None), *form]
@@ -224,6 +281,8 @@ def _replace_batch_size(loaders: Loaders, batch_size: int | None, notes: list[st
 
     @functools.wraps(init)
     def resized(loader, dataset, size=1, *args, **kwargs):
+        for kind in type(loader).__mro__[: type(loader).__mro__.index(DataLoader)]:
+            _ends_early(kind)
         size = kwargs.pop("batch_size", size)
         if size is not None and kwargs.get("batch_sampler") is None:
             first = loaders.batch_size is None

@@ -48,14 +48,14 @@ class _Images:
 
     def __init__(self, root: str, context: Context) -> None:
         example, self.classes = context.options.example, context.options.classes
-        if example is None or len(example) != 3:
+        if example is None or example.image is None:
             raise NotHere(
                 f"there are no images in {root}. To predict without them:  "
                 "--example images:3x224x224 --classes 1000"
             )
-        self.content = picture(example)
+        self.content = picture(example.image)
         self.class_to_idx = {str(number): number for number in range(self.classes)}
-        told = f"{'x'.join(map(str, example))}, {COUNT:,} images of {self.classes} classes"
+        told = f"{'x'.join(map(str, example.image))}, {COUNT:,} images of {self.classes} classes"
         context.notes.append(f"in the place of the images in {root}: {told}")
 
     def __len__(self) -> int:

@@ -104,8 +104,8 @@ def _or_example(original: type, context: Context) -> type:
     """The data set, which consists of the example if its files are not here."""
     masks = original.__name__ in MASKS
     size, attributes = FACES.get(original.__name__, (None, 0))
-    example, classes, notes = context.options.example, context.options.classes, context.notes
-    example = size or example
+    asked, classes, notes = context.options.example, context.options.classes, context.notes
+    example = size or (asked and asked.image)
 
     class Images(original):
         blank = False
@@ -117,7 +117,7 @@ def _or_example(original: type, context: Context) -> type:
             except (OSError, RuntimeError):  # not here, and a prediction is offline
                 pass
             name = f"{original.__name__} in {os.fspath(root)}"
-            if example is None or len(example) != 3:
+            if example is None:
                 raise NotHere(
                     f"there is no {name}. To predict without the images:  "
                     "--example images:3x224x224 --classes 1000"
@@ -125,6 +125,8 @@ def _or_example(original: type, context: Context) -> type:
             given = inspect.signature(original).bind(root, *args, **kwargs).arguments
             if attributes and given.get("target_type", "attr") not in ("attr", ["attr"]):
                 raise NotHere(f"there is no {name}, and what they say of faces has no stand-in")
+            types = given.get("target_types", ())  # of OxfordIIITPet, which has both
+            self.wanted = [types] if isinstance(types, str) else list(types)
             changes = ("transforms", "transform", "target_transform")
             _vision_dataset().__init__(self, root, **{key: given.get(key) for key in changes})
             self.blank = True
@@ -143,8 +145,12 @@ def _or_example(original: type, context: Context) -> type:
             if not self.blank:
                 return super().__getitem__(index)
             picture, target = image(example), self.targets[index]
-            if masks:  # of the same size, with a class for each of its points
-                target = image((1, *example[1:]))
+            mask = image((1, *example[1:]))  # of the same size, with a class for each of its points
+            if masks:
+                target = mask
+            if "segmentation" in self.wanted:
+                each = [mask if what == "segmentation" else target for what in self.wanted]
+                target = each[0] if len(each) == 1 else tuple(each)
             if attributes:
                 target = torch.zeros(attributes, dtype=torch.int64)
             if self.transforms is None:

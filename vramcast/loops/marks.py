@@ -5,8 +5,9 @@ an end. A loop with a `yield` stays as it is: it waits for another one, which en
 `return` ends a `while True`, what is there is done when it ends early.
 In the conditions of `if` and `while`, `a < b`, `a in b` and `a % b` become those of NUMBER(a) and
 NUMBER(b), which returns what it is given. `int(a)` becomes WHOLE(int, a), since a number that is
-not known would forget that. Lines stay where they are. What a script computes
-does not change, but for the iterations that are left out.
+not known would forget that. Where 0 stands for a number that is not known, a divisor DIVISOR(b) is
+1, and MORE(a, b) and LESS(a, b) of two such numbers are once true. Lines stay where they are. What
+a script computes does not change, but for these, and for iterations left out.
 """
 
 import ast
@@ -18,7 +19,10 @@ from pathlib import Path
 from types import CodeType
 
 LOOP, ENDLESS, NUMBER = "__vramcast_loop__", "__vramcast_endless__", "__vramcast_number__"
-TURN, WHOLE = "__vramcast_turn__", "__vramcast_whole__"
+TURN, WHOLE, DIVISOR = "__vramcast_turn__", "__vramcast_whole__", "__vramcast_divisor__"
+DIVISIONS = (ast.Div, ast.FloorDiv)
+MORE, LESS = "__vramcast_more__", "__vramcast_less__"
+BETTER = {ast.Gt: MORE, ast.Lt: LESS}
 ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 _numbers = itertools.count()
@@ -65,6 +69,18 @@ class _Marker(ast.NodeTransformer):
             return ast.copy_location(_call(WHOLE, node.func, *node.args), node)
         return node
 
+    def visit_BinOp(self, node: ast.BinOp) -> ast.BinOp:
+        self.generic_visit(node)
+        if isinstance(node.op, DIVISIONS) and not isinstance(node.right, ast.Constant):
+            node.right = _call(DIVISOR, node.right)
+        return node
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AugAssign:
+        self.generic_visit(node)
+        if isinstance(node.op, DIVISIONS) and not isinstance(node.value, ast.Constant):
+            node.value = _call(DIVISOR, node.value)
+        return node
+
     def visit_IfExp(self, node: ast.IfExp) -> ast.IfExp:
         node.test = _Conditions(self._place(node), ends=False).visit(node.test)
         self.generic_visit(node)
@@ -105,13 +121,18 @@ class _Conditions(ast.NodeTransformer):
     def __init__(self, place: str, ends: bool) -> None:
         self.place, self.ends = place, ends
 
-    def visit_Compare(self, node: ast.Compare) -> ast.Compare:
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
         self.generic_visit(node)
-        if len(node.ops) == 1 and isinstance(node.ops[0], ORDERS):
-            node.left, node.comparators[0] = self._both(node.left, node.comparators[0], "order")
-        elif len(node.ops) == 1 and isinstance(node.ops[0], (ast.In, ast.NotIn)):
+        if len(node.ops) == 1 and isinstance(node.ops[0], (ast.In, ast.NotIn)):
             node.left, node.comparators[0] = self._both(node.left, node.comparators[0], "among")
-        return node
+        if len(node.ops) != 1 or not isinstance(node.ops[0], ORDERS):
+            return node
+        given = isinstance(node.left, ast.Constant) or isinstance(node.comparators[0], ast.Constant)
+        node.left, node.comparators[0] = self._both(node.left, node.comparators[0], "order")
+        name = BETTER.get(type(node.ops[0]))
+        if given or self.ends or name is None:
+            return node
+        return ast.copy_location(_call(name, node.left, node.comparators[0]), node)
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.BinOp:
         self.generic_visit(node)

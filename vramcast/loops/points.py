@@ -118,6 +118,10 @@ class Points:
                 found[condition] = distance
         return found
 
+    def counts(self) -> bool:
+        """Whether a condition may change by a number that does not move on with the loop's own."""
+        return any(not self.follows(condition) for condition in self._distances())
+
     def end(self) -> int | None:
         """In how many iterations a condition ends the loop; None if that is not known."""
         distances = self._distances().items()

@@ -1,9 +1,9 @@
 """The loops of a script while they run: which of their iterations are left out.
 
-A loop without a loader that trains, or evaluates without gradients, ends once its memory has been
-at rest for some iterations. Then come those at which one of its conditions changes, and, as far as
-the loop runs over a `range`, one in each quarter and the last one. So does a loop over a range in
-which loaders are used, over epochs. A loop over a loader ends with the loader
+A loop without a loader that trains, adds up gradients or evaluates without them ends once its
+memory has been at rest for some iterations. Then come those at which one of its conditions changes,
+and, as far as the loop runs over a `range`, one in each quarter and the last one. So does a loop
+over a range in which loaders are used, over epochs. A loop over a loader ends with the loader
 (libraries/loaders.py). Other loops run to their end, unless memory grows in them: then the rest is
 counted (growth.py).
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vramcast.loops.watched import Watched
 
 FIRST = 20  # iterations at rest, after which a loop ends that takes steps or has no gradients
-BY_HAND = 100  # and after which one ends that only has backward passes
+BY_HAND = 100  # and after which one ends that only has backward passes, if something counts in it
 AGAIN = 2  # and after which one ends whose line has ended so before
 LATER = 5  # and after which one ends that was at rest before, and has gone on to later iterations
 EPOCHS = 5  # and after which one ends in which loaders are used, if it is over a `range`
@@ -161,7 +161,9 @@ class Loop:
         # many backward passes within an iteration say as much as several iterations
         if trained and self.course.quiet and not epoch:
             self.course.quiet += min(self.tracker.backwards - backwards - 1, FIRST // 2)
-        rest = FIRST if self.tracker.steps > steps or not trained else BY_HAND
+        told = type(self.iterable) is range and not self.watched.loaders
+        accumulates = told and not self.points.counts()
+        rest = FIRST if accumulates or self.tracker.steps > steps or not trained else BY_HAND
         rest = EPOCHS if epoch else min(rest, LATER) if self.rested else rest
         if self.line in self.loops.ended:
             rest = min(rest, AGAIN)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 
 from vramcast import compat
-from vramcast.operators.registry import put, unfused
+from vramcast.operators.registry import put, substitutes, unfused
 
 aten = torch.ops.aten
 
@@ -70,8 +70,30 @@ def batch_norm(
     ), 1  # fmt: skip
 
 
+def _to(
+    tensor, dtype=None, layout=None, device=None, pin_memory=None, non_blocking=False, copy=False,
+    memory_format=None,
+):  # fmt: skip
+    """The tensor itself if it is as asked, else a copy (`to_impl` in TensorConversions.cpp)."""
+    format = memory_format or torch.preserve_format
+    alike = format == torch.preserve_format or tensor.is_contiguous(memory_format=format)
+    same = device in (None, tensor.device) and dtype in (None, tensor.dtype)
+    if same and alike and not copy:
+        return tensor
+    return aten._to_copy(
+        tensor, dtype=dtype, layout=layout, device=device, pin_memory=pin_memory,
+        non_blocking=non_blocking, memory_format=memory_format,
+    )  # fmt: skip
+
+
+def _to_device(tensor, device, dtype=None, *rest, **options):
+    names = ("non_blocking", "copy", "memory_format")
+    return _to(tensor, dtype, device=device, **dict(zip(names, rest, strict=False)), **options)
+
+
 def install() -> None:
     """Let these operators do from now on what they do on CUDA."""
+    substitutes.update({aten.to.dtype_layout: _to, aten.to.device: _to_device})
     put(
         {
             "dropout": dropout,

@@ -65,12 +65,18 @@ def _ends(known: torch.Tensor) -> Range | None:
     """The least and the largest of a real tensor's numbers, found once; None if they are many."""
     if known.is_floating_point() or known.is_complex() or not 0 < known.numel() <= FEW:
         return None
+    version = _version(known)
     found = vars(known).get("ends")
-    if found is None or found[0] != known._version:
+    if found is None or version is None or found[0] != version:
         with compat.no_dispatch():
-            found = known._version, (int(known.min()), int(known.max()))
+            found = version, (int(known.min()), int(known.max()))
         vars(known)["ends"] = found
     return found[1]
+
+
+def _version(tensor: torch.Tensor) -> int | None:
+    """How often a tensor was written to; None if it does not count that, in inference mode."""
+    return None if tensor.is_inference() else tensor._version
 
 
 def exact(tensor: torch.Tensor) -> bool:
@@ -82,15 +88,14 @@ def exact(tensor: torch.Tensor) -> bool:
 def kept(tensor: torch.Tensor) -> tuple[Range, bool] | None:
     """The range that was kept for a tensor, and whether it is exact; None if there is none."""
     found = vars(tensor).get("range_of_numbers")
-    if found is None or (not tensor.is_inference() and found[0] != tensor._version):
+    if found is None or found[0] != _version(tensor):
         return None
     return found[1:]
 
 
 def keep(tensor: torch.Tensor, ends: Range, exact: bool = False) -> None:
     """Remember the range of a tensor's numbers, until something is written to it."""
-    version = None if tensor.is_inference() else tensor._version
-    vars(tensor)["range_of_numbers"] = version, ends, exact
+    vars(tensor)["range_of_numbers"] = _version(tensor), ends, exact
 
 
 def rule(func: OpOverload) -> Callable | None:

@@ -5,6 +5,7 @@ its results, the memory that it takes while it runs, and its arithmetic where Py
 (torch.utils.flop_counter) does not suffice.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -66,6 +67,8 @@ def of(operator: compat.OpOverload) -> Rules:
 # ------------------------------------------------------------------------------------ kernels
 
 LIBRARY = torch.library.Library("aten", "IMPL")  # its kernels last as long as it does
+_kernels: dict[compat.OpOverload, Callable] = {}
+substitutes: dict[compat.OpOverload, Callable] = {}  # for the C++ code of composite operators
 
 
 def put(kernels: dict[str, Callable]) -> None:
@@ -77,8 +80,23 @@ def put(kernels: dict[str, Callable]) -> None:
         for key in ("AutogradCUDA", "CUDA"):
             LIBRARY.impl(name, kernel, key, allow_override=True)
         packet, _, overload = name.partition(".")
-        spread = _if_spread(kernel, getattr(getattr(torch.ops.aten, packet), overload or "default"))
+        operator = getattr(getattr(torch.ops.aten, packet), overload or "default")
+        _kernels[operator] = kernel
+        spread = _if_spread(kernel, operator)
         LIBRARY.impl(name, spread, "AutogradMeta", allow_override=True)
+
+
+def parts(operator: compat.OpOverload, on_gpu: bool) -> Callable | None:
+    """What calls the operators of which one consists, on "cuda" or not; None if it is one itself.
+
+    PyTorch does so on its way to autograd. Without that, in inference mode, it does not. To its C++
+    code, tensors are not on the device that an operator is given (devices.LABELS): `substitutes`.
+    """
+    if operator in substitutes:
+        return substitutes[operator]
+    if on_gpu and operator in _kernels:
+        return _kernels[operator]
+    return functools.partial(unfused, operator) if compat.composite(operator) else None
 
 
 def _if_spread(kernel: Callable, op: compat.OpOverload) -> Callable:

@@ -15,6 +15,10 @@ from vramcast.options import Options
 
 LARGEST = 20  # rows of tensors with --why
 NUMBERED = re.compile(r" in \S+ \(")  # a module's name
+EMULATED = (
+    "{} has no arithmetic in bfloat16: PyTorch emulates it, slowly. It has float16: "
+    "torch.autocast with torch.float16 and a GradScaler, or fp16=True in a Trainer"
+)
 MUCH = 1e9  # bytes that are reserved and unused: a note says how much suffices
 
 
@@ -26,6 +30,8 @@ def of(tracker: Tracker, watched: Watched, loaders: Loaders, cost: Cost, options
     """
     host, _, _ = peaks.peak(tracker.events, "cpu")
     like, groups = _like(tracker, watched, cost), len(tracker.groups)
+    if cost.emulated(options.gpu):
+        watched.notes.append(EMULATED.format(options.gpu.name))
     rows = {gpu: _of_gpu(gpu, tracker, watched, options, like) for gpu in watched.allocators.used()}
     fullest = max(rows.values(), key=_fullness)
     result = fullest | {

@@ -45,7 +45,8 @@ def prepare(
     _start_as_usual(script, options.arguments)
     applied.environment(options.techniques)
     tracker.install()
-    gpu = mode.install(tracker, options.gpu, options.gpus, watched.notes, watched.allocators)
+    found = 1 if "fsdp2" in options.techniques else options.gpus
+    gpu = mode.install(tracker, options.gpu, found, watched.notes, watched.allocators)
     if options.as_of == 2023:
         as_of_2023.install(gpu)
     one_of_many.install(tracker, options.gpus)
@@ -69,7 +70,7 @@ def prepare(
     setattr(builtins, marks.WHOLE, unknown.whole)
     context = Context(script, options, tracker, watched, gpu.cost)
     libraries.install(context)
-    techniques = applied.Applied(options.techniques, watched.notes)
+    techniques = applied.Applied(options.techniques, watched.notes, options.gpus)
     if options.techniques:
         techniques.install()
     return gpu, context, techniques

@@ -7,5 +7,7 @@ catalog      all of them: what each costs and changes, and which exclude each ot
 applied      where a script is caught: its models, optimizers, backward passes
 blocks       the repeated blocks of a model
 weights      what is done to a model
+logits       a loss in chunks
+sharded      a model in parts on several GPUs
 updates      what is done to an optimizer
 """

@@ -10,8 +10,9 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from vramcast import compat
-from vramcast.techniques import updates
+from vramcast.techniques import logits, updates
 from vramcast.techniques.catalog import MICRO_BATCHES, of_slot
+from vramcast.techniques.sharded import Sharded
 from vramcast.techniques.updates import REPLACED, SETTINGS
 from vramcast.techniques.weights import TO_MODELS, NotApplied, under_autocast, within
 
@@ -39,9 +40,10 @@ def environment(names: tuple[str, ...]) -> None:
 class Applied:
     """Applies techniques to what a script makes, once it makes it."""
 
-    def __init__(self, names: tuple[str, ...], notes: list[str]) -> None:
-        """`notes`: sentences for the answer."""
+    def __init__(self, names: tuple[str, ...], notes: list[str], gpus: int = 1) -> None:
+        """`notes`: sentences for the answer; `gpus`: over which fsdp2 shards models."""
         self.names, self.notes = names, notes
+        self.sharded = Sharded(gpus) if "fsdp2" in names else None
         self.models: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()  # that are changed
         self.optimizers: list[torch.optim.Optimizer] = []
         self.own = 0  # optimizers of ours are being made
@@ -66,7 +68,7 @@ class Applied:
 
     def applied(self) -> bool:
         """Whether there was something to apply each technique to."""
-        of_models = set(self.names) & set(TO_MODELS)
+        of_models = set(self.names) & {*TO_MODELS, "chunked-loss", "fsdp2"}
         return not self.names or (bool(self.optimizers) and (not of_models or bool(self.models)))
 
     def change(self, model: torch.nn.Module) -> None:
@@ -80,6 +82,10 @@ class Applied:
         for name, change in TO_MODELS.items():
             if name in self.names:
                 change(model)
+        if "chunked-loss" in self.names:
+            logits.in_chunks(model)
+        if self.sharded:
+            self.sharded(model)
         norms = any(isinstance(part, torch.nn.BatchNorm2d) for part in model.modules())
         if norms and CHECKPOINTED & set(self.names):
             self.notes.append(TWICE)
@@ -112,6 +118,8 @@ class Applied:
                 self.change(model)
             if FEWER & set(self.names):
                 groups = _trained(groups, roots)
+            if self.sharded:
+                groups = self.sharded.of(groups)
             init(optimizer, groups, defaults)
             self._taken(optimizer)
 

@@ -15,7 +15,7 @@ class Technique:
     what: str  # is done, in a few words
     changes: str  # about the training: SAME, or what differs
     lines: int  # to write or change in a script, about as many as in the ladder's
-    page: str  # of docs/ladder/
+    page: str  # of docs/
     slot: str  # of two in the same slot, only one can be applied
     kinds: tuple[str, ...] = ()  # of memory (kinds.py) that it makes less, or UNUSED, or STEP
     package: str = ""  # that it needs
@@ -28,6 +28,7 @@ class Technique:
 
 
 ROUNDED = "another rounding"
+LARGER = "a batch per GPU"
 OTHER = "another training"
 LEARNED = ("parameters", "gradients", "optimizer")
 ALL = (*LEARNED, "activations")
@@ -38,75 +39,83 @@ KNOWN = {
     for one in (
         Technique(
             "bf16-autocast", "matrix products in bfloat16, by autocast", ROUNDED, 2,
-            "02-2_bf16-mixed", "precision", ("activations",),
+            "ladder/02-2_bf16-mixed", "precision", ("activations",),
         ),
         Technique(
             "bf16", "bfloat16 throughout: weights, gradients and states", ROUNDED, 2,
-            "03_bfloat16", "precision", ALL,
+            "ladder/03_bfloat16", "precision", ALL,
         ),
         Technique(
             "free-gradients", "gradients freed right after the step", SAME, 1,
-            "04-2_free-gradients", "gradients", ("gradients",), several=True,
+            "ladder/04-2_free-gradients", "gradients", ("gradients",), several=True,
         ),
         Technique(
             "in-backward", "each parameter's step within the backward pass", SAME, 8,
-            "12_optimizer-in-backward", "gradients", ("gradients",),
+            "ladder/12_optimizer-in-backward", "gradients", ("gradients",),
         ),
         Technique(
             "accumulate", "four micro-batches, each a quarter of the batch", SAME, 5,
-            "05_gradient-accum", "batch", ("activations", "inputs"),
+            "ladder/05_gradient-accum", "batch", ("activations", "inputs"),
         ),
         Technique(
             "checkpointing", "of the repeated blocks, only the input is kept", SAME, 2,
-            "11_act-checkp", "activations", ("activations",),
+            "ladder/11_act-checkp", "activations", ("activations",),
         ),
         Technique(
             "selective-checkpointing", "checkpointing, with attention's results kept", SAME, 8,
-            "11-2_selective-checkp", "activations", ("activations",),
+            "ladder/11-2_selective-checkp", "activations", ("activations",),
         ),
         Technique(
             "offload", "checkpointing, and the blocks' inputs wait on the host", SAME, 3,
-            "14-3_activation-offload", "activations", ("activations",),
+            "ladder/14-3_activation-offload", "activations", ("activations",),
+        ),
+        Technique(
+            "chunked-loss", "logits of a language model for some tokens at a time", SAME, 8,
+            "combining", "logits", ("activations",),
         ),
         Technique(
             "fused", "the optimizer's step in one kernel", SAME, 1,
-            "05-2_fused-adam", "step", (STEP,), several=True,
+            "ladder/05-2_fused-adam", "step", (STEP,), several=True,
         ),
         Technique(
             "foreach-off", "the optimizer's step parameter by parameter", SAME, 1,
-            "05-2_fused-adam", "step", (STEP,), several=True,
+            "ladder/05-2_fused-adam", "step", (STEP,), several=True,
         ),
         Technique(
             "adamw-8bit", "AdamW with optimizer states in 8 bits", ROUNDED, 2,
-            "14_adamw-8bit", "optimizer", ("optimizer",), "torchao",
+            "ladder/14_adamw-8bit", "optimizer", ("optimizer",), "torchao",
         ),
         Technique(
             "adamw-4bit", "AdamW with optimizer states in 4 bits", ROUNDED, 2,
-            "14-2_adamw-4bit", "optimizer", ("optimizer",), "torchao",
+            "ladder/14-2_adamw-4bit", "optimizer", ("optimizer",), "torchao",
         ),
         Technique(
             "adafactor", "Adafactor, with next to no optimizer states", OTHER, 1,
-            "06-2_adafactor", "optimizer", ("optimizer",),
+            "ladder/06-2_adafactor", "optimizer", ("optimizer",),
         ),
         Technique(
             "sgd", "SGD, without optimizer states", OTHER, 1,
-            "06_sgd-with-scheduler", "optimizer", ("optimizer",),
+            "ladder/06_sgd-with-scheduler", "optimizer", ("optimizer",),
         ),
         Technique(
             "last-blocks", "only the last quarter of the blocks is trained", OTHER, 2,
-            "03-3_last-blocks", "weights", ALL,
+            "ladder/03-3_last-blocks", "weights", ALL,
         ),
         Technique(
             "lora", "LoRA: adapters of rank 16 beside frozen weights", OTHER, 3,
-            "15-2_lora-peft", "weights", LEARNED,
+            "ladder/15-2_lora-peft", "weights", LEARNED,
         ),
         Technique(
             "qlora", "QLoRA: LoRA, with the frozen weights in 4 bits", OTHER, 6,
-            "16_qlora", "weights", LEARNED, "bitsandbytes",
+            "ladder/16_qlora", "weights", LEARNED, "bitsandbytes",
+        ),
+        Technique(
+            "fsdp2", "each of several GPUs holds a part of the model", LARGER, 6,
+            "ladder/09-2_fsdp2-act-checkp", "sharding", LEARNED,
         ),
         Technique(
             "expandable-segments", "segments that grow (PYTORCH_CUDA_ALLOC_CONF)", SAME, 1,
-            "08-2_expandable-segments", "allocator", (UNUSED,), several=True,
+            "ladder/08-2_expandable-segments", "allocator", (UNUSED,), several=True,
         ),
     )
 }  # fmt: skip
@@ -118,7 +127,7 @@ APART = {
         ("fused", "adamw-8bit"), ("fused", "adamw-4bit"), ("fused", "adafactor"),
         ("foreach-off", "adamw-8bit"), ("foreach-off", "adamw-4bit"),
         ("accumulate", "in-backward"), ("fused", "sgd"), ("foreach-off", "sgd"),
-        ("foreach-off", "adafactor"),
+        ("foreach-off", "adafactor"), ("fsdp2", "in-backward"),
     )
 }  # fmt: skip
 

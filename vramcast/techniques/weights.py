@@ -60,7 +60,7 @@ def under_autocast(function: Callable, *args, **kwargs):
 
 def checkpointed(model: torch.nn.Module, **options: object) -> None:
     """Keep each block's input alone; `options`: checkpoint's own."""
-    for block in _blocks(model):
+    for block in blocks_of(model):
         block.forward = within(checkpoint, block.forward, use_reentrant=False, **options)
     for part in model.modules():  # a cache of keys and values would grow when it is recomputed
         if hasattr(getattr(part, "config", None), "use_cache"):
@@ -88,7 +88,7 @@ def _saved_on_host(forward: Callable, *args, **kwargs):
 
 def last_blocks(model: torch.nn.Module) -> None:
     """Train the last quarter of the blocks, and what comes after them."""
-    blocks = _blocks(model)
+    blocks = blocks_of(model)
     head = behind(model, blocks)
     model.requires_grad_(False)
     for block in blocks[-max(1, len(blocks) // LAST) :]:
@@ -99,7 +99,7 @@ def last_blocks(model: torch.nn.Module) -> None:
 
 def lora(model: torch.nn.Module, quantized: bool = False) -> None:
     """Freeze the model, and train adapters of the blocks' matrices, and a small head."""
-    blocks = _blocks(model)
+    blocks = blocks_of(model)
     head, size = behind(model, blocks), sum(one.numel() for one in model.parameters())
     model.requires_grad_(False)
     for block in blocks:
@@ -180,7 +180,8 @@ def _dequantized(codes: tuple, dtype: torch.dtype) -> torch.Tensor:
     return dequantize_4bit(*codes)
 
 
-def _blocks(model: torch.nn.Module) -> list[torch.nn.Module]:
+def blocks_of(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """The repeated blocks of a model. Raises NotApplied if it has none."""
     blocks = repeated(model)
     if not blocks:
         raise NotApplied("its model has no repeated blocks")

@@ -1,8 +1,10 @@
 // The front page's explorer: which script fits a GPU, and what changes between two scripts.
-// Works from a file, without a network; all it knows is in the page (website/explorer.py).
+// Works from a file, without a network: what it knows is in the page (website/explorer.py) and in
+// differences/ (website/build.py). What is chosen is in the address.
 "use strict";
 
 const element = (id) => document.getElementById(id);
+const make = (name, text) => Object.assign(document.createElement(name), { textContent: text });
 const stem = (script) => script.replace(/^.*\//, "").replace(/\.py$/, "");
 
 // ------------------------------------------------------------------ does it fit (ladder/fits.py)
@@ -16,158 +18,134 @@ function verdict(script, gpu, data) {
   return script.room <= exact ? "may not fit" : "does not fit";
 }
 
+// null if what stands in the box is no size.
 function chosenGpu(data) {
   const known = data.gpus.find((gpu) => gpu.name === element("gpu").value);
   if (known) return known;
   const memory = Number(element("gb").value);
+  if (!(memory > 0)) return null;
   return { name: `${memory} GB`, memory, context: data.context, bfloat16: true };
 }
 
 function answer(data) {
   const gpu = chosenGpu(data);
+  element("gb").setAttribute("aria-invalid", String(!gpu));
   for (const script of data.scripts) {
-    const row = document.querySelector(`tr[data-script="${script.script}"]`);
-    const told = verdict(script, gpu, data);
-    row.querySelector(".fit").textContent = told;
-    row.dataset.fits = told === "fits" ? "yes" : told === "may not fit" ? "maybe" : "no";
+    const told = gpu ? verdict(script, gpu, data) : "";
+    const kind = { "": "", fits: "yes", "may not fit": "maybe" }[told] ?? "no";
+    for (const mark of document.querySelectorAll(`[data-script="${CSS.escape(script.script)}"]`)) {
+      mark.dataset.fits = kind;
+      const cell = mark.querySelector(".fit");
+      if (cell) cell.textContent = told;
+    }
   }
+  drawNeed(gpu, data);
+  const shown = element("answer");
+  const first = gpu ? firstThatFit(gpu, data) : [];
+  shown.dataset.first = first.map(([, script]) => script).join(" ");
+  if (!gpu) {
+    const words = "Choose the GPU's name, or give its memory in GB: a number above 0.";
+    return shown.replaceChildren(make("p", words));
+  }
+  const list = make("ul", "");
+  for (const [what, script] of first) {
+    const [item, link] = [make("li", `${what}: `), make("a", `python ${script}`)];
+    link.href = `ladder/${encodeURIComponent(stem(script))}.html`;
+    item.append(link);
+    list.append(item);
+  }
+  const words = first.length ? `The first that fits ${gpu.name}:` : `No script fits ${gpu.name}.`;
+  shown.replaceChildren(make("p", words), list);
+}
+
+// What it is, and the script, for each model, batch, and number of GPUs.
+function firstThatFit(gpu, data) {
   // what learns nothing in the rehearsal is a lesson, not an answer; variants come last
   const fits = (one) => one.learns && verdict(one, gpu, data) === "fits";
   const firstOf = (some) => some.find((one) => !one.variant && fits(one)) || some.find(fits);
   const of = (family, several) =>
     data.scripts.filter((one) => one.family === family && one.ranks === several);
   const small = of("ViT-L/16", false);
-  const batches = [...new Set(small.map((one) => one.batch))].sort((a, b) => b - a);
-  const first = batches
-    .map((batch) => firstOf(small.filter((one) => one.batch === batch)))
-    .filter(Boolean);
-  const told = first.length
-    ? [`The first that fits ${gpu.name}:`]
-    : [`No script for ViT-L/16 fits ${gpu.name}.`];
-  for (const one of first) told.push(`ViT-L/16, batches of ${one.batch}:  python ${one.script}`);
-  for (const several of [false, true]) {
-    const large = firstOf(of("ViT-H/14", several));
-    if (large) told.push(`ViT-H/14, on ${several ? "four of them" : "one"}:  python ${large.script}`);
-  }
-  element("answer").textContent = told.join("\n");
-  element("answer").dataset.first = first.map((one) => one.script).join(" ");
-}
-
-// ------------------------------------- differences, as Python's difflib.unified_diff finds them
-
-function longestMatch(a, places, alo, ahi, blo, bhi) {
-  let [besti, bestj, size, before] = [alo, blo, 0, new Map()];
-  for (let i = alo; i < ahi; i++) {
-    const now = new Map();
-    for (const j of places.get(a[i]) || []) {
-      if (j < blo) continue;
-      if (j >= bhi) break;
-      const length = (before.get(j - 1) || 0) + 1;
-      now.set(j, length);
-      if (length > size) [besti, bestj, size] = [i - length + 1, j - length + 1, length];
-    }
-    before = now;
-  }
-  return [besti, bestj, size];
-}
-
-function matchingBlocks(a, b) {
-  const places = new Map();
-  b.forEach((line, j) => places.set(line, [...(places.get(line) || []), j]));
-  const queue = [[0, a.length, 0, b.length]];
   const found = [];
-  while (queue.length) {
-    const [alo, ahi, blo, bhi] = queue.pop();
-    const [i, j, size] = longestMatch(a, places, alo, ahi, blo, bhi);
-    if (!size) continue;
-    found.push([i, j, size]);
-    if (alo < i && blo < j) queue.push([alo, i, blo, j]);
-    if (i + size < ahi && j + size < bhi) queue.push([i + size, ahi, j + size, bhi]);
+  for (const batch of [...new Set(small.map((one) => one.batch))].sort((a, b) => b - a)) {
+    found.push([`ViT-L/16, batches of ${batch}`, firstOf(small.filter((one) => one.batch === batch))]);
   }
-  found.sort((one, other) => one[0] - other[0] || one[1] - other[1]);
-  const joined = [];
-  for (const [i, j, size] of found) {
-    const last = joined[joined.length - 1];
-    if (last && last[0] + last[2] === i && last[1] + last[2] === j) last[2] += size;
-    else joined.push([i, j, size]);
+  for (const several of [false, true]) {
+    const where = several ? "four of them" : "one";
+    found.push([`ViT-H/14, on ${where}`, firstOf(of("ViT-H/14", several))]);
   }
-  return [...joined, [a.length, b.length, 0]];
+  return found.filter(([, one]) => one).map(([what, one]) => [what, one.script]);
 }
 
-function changes(a, b) {
-  const codes = [];
-  let [i, j] = [0, 0];
-  for (const [ai, bj, size] of matchingBlocks(a, b)) {
-    if (i < ai || j < bj) codes.push(["change", i, ai, j, bj]);
-    [i, j] = [ai + size, bj + size];
-    if (size) codes.push(["equal", ai, i, bj, j]);
+// The chosen GPU's line in the pictures of memory against FLOPs (ladder/pages/against_flops.py).
+function drawNeed(gpu, data) {
+  for (const picture of document.querySelectorAll(".picture[data-scale]")) {
+    const need = picture.querySelector(".need");
+    need.setAttribute("visibility", gpu ? "visible" : "hidden");
+    if (!gpu) continue;
+    const [top, bottom, most, least] = picture.dataset.scale.split(" ").map(Number);
+    const room = gpu.memory - gpu.context - data.kernels;
+    const share = room > 0 ? Math.log(most / room) / Math.log(most / least) : 1;
+    const y = top + (bottom - top) * Math.min(Math.max(share, 0), 1);
+    need.querySelector("path").setAttribute("transform", `translate(0 ${y.toFixed(1)})`);
+    const beyond = share < 0 ? " ↑" : share > 1 ? " ↓" : "";
+    need.querySelector("text").textContent =
+      `― ${gpu.name}: ${Math.max(room, 0).toFixed(1)} GB for tensors${beyond}`;
   }
-  return codes;
 }
 
-function groups(codes, around) {
-  if (!codes.some(([kind]) => kind !== "equal")) return [];
-  const cut = codes.map((code) => [...code]);
-  const [first, last] = [cut[0], cut[cut.length - 1]];
-  if (first[0] === "equal") {
-    first[1] = Math.max(first[1], first[2] - around);
-    first[3] = Math.max(first[3], first[4] - around);
-  }
-  if (last[0] === "equal") {
-    last[2] = Math.min(last[2], last[1] + around);
-    last[4] = Math.min(last[4], last[3] + around);
-  }
-  const all = [];
-  let group = [];
-  for (const [kind, i1, i2, j1, j2] of cut) {
-    if (kind === "equal" && i2 - i1 > 2 * around) {
-      group.push([kind, i1, Math.min(i2, i1 + around), j1, Math.min(j2, j1 + around)]);
-      all.push(group);
-      group = [[kind, Math.max(i1, i2 - around), i2, Math.max(j1, j2 - around), j2]];
-    } else group.push([kind, i1, i2, j1, j2]);
-  }
-  if (group.length && !(group.length === 1 && group[0][0] === "equal")) all.push(group);
-  return all;
+// -------------------------------------------------------------------------------- differences
+
+const differences = {}; // by the script that they start from; its file fills them in
+
+function load(from) {
+  if (differences[from]) return Promise.resolve();
+  return new Promise((loaded, failed) => {
+    const file = Object.assign(document.createElement("script"), {
+      src: `differences/${encodeURIComponent(from)}.js`, onload: loaded, onerror: failed,
+    });
+    document.head.append(file);
+  });
 }
 
-function range(start, stop) {
-  const length = stop - start;
-  if (length === 1) return `${start + 1}`;
-  return `${length ? start + 1 : start},${length}`;
-}
-
-function unifiedDiff(a, b, from, to) {
-  const lines = [];
-  for (const group of groups(changes(a, b), 3)) {
-    if (!lines.length) lines.push(`--- ${from}`, `+++ ${to}`);
-    const last = group[group.length - 1];
-    lines.push(`@@ -${range(group[0][1], last[2])} +${range(group[0][3], last[4])} @@`);
-    for (const [kind, i1, i2, j1, j2] of group) {
-      if (kind === "equal") lines.push(...a.slice(i1, i2).map((line) => ` ${line}`));
-      else {
-        lines.push(...a.slice(i1, i2).map((line) => `-${line}`));
-        lines.push(...b.slice(j1, j2).map((line) => `+${line}`));
-      }
-    }
-  }
-  return lines;
-}
-
-function showDifference(data) {
-  const [from, to] = ["from", "to"].map((id) =>
-    data.scripts.find((one) => one.script === element(id).value),
+async function showDifference() {
+  const [from, to] = [element("from").value, element("to").value];
+  const failed = await load(from).then(() => false, () => true);
+  if (from !== element("from").value || to !== element("to").value) return; // chosen anew meanwhile
+  const text = failed ? " The difference could not be loaded." : differences[from][to];
+  const kinds = { "+": "added", "-": "removed", "@": "place" };
+  const lines = (text || " no difference").split("\n").map((line) =>
+    Object.assign(make("span", `${line}\n`), { className: kinds[line[0]] || "" }),
   );
-  const lines = unifiedDiff(from.code, to.code, from.script, to.script);
-  const shown = element("difference");
-  shown.replaceChildren();
-  for (const line of lines.length ? lines : [" no difference"]) {
-    const span = document.createElement("span");
-    span.textContent = `${line}\n`;
-    if (line.startsWith("+")) span.className = "added";
-    if (line.startsWith("-")) span.className = "removed";
-    if (line.startsWith("@@")) span.className = "place";
-    shown.append(span);
+  element("difference").replaceChildren(...lines);
+}
+
+// --------------------------------------------------------------------------------- the address
+
+const chosen = () => ({
+  gpu: element("gpu").value || element("gb").value,
+  from: element("from").value,
+  to: element("to").value,
+});
+
+function choose(values, data) {
+  const known = data.gpus.find((gpu) => gpu.name === values.gpu);
+  element("gpu").value = known ? known.name : "";
+  element("gb").value = known ? known.gb : values.gpu;
+  for (const id of ["from", "to"]) {
+    const there = [...element(id).options].some((option) => option.value === values[id]);
+    if (there) element(id).value = values[id];
   }
+}
+
+function keepInAddress(standard) {
+  const query = new URLSearchParams();
+  for (const [key, value] of Object.entries(chosen())) {
+    if (value !== standard[key]) query.set(key, value);
+  }
+  const search = String(query) && `?${query}`;
+  if (search === location.search) return;
+  history.pushState(null, "", `${location.pathname}${search}${location.hash}`);
 }
 
 // ------------------------------------------------------------------------------------------- start
@@ -176,28 +154,32 @@ function start() {
   const holder = element("ladder-data");
   if (!holder) return; // another page
   const data = JSON.parse(holder.textContent);
-  for (const hidden of ["gpu-form", "difference-form", "difference"]) element(hidden).hidden = false;
+  for (const id of ["gpu-form", "difference-form", "difference", "need"]) element(id).hidden = false;
   document.querySelectorAll(".fit").forEach((cell) => (cell.hidden = false));
-  for (const id of ["gpu-form", "difference-form"]) {
-    element(id).addEventListener("submit", (event) => event.preventDefault());
-  }
+  const standard = chosen();
+  const restore = () => {
+    choose({ ...standard, ...Object.fromEntries(new URLSearchParams(location.search)) }, data);
+    answer(data);
+    showDifference();
+  };
   element("gpu").addEventListener("input", () => {
     const known = data.gpus.find((gpu) => gpu.name === element("gpu").value);
     if (known) element("gb").value = known.gb;
-    answer(data);
   });
-  element("gb").addEventListener("input", () => {
-    element("gpu").value = "";
-    answer(data);
-  });
-  for (const id of ["from", "to"]) element(id).addEventListener("input", () => showDifference(data));
+  element("gb").addEventListener("input", () => (element("gpu").value = ""));
+  element("gpu-form").addEventListener("input", () => answer(data));
+  element("difference-form").addEventListener("input", showDifference);
+  for (const id of ["gpu-form", "difference-form"]) {
+    element(id).addEventListener("change", () => keepInAddress(standard));
+    element(id).addEventListener("submit", (event) => event.preventDefault());
+  }
+  addEventListener("popstate", restore);
   for (const bar of document.querySelectorAll(".bar")) {
     const tell = () => (element("split").textContent = bar.getAttribute("aria-label"));
     bar.addEventListener("mouseenter", tell);
     bar.addEventListener("focus", tell);
   }
-  answer(data);
-  showDifference(data);
+  restore();
 }
 
 if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
