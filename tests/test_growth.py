@@ -17,7 +17,7 @@ class Watched:
     """The memory of a script, of which a test says what it holds; notes, and what was copied."""
 
     def __init__(self, allocated: int = 0) -> None:
-        self.level = self.host = self.reserved = 0
+        self.level = self.host = self.reserved = self.taken = 0
         self.allocated = allocated  # at the peak, if that is not what is allocated now
         self.notes, self.copied = [], []
         self.origins = SimpleNamespace(on=False, count=0, of={}, forget=lambda: None)
@@ -222,3 +222,23 @@ def test_what_stays_at_rest_is_noted_if_it_comes_to_much():
         found.rests(left, "batch", "line 3")
         assert len(found.watched.notes) == notes
     assert grown(1, STEP).rests(10**9, "batch", "") is None
+
+
+@pytest.mark.parametrize(
+    ("amounts", "varies"),
+    [
+        ([9, 5, 5], False),
+        ([9, 7, 5], True),
+        ([9, 7, 5, 5], False),
+        ([9, 7, 5, 4, 4], True),
+        ([9, 7, 5, 4, 4, 4], False),
+        ([5, 9, 5, 9, 5], False),
+    ],
+)
+def test_iterations_that_allocate_other_amounts_each_time(amounts, varies):
+    watched = Watched()
+    course = Course(watched)
+    for amount in amounts:
+        watched.taken += amount
+        course.turn()
+    assert course.varies() == varies

@@ -357,3 +357,33 @@ run.finish()
 """)
     )
     assert row["notes"] == []
+
+
+@pytest.mark.parametrize("place", ["cpu", "cuda"])
+def test_batches_made_at_once_are_those_made_of_rows(script, place):
+    """A class of the script's own gives its rows one by one; all figures are the same."""
+    text = """
+from torch.utils.data import DataLoader, Subset, TensorDataset, random_split
+class Own(TensorDataset): pass
+x, y = torch.randn(1000, 250, device="{place}"), torch.randint(77, (1000,), device="{place}")
+bits = torch.ones(1000, 3, dtype=torch.bool, device="{place}")
+data, rest = random_split({kind}(x, y, bits), [900, 100])
+layer = nn.Linear(250, 77).cuda()
+optimizer = torch.optim.Adam(layer.parameters())
+for batch in DataLoader(data, 250, shuffle=True, pin_memory={place!r} == "cpu"):
+    images, labels, bits = [one.cuda() for one in batch]
+    kept = torch.zeros(labels.max().item() + 1, 1000, device="cuda")
+    F.cross_entropy(layer(images), labels).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+order = torch.utils.data.BatchSampler([3, 2, 5, 1, -1], 2, False)
+for images, labels, bits in DataLoader(Subset(rest, range(50)), batch_sampler=order):
+    layer(images.cuda())
+    assert (images.shape, labels.dtype, bits.dtype) == ((2, 250), torch.long, torch.bool)
+"""
+    rows = []
+    for kind in ("TensorDataset", "Own"):
+        row = predicted(script(text.format(kind=kind, place=place)))
+        rows.append({key: value for key, value in row.items() if key not in ("seconds", "script")})
+    assert rows[0] == rows[1]
+    assert "taken to be 77," in rows[0]["notes"][0]

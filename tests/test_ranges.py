@@ -6,6 +6,7 @@ What a script meets of them is in test_numbers.py.
 import pytest
 import torch
 
+from vramcast.device import unknown
 from vramcast.operators import ranges, unknown_sizes
 from vramcast.operators.registry import Exact
 
@@ -226,3 +227,12 @@ def test_places_that_are_found_are_at_most_all():
     assert [list(one.shape) for one in found] == [[12], [0], [0]]
     found = unknown_sizes._unique_dim(torch.empty(3, 4), 0, True, False, True)
     assert [list(one.shape) for one in found] == [[3, 4], [0], [3]]
+
+
+def test_a_whole_number_remembers_that_it_is_not_known():
+    """What a script's `int(…)` becomes (vramcast/loops/marks.py); all else stays as it is."""
+    number = unknown.Unknown(0)
+    assert unknown.whole(int, number) is number
+    assert type(unknown.whole(float, number)) is float
+    assert [unknown.whole(int, one) for one in ("7", 7.5, torch.tensor(7), True)] == [7, 7, 7, 1]
+    assert unknown.whole(str, 7) == "7"

@@ -112,12 +112,18 @@ def _relabel(mode_type: type[FakeTensorMode], tracker: Tracker, places: Places) 
         place = tensor.__dict__[FAKE_DEVICE]
         return place if AS_CUDA.now else LABELS.get(place, place)
 
-    query = torch.ops.prim.device.default
+    query, row = torch.ops.prim.device.default, torch.ops.aten.select.int
     compat.META_HANDLERS[query] = device
     dispatch = FakeTensor.__torch_dispatch__
 
     def torch_dispatch(cls, func, types, args=(), kwargs={}):  # noqa: B006
-        return device(args) if func is query else dispatch(func, types, args, kwargs)
+        if func is query:
+            return device(args)
+        if func is row and type(args[0]) is FakeTensor and len(types) == 1:
+            mode = args[0].fake_mode  # outside of it, as data sets' rows are taken: the way is long
+            if not mode.in_kernel_invocation:
+                return mode.dispatch(func, types, args, kwargs)
+        return dispatch(func, types, args, kwargs)
 
     FakeTensor.__torch_dispatch__ = classmethod(torch_dispatch)
 

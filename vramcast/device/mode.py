@@ -43,6 +43,8 @@ from vramcast.ranks import collectives
 
 aten = torch.ops.aten
 COPIES = {aten._to_copy.default, aten.copy_.default}
+JOINS = {aten.stack.default, aten.cat.default}
+MANY = 64  # tensors, of which a key takes longer than to join them
 SIZED = {aten.slice.Tensor, aten.arange.default, aten.arange.start, aten.zeros.default}
 SIZED |= {aten.ones.default, aten.full.default}
 
@@ -52,8 +54,8 @@ class _Traits:
 
     __slots__ = (
         "arrives", "book", "buffers", "collective", "convolution", "copies", "cost", "cublas",
-        "direct", "ends", "known", "largest", "makes_sparse", "parts", "reads", "selects", "sized",
-        "sparse",
+        "direct", "ends", "joins", "known", "largest", "makes_sparse", "parts", "reads", "selects",
+        "sized", "sparse",
     )  # fmt: skip
 
     def __init__(self, func) -> None:
@@ -62,7 +64,7 @@ class _Traits:
         self.cublas, self.convolution = rules.cublas, rules.convolution
         self.sparse, self.makes_sparse = rules.sparse, rules.makes_sparse
         self.reads = func is aten._local_scalar_dense.default
-        self.copies = func in COPIES
+        self.copies, self.joins = func in COPIES, func in JOINS
         self.collective = func.namespace in ("c10d", "_c10d_functional")
         # PyTorch's rule for shapes makes another tensor; on a GPU, the waiting stream gets this one
         self.arrives = func is torch.ops._c10d_functional.wait_tensor.default
@@ -171,8 +173,8 @@ class Gpu(FakeTensorMode):
             row = self.selected(func, types, args, traits)
             if row is not None:
                 return row
-        key = None if traits.direct else self.results.key(func, args, kwargs)
-        shapes = key is not None or traits.direct
+        key = None if traits.direct else self.key(func, args, kwargs, traits)
+        shapes = traits.direct or (key is not None and key is not NOTHING)
         if traits.makes_sparse or (not shapes and sparse.sparse(args)):
             with self:
                 made = sparse.result(func, args, kwargs, traits.sparse)
@@ -186,6 +188,12 @@ class Gpu(FakeTensorMode):
         if traits.known.factory and self.depth == 0:
             known.made(self, func, traits.known, args, kwargs, result)
         return result
+
+    def key(self, func, args, kwargs, traits):
+        """The key of an operator's result; None if there is none, NOTHING if it is not wanted."""
+        if traits.joins and len(args[0]) > MANY:
+            return NOTHING
+        return self.results.key(func, args, kwargs)
 
     def selected(self, func, types, args, traits):
         """A row of a tensor: as its first row, but further on, to remember one result for all.
@@ -224,7 +232,7 @@ class Gpu(FakeTensorMode):
             result = self.lifted(args[0])
         else:
             with held:
-                key = self.results.key(func, args, kwargs)
+                key = self.key(func, args, kwargs, traits)
                 result = self.shaped(key, func, types, args, kwargs, traits)
         if self.depth == 0:
             known.compute(self, func, traits.known, held, result)
@@ -241,7 +249,7 @@ class Gpu(FakeTensorMode):
 
     def shaped(self, key, func, types, args, kwargs, traits):
         """The result of an operator, without numbers."""
-        entry = None if key is None else self.results.find(key, func, args, kwargs)
+        entry = key if key is None or key is NOTHING else self.results.find(key, func, args, kwargs)
         if entry is not None and entry is not NOTHING:
             return self.results.make(entry, args)
         self.depth += 1

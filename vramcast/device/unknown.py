@@ -12,6 +12,7 @@ import itertools
 import linecache
 import operator
 import sys
+from collections.abc import Callable
 
 import torch
 
@@ -61,6 +62,13 @@ def unknown(value: int, low: int | None, high: int | None) -> int:
     follow()
     number.low, number.high = low, high
     return number
+
+
+def whole(kind: Callable, value):
+    """`int(value)`, where `int` is still Python's own; it remembers that a number is not known."""
+    if kind is int and isinstance(value, torch.Tensor) and value.numel() == 1:
+        value = value.item()
+    return value if kind is int and type(value) is Unknown else kind(value)
 
 
 def _range(number) -> tuple:
@@ -121,6 +129,8 @@ def _of_several(choose):
 
     @functools.wraps(choose)
     def chosen(*args, **kwargs):
+        if len(args) == 2 and type(args[0]) is not Unknown and type(args[1]) is not Unknown:
+            return choose(*args, **kwargs)
         if len(args) == 1 and not isinstance(args[0], (dict, str)):
             args = (list(args[0]),)
         several = args[0] if len(args) == 1 else args

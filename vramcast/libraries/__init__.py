@@ -4,6 +4,7 @@ A library that a script never imports costs nothing: changes are made when it is
 (`vramcast.when_imported`). So the order does not matter, and a new library is a new module here.
 
 loaders                torch.utils.data: loaders give one batch again and again
+whole_batches          batches of tensors are made at once
 torchvision_data       its data sets without data: CIFAR, MNIST, CelebA, and examples for others
 torch_hub              weights and models of torch.hub
 torchvision_models     its pretrained weights, and what detection models choose by numbers

@@ -3,15 +3,17 @@
 import contextlib
 import functools
 import itertools
+import random
 import sys
 import weakref
 from collections.abc import Callable, Iterator
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data import dataloader as torch_dataloader
 
 from vramcast import compat
+from vramcast.libraries import whole_batches
 from vramcast.libraries.context import Context, Loaders
 from vramcast.loops.course import Course
 from vramcast.loops.growth import Growth
@@ -38,16 +40,17 @@ def install(context: Context) -> None:
         context.loaders, None if options.number else options.batch_size, watched.notes
     )
     iterate = DataLoader.__iter__
-    firsts, steady = weakref.WeakKeyDictionary(), weakref.WeakSet()
+    firsts, forms = weakref.WeakKeyDictionary(), weakref.WeakKeyDictionary()
+    steady = weakref.WeakSet()
 
     def batches(loader):
         pin, loader.num_workers, loader.pin_memory = loader.pin_memory, 0, False
-        if loader not in firsts:
-            firsts[loader] = torch.utils._pytree.tree_map_only(
-                torch.Tensor,
-                _on_host,
-                _outside(lambda: _largest(iterate(loader), options.batches, watched.notes)),
-            )
+        if loader not in firsts or _outside(lambda: _form(loader)) != forms[loader]:
+            steady.discard(loader)
+            with whole_batches.of(loader):
+                found = _outside(lambda: _largest(iterate(loader), options.batches, watched.notes))
+            firsts[loader] = torch.utils._pytree.tree_map_only(torch.Tensor, _on_host, found)
+            forms[loader] = _outside(lambda: _form(loader))
         first = firsts[loader]
         if first is None:
             watched.empty = True
@@ -93,11 +96,14 @@ def install(context: Context) -> None:
                 if growth.due(training):
                     growth.goes_on(left, "batch", line)
                     last = True  # the peak comes with the last batch
+                elif course.varies() and course.turns < options.batches and loader not in steady:
+                    continue  # the script draws sizes at random, say
                 elif course.quiet >= (QUIET if training and loader not in steady else 1):
                     if step := watched.loops.more(course, left):
                         place += step - 1
                         continue
                     growth.rests(left, "batch", line)
+                    watched.varied("batch", line, course)
                     steady.add(loader)
                     break
             more = None if count == ENDLESS else count - given
@@ -179,6 +185,32 @@ def _outside(function: Callable):
         if not any(word in str(failure) for word in ("NVIDIA", "CUDA")):
             raise
     return function()
+
+
+def _form(loader: DataLoader) -> list | None:
+    """What a batch of a data set's first sample alone looks like; None if that cannot be said.
+
+    It tells whether a loader that is used again gives other batches, since its data set, or what
+    collates it, was told another size. Random numbers that come later stay the same.
+    """
+    if isinstance(loader.dataset, IterableDataset):
+        return None
+    state, others = torch.default_generator.get_state(), random.getstate()
+    numpy = sys.modules.get("numpy")
+    numpys = numpy and numpy.random.get_state()
+    try:
+        sample = loader.dataset[0]
+        batch = loader.collate_fn([sample] if loader.batch_sampler is not None else sample)
+    except Exception:  # one sample may be too few for a script's own function
+        return None
+    finally:
+        torch.default_generator.set_state(state)
+        random.setstate(others)
+        if numpy:
+            numpy.random.set_state(numpys)
+    leaves = torch.utils._pytree.tree_leaves(batch)
+    form = [(one.shape, one.dtype) for one in leaves if isinstance(one, torch.Tensor)]
+    return [getattr(loader.batch_sampler, "batch_size", None), *form]
 
 
 def _on_host(tensor: torch.Tensor) -> torch.Tensor:

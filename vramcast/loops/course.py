@@ -4,6 +4,7 @@ The level decides, not the peak: what is kept below an earlier peak grows, too.
 """
 
 import itertools
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,12 +53,16 @@ class Course:
         # iteration, and bytes then, where more stayed than ever before; the first one is no rise
         self.rises: list[tuple[int, Memory]] = []
         self.settled: tuple[int, Memory] | None = None  # when the quiet began
+        self.taken = watched.taken  # bytes allocated on the GPU so far, and in the last iterations
+        self.amounts: deque[int] = deque(maxlen=LATELY)
 
     def turn(self, position: int | None = None) -> None:
         """An iteration is over. `position`: its number, if others were left out."""
         self.turns += 1
         position = self.turns if position is None else position
-        now = self.watched.memory()
+        now, taken = self.watched.memory(), self.watched.taken
+        self.amounts.append(taken - self.taken)
+        self.taken = taken
         self.quiet = 0 if now.rose(self.most) else self.quiet + 1
         if now.stays(self.most) and self.turns > 1:
             self.rises.append((position, now))
@@ -71,6 +76,11 @@ class Course:
         slopes = self._slopes()
         even = bool(slopes) and max(slopes) <= 2 * min(slopes)
         return len(self.rises) >= (GROWN if even else 5 * GROWN)
+
+    def varies(self) -> bool:
+        """Whether iterations allocate more or less, as if their sizes were drawn at random."""
+        lately = list(self.amounts)
+        return len(set(lately[-3:])) == 3 or len(set(lately)) > 3
 
     def suspect(self) -> bool:
         """Whether it may be that more and more stays."""

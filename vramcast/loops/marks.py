@@ -3,10 +3,11 @@
 `for x in ITEMS` becomes `for x in LOOP(ITEMS, place)`, and a `while` loop such a `for` loop without
 an end. A loop with a `yield` stays as it is: it waits for another one, which ends it. Where only a
 `return` ends a `while True`, what is there is done when it ends early.
-In the conditions of `if` and `while`, `a < b` and `a % b` become comparisons of NUMBER(a) and
-NUMBER(b), which returns what it is given. Where 0 stands for a number that is not known, a divisor
-DIVISOR(b) is 1, and MORE(a, b) and LESS(a, b) of two such numbers are once true. Lines stay where
-they are. What a script computes does not change, but for these, and for iterations left out.
+In the conditions of `if` and `while`, `a < b`, `a in b` and `a % b` become those of NUMBER(a) and
+NUMBER(b), which returns what it is given. `int(a)` becomes WHOLE(int, a), since a number that is
+not known would forget that. Where 0 stands for a number that is not known, a divisor DIVISOR(b) is
+1, and MORE(a, b) and LESS(a, b) of two such numbers are once true. Lines stay where they are. What
+a script computes does not change, but for these, and for iterations left out.
 """
 
 import ast
@@ -18,7 +19,7 @@ from pathlib import Path
 from types import CodeType
 
 LOOP, ENDLESS, NUMBER = "__vramcast_loop__", "__vramcast_endless__", "__vramcast_number__"
-TURN, DIVISOR = "__vramcast_turn__", "__vramcast_divisor__"
+TURN, WHOLE, DIVISOR = "__vramcast_turn__", "__vramcast_whole__", "__vramcast_divisor__"
 DIVISIONS = (ast.Div, ast.FloorDiv)
 MORE, LESS = "__vramcast_more__", "__vramcast_less__"
 BETTER = {ast.Gt: MORE, ast.Lt: LESS}
@@ -59,6 +60,13 @@ class _Marker(ast.NodeTransformer):
         ends = any(isinstance(inner, (ast.Break, ast.Return)) for inner in node.body)
         node.test = _Conditions(self._place(node), ends).visit(node.test)
         self.generic_visit(node)
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.Call:
+        self.generic_visit(node)
+        whole = isinstance(node.func, ast.Name) and node.func.id == "int"
+        if whole and len(node.args) == 1 and not node.keywords:
+            return ast.copy_location(_call(WHOLE, node.func, *node.args), node)
         return node
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.BinOp:
@@ -108,13 +116,15 @@ def _ending(loop: ast.While) -> list[ast.stmt]:
 
 
 class _Conditions(ast.NodeTransformer):
-    """Marks the two numbers of each comparison, and of each remainder, in a condition."""
+    """Marks what each comparison, and each remainder, in a condition is of."""
 
     def __init__(self, place: str, ends: bool) -> None:
         self.place, self.ends = place, ends
 
     def visit_Compare(self, node: ast.Compare) -> ast.expr:
         self.generic_visit(node)
+        if len(node.ops) == 1 and isinstance(node.ops[0], (ast.In, ast.NotIn)):
+            node.left, node.comparators[0] = self._both(node.left, node.comparators[0], "among")
         if len(node.ops) != 1 or not isinstance(node.ops[0], ORDERS):
             return node
         given = isinstance(node.left, ast.Constant) or isinstance(node.comparators[0], ast.Constant)

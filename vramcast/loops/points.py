@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass, field
 
 NEAR = 20  # iterations within which is waited for a number that the loop cannot move on
+UNTRAINED = 1000  # and within which, where nothing has been trained yet: until a buffer is filled
+MANY = 1000  # numbers of a list, beyond which the next one is not looked for
 MOST = 12  # times that one condition is visited
 
 Pair = tuple[int, int]
@@ -19,7 +21,7 @@ class Condition:
 
     number: int
     place: str  # its line
-    kind: str  # "order" or "remainder"
+    kind: str  # "order", "remainder", or "among" several
     ends: bool  # whether its loop may end there
 
 
@@ -33,7 +35,9 @@ class Compared:
 
     def see(self, value: object, key: tuple) -> object:
         """Note one of the two numbers of a condition; returns it."""
-        if type(value) is int:
+        if key[2] == "among" and key[-1]:
+            seen = _next(value, self._left.get(key[0]))
+        elif type(value) is int:
             seen = value
         elif type(value).__module__ == "numpy" and hasattr(value, "__index__"):
             seen = int(value) if getattr(value, "ndim", 1) == 0 else None
@@ -42,6 +46,7 @@ class Compared:
         number, *_, second = key
         if seen is None:
             self._left.pop(number, None)
+            self.pairs.pop(self._conditions.get(number), None)
         elif not second:
             self._left[number] = seen
         elif number in self._left:
@@ -50,6 +55,15 @@ class Compared:
                 condition = self._conditions[number] = Condition(*key[:-1])
             self.pairs[condition] = self._left.pop(number), seen
         return value
+
+
+def _next(several: object, number: int | None) -> int | None:
+    """The next larger whole number among several; None if there is none, or they are many."""
+    if number is None or type(several) not in (tuple, list, set, frozenset, dict):
+        return None
+    if len(several) > MANY:
+        return None
+    return min((one for one in several if type(one) is int and one > number), default=None)
 
 
 @dataclass
@@ -76,9 +90,8 @@ class Points:
                 more = left - old_left
                 if number is not None and self.number is not None and more != passed * step:
                     self.own.add(condition)
-                if condition in self.own:
-                    passed = 1
-                self.change[condition] = (more - right + old_right) / passed, more / passed
+                turns = 1 if condition in self.own else passed
+                self.change[condition] = (more - right + old_right) / turns, more / turns
         self.now, self.number, self.step = dict(pairs), number, step
 
     def follows(self, condition: Condition) -> bool:
@@ -86,17 +99,20 @@ class Points:
         return self.number is not None and condition not in self.own
 
     def ahead(
-        self, visits: dict[Condition, int], rising: bool, left: int | None
+        self, visits: dict[Condition, int], rising: bool, left: int | None, wait: int = NEAR
     ) -> dict[Condition, int]:
         """The conditions to be visited, and in how many iterations each changes.
 
         `visits`: how often each was. `rising`: whether the last one left something behind. `left`:
-        iterations until the loop ends.
+        iterations until the loop ends. `wait`: iterations within which a condition is waited for
+        whose number the loop cannot move on.
         """
         found = {}
         for condition, distance in self._distances().items():
-            wanted = MOST if rising else 2 if condition.kind == "order" else 1
-            near = self.follows(condition) or distance <= NEAR
+            wanted = 2 if condition.kind == "order" else 1
+            if rising or condition.kind == "among":
+                wanted = MOST
+            near = self.follows(condition) or distance <= wait
             inside = left is None or distance <= left
             if not condition.ends and near and inside and visits.get(condition, 0) < wanted:
                 found[condition] = distance
@@ -111,23 +127,31 @@ class Points:
         distances = self._distances().items()
         return min((n for condition, n in distances if condition.ends), default=None)
 
-    def unseen(self, visits: dict[Condition, int], left: int | None) -> dict[Condition, int]:
+    def unseen(
+        self, visits: dict[Condition, int], left: int | None, cut: bool = False
+    ) -> dict[Condition, int]:
         """The conditions that change later and were not visited, and in how many iterations.
 
-        A remainder that was 0 in an iteration that was run is no such condition.
+        A remainder that was 0 in an iteration that was run is no such condition. One that was
+        visited in vain, since its number did not move on with the loop's own, is; so is one that
+        left something behind each time that it was visited. `cut`: whether loops within were not
+        run to their end, so that what a script counts by itself would be further.
         """
         return {
             condition: distance
             for condition, distance in self._distances().items()
             if condition not in self.met and not condition.ends
-            and condition not in visits and (left is None or distance <= left)
+            and (not 0 < visits.get(condition, 0) < MOST or condition in self.own)
+            and (left is None or distance <= left or (cut and condition in self.own))
         }  # fmt: skip
 
     def _distances(self) -> dict[Condition, int]:
         found = {}
         for condition, (more, of_left) in self.change.items():
+            if condition not in self.now:
+                continue
             left, right = self.now[condition]
-            if condition.kind == "order":
+            if condition.kind != "remainder":
                 if more and (left - right) * more <= 0:
                     found[condition] = max(math.ceil(abs((left - right) / more)), 1)
             elif right > 0 and of_left > 0 and of_left == more:

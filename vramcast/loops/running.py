@@ -2,7 +2,8 @@
 
 A loop without a loader that trains, adds up gradients or evaluates without them ends once its
 memory has been at rest for some iterations. Then come those at which one of its conditions changes,
-and the last one, as far as the loop runs over a `range`. A loop over a loader ends with the loader
+and, as far as the loop runs over a `range`, one in each quarter and the last one. So does a loop
+over a range in which loaders are used, over epochs. A loop over a loader ends with the loader
 (libraries/loaders.py). Other loops run to their end, unless memory grows in them: then the rest is
 counted (growth.py).
 """
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from vramcast.loops import marks
 from vramcast.loops.course import Course
 from vramcast.loops.growth import Growth
-from vramcast.loops.points import Compared, Condition, Points
+from vramcast.loops.points import NEAR, UNTRAINED, Compared, Condition, Points
 from vramcast.memory.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 FIRST = 20  # iterations at rest, after which a loop ends that takes steps or has no gradients
 BY_HAND = 100  # and after which one ends that only has backward passes, if something counts in it
 AGAIN = 2  # and after which one ends whose line has ended so before
+LATER = 5  # and after which one ends that was at rest before, and has gone on to later iterations
+EPOCHS = 5  # and after which one ends in which loaders are used, if it is over a `range`
 
 
 class Loops:
@@ -90,7 +93,10 @@ class Loop:
         self.points = Points()
         self.fed = False  # a loader gives its items
         self.over = False  # after the running iteration
-        self.rises = 0  # of memory, up to the last visit
+        self.rested = False  # whether memory has been at rest for long
+        self.epochs = type(iterable) is range  # whether loaders are used in each iteration
+        # up to the last visit: rises of memory, its peak, and what an iteration allocated
+        self.rises, self.most, self.amount = 0, self.course.most, None
         self.place = 0  # of the running iteration
         self.shift = 0  # by which the numbers of `enumerate` were moved on
         self.number: int | None = None  # of the running item, if it has one
@@ -148,22 +154,28 @@ class Loop:
             self.growth.goes_on(left, "iteration", self.line)
             return self._to_last(left)
         evaluated = self.tracker.recorded == recorded
-        if not (trained or evaluated) or self.watched.runs > runs:
+        epoch = self.watched.runs > runs  # a loader was used in it
+        self.epochs &= epoch
+        if not (trained or evaluated) or (epoch and not self.epochs):
             return 1
         # many backward passes within an iteration say as much as several iterations
-        if trained and self.course.quiet:
+        if trained and self.course.quiet and not epoch:
             self.course.quiet += min(self.tracker.backwards - backwards - 1, FIRST // 2)
         told = type(self.iterable) is range and not self.watched.loaders
         accumulates = told and not self.points.counts()
         rest = FIRST if accumulates or self.tracker.steps > steps or not trained else BY_HAND
+        rest = EPOCHS if epoch else min(rest, LATER) if self.rested else rest
         if self.line in self.loops.ended:
             rest = min(rest, AGAIN)
-        if self.course.quiet < rest:
+        if self.course.quiet < rest or (epoch and self.course.varies()):
             return 1
         left = self.left()
-        if on := self.next_point(self.course, left):
+        if not self.rested:  # which later iterations would not show
+            self.growth.rests(left, "iteration", self.line)
+        self.rested = True
+        if on := self.next_point(self.course, left) or self.next_quarter():
             return on
-        self.growth.rests(left, "iteration", self.line)
+        self.watched.varied("iteration", self.line, self.course)
         self.loops.ended.add(self.line)
         return self._to_last(left)
 
@@ -177,14 +189,20 @@ class Loop:
         """In how many iterations a condition changes that the loop wants to see; 0 if none does.
 
         It is seen once, or twice if it compares two numbers, which differ before and after it; more
-        often as long as more stays each time.
+        often as long as more stays each time, the peak rises, or iterations then allocate another
+        amount, as with another size.
         """
-        rising, self.rises = len(course.rises) > self.rises, len(course.rises)
-        ahead = self.points.ahead(self.loops.visits, rising, left)
+        amount = course.amounts[-1]
+        rising = len(course.rises) > self.rises or course.most.peak_rose(self.most)
+        rising |= self.amount not in (None, amount)
+        self.rises, self.most, self.amount = len(course.rises), course.most, amount
+        wait = NEAR if self.tracker.backwards else UNTRAINED
+        ahead = self.points.ahead(self.loops.visits, rising, left, wait)
         if not ahead:
             return 0
         condition, on = min(ahead.items(), key=lambda item: item[1])
-        if not self.points.follows(condition):
+        counts = wait == UNTRAINED and condition.kind == "order" and on <= wait
+        if not self.points.follows(condition) or counts:
             on = 1  # its own number goes on with each iteration alone
         visited = [other for other, distance in ahead.items() if distance == on]
         for other in visited:
@@ -193,9 +211,22 @@ class Loop:
         self.shift += on - 1
         return on
 
+    def next_quarter(self) -> int:
+        """In how many iterations the next quarter of a range begins; 0 if that was the last one.
+
+        It is run for what changes without a condition, as `sizes[epoch // 30]`.
+        """
+        if type(self.iterable) is not range or not self.length or self.line in self.loops.ended:
+            return 0
+        places = [self.length * quarter // 4 for quarter in (1, 2, 3)]
+        on = min((place - self.place for place in places if place > self.place), default=0)
+        self.course.quiet -= on > 0
+        return on
+
     def unseen(self, left: int | None) -> int:
         """Note which conditions would change in iterations that are left out; returns 0."""
-        for condition, on in self.points.unseen(self.loops.visits, left).items():
+        cut = bool(self.watched.unfinished)
+        for condition, on in self.points.unseen(self.loops.visits, left, cut).items():
             self.watched.unseen.setdefault(condition.place, on)
         return 0
 

@@ -43,6 +43,7 @@ class Watched:
         self.unfinished: dict[tuple[str, str], tuple[int, int | None]] = {}
         self.unseen: dict[str, int] = {}  # lines of conditions that would change so much later
         self.host = 0  # bytes allocated on the host
+        self.taken = 0  # bytes allocated on GPUs so far, also those that were released
         self.copy: Callable = lambda storage, size: None  # the tracker's
         self.steps = 0
         self.passed = False  # whether a model was called
@@ -67,8 +68,10 @@ class Watched:
             self.phase = storage.phase
             if storage.device == "cpu":
                 self.host += storage.size
-            elif (block := self.allocators[storage.gpu].blocks.get(storage)) is not None:
-                storage.block = block.size
+            else:
+                self.taken += storage.size
+                if (block := self.allocators[storage.gpu].blocks.get(storage)) is not None:
+                    storage.block = block.size
         elif what == "free":
             self.host -= storage.size if storage.device == "cpu" else 0
         elif what == "mark" and other == "created":
@@ -140,6 +143,14 @@ class Watched:
         before = self.unfinished.get((what, line))
         if before is None or done > before[0]:
             self.unfinished[what, line] = done, left
+
+    def varied(self, what: str, line: str, course: Course) -> None:
+        """Note that what the iterations of a loop allocate differs, if it does at its end."""
+        if course.varies():
+            self.notes.append(
+                f"{line}: what is allocated differs from {what} to {what}: the most of the "
+                f"{course.turns} that were run counts"
+            )
 
     def peak(self) -> tuple[int, int]:
         """The peaks so far, of all GPUs together: bytes allocated, and bytes reserved."""

@@ -43,13 +43,23 @@ class Tracker(Storages):
         self.passes = self.recorded = 0  # through a model, and of these for a backward pass
         self.origins = Origins("")  # of what may stay
         self._stepped = 0
+        self._sources: list[Storage | None] | None = None  # of the operator that is booked
+
+    def book(self, result: object, op: object, inputs: object = ()) -> None:
+        """As `Storages.book`; its inputs are looked up once for all of its results."""
+        self._sources = None
+        super().book(result, op, inputs)
+        self._sources = None
 
     def made(self, storage: Storage, tensor: Tensor, op: str, inputs: object) -> None:
         """Recognize inputs: what is moved to the GPU outside of the model, and made from that."""
         if self.origins.on:
             self.origins.note(storage, tensor)
         if storage.device == "cuda" and not self.calls and self.phase in ("setup", "forward"):
-            sources = [self.find(leaf) for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
+            if self._sources is None:
+                leaves = [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
+                self._sources = list(map(self.find, leaves))
+            sources = self._sources
             if "_to_copy" in op or "copy_" in op:
                 if any(_new_here(source, storage.gpu) for source in sources):
                     storage.kind = "inputs"

@@ -77,7 +77,7 @@ def predict(
     try:
         code = _code(script, options)
         mode.loops = UnknownEnds(source.loops(script.read_bytes()))
-        if any(word in script.read_bytes() for word in (b".item(", b".tolist(")):
+        if any(word in script.read_bytes() for word in (b".item(", b".tolist(", b"int(")):
             follow()
         signal.signal(signal.SIGALRM, ring)
         # again and again: Python swallows what is raised while an object is released

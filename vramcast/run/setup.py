@@ -15,8 +15,9 @@ from types import ModuleType
 import torch
 
 from vramcast import libraries
-from vramcast.device import as_of_2023, compiler, mode
+from vramcast.device import as_of_2023, compiler, mode, unknown
 from vramcast.libraries.context import Context
+from vramcast.loops import marks
 from vramcast.loops.running import Loops
 from vramcast.loops.watched import Watched
 from vramcast.memory.origins import Origins
@@ -66,6 +67,7 @@ def prepare(
     tracker.origins.on = tracker.origins.keep = options.why
     watched.copy = tracker.copy
     Loops(tracker, watched, script).install()
+    setattr(builtins, marks.WHOLE, unknown.whole)
     context = Context(script, options, tracker, watched, gpu.cost)
     libraries.install(context)
     techniques = applied.Applied(options.techniques, watched.notes, options.gpus)
