@@ -267,6 +267,20 @@ def test_a_loop_over_epochs_ends(script):
     assert loops["iterations"]["done"] + loops["iterations"]["left"] == 200
 
 
+def test_large_iterations_end_sooner(script):
+    """Those of the second loop make thousands of tensors."""
+    text = """
+for _ in range(500):
+    step()
+for _ in range(500):
+    many = [torch.empty(8, device="cuda") for _ in range(3001)]
+    step()
+    del many
+"""
+    small, large = [loop["done"] for loop in predicted(script(HEAD + text))["left_out"]]
+    assert small > large + 10
+
+
 def test_what_only_a_cycle_of_references_keeps_is_no_growth(script):
     cycles = "import gc\ngc.disable()\nfor i in range(1000):\n    c = [step()]\n    c.append(c)\n"
     row = predicted(script(HEAD + cycles))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 NUMBERS = 4096  # bytes by which memory may rise in an iteration: so much take a few logged numbers
 GROWN = 10  # rises after which memory counts as growing
 LATELY = 5  # rises that tell how fast
+LARGE = 3000  # tensors that an iteration makes on the GPU, from which on it counts as large
 STEADY = 3  # rises before which nothing is noted of what stays
 
 
@@ -53,6 +54,8 @@ class Course:
         # iteration, and bytes then, where more stayed than ever before; the first one is no rise
         self.rises: list[tuple[int, Memory]] = []
         self.settled: tuple[int, Memory] | None = None  # when the quiet began
+        self.made = watched.made  # tensors on the GPU so far
+        self.large = False  # whether the last iteration made many
         self.taken = watched.taken  # bytes allocated on the GPU so far, and in the last iterations
         self.amounts: deque[int] = deque(maxlen=LATELY)
 
@@ -61,6 +64,8 @@ class Course:
         self.turns += 1
         position = self.turns if position is None else position
         now, taken = self.watched.memory(), self.watched.taken
+        self.large = self.watched.made - self.made > LARGE
+        self.made = self.watched.made
         self.amounts.append(taken - self.taken)
         self.taken = taken
         self.quiet = 0 if now.rose(self.most) else self.quiet + 1

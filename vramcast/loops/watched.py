@@ -44,6 +44,7 @@ class Watched:
         self.unseen: dict[str, int] = {}  # lines of conditions that would change so much later
         self.host = 0  # bytes allocated on the host
         self.taken = 0  # bytes allocated on GPUs so far, also those that were released
+        self.made = 0  # tensors there so far
         self.copy: Callable = lambda storage, size: None  # the tracker's
         self.steps = 0
         self.passed = False  # whether a model was called
@@ -70,6 +71,7 @@ class Watched:
                 self.host += storage.size
             else:
                 self.taken += storage.size
+                self.made += 1
                 if (block := self.allocators[storage.gpu].blocks.get(storage)) is not None:
                     storage.block = block.size
         elif what == "free":
