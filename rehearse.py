@@ -191,8 +191,9 @@ def read_command() -> argparse.Namespace:
     try:
         options.script = list(dict.fromkeys(find_scripts(options.script)))
         rows.check(options.results)
-        again = rows.unchanged(options.results, options.script, "rehearsed")
-        options.before = again if options.resume else {}
+        options.before = {}
+        if options.resume:
+            options.before = rows.unchanged(options.results, options.script, "rehearsed")
     except (UnknownScript, LadderError, ValueError) as error:
         parser.error(str(error))
     return options
@@ -224,8 +225,8 @@ class Rehearsal:
                     futures.append(job)
                 done = pool.in_order()
                 for script in self._options.script:
-                    if row := self._options.before.get(script):
-                        self._show(row, {}, [])
+                    if script in self._options.before:
+                        self._show(self._options.before[script], {}, [])
                         continue
                     future = next(done)
                     futures.remove(future)

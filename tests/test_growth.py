@@ -17,7 +17,7 @@ class Watched:
     """The memory of a script, of which a test says what it holds; notes, and what was copied."""
 
     def __init__(self, allocated: int = 0) -> None:
-        self.level = self.host = self.reserved = self.taken = 0
+        self.level = self.host = self.reserved = self.taken = self.made = 0
         self.allocated = allocated  # at the peak, if that is not what is allocated now
         self.notes, self.copied = [], []
         self.origins = SimpleNamespace(on=False, count=0, of={}, forget=lambda: None)

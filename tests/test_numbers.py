@@ -164,5 +164,6 @@ def test_a_number_that_is_not_known_divides_as_one_and_is_once_better(script):
     """
     row = predicted(script(DIVISORS))
     notes = [note for note in row["notes"] if "in the place of a divisor" in note]
-    assert [note.partition(":")[0] for note in notes] == ["line 17", "line 23", "line 25"]
+    lines = dict.fromkeys(note.partition(":")[0] for note in notes)
+    assert list(lines) == ["line 17", "line 23", "line 25"]
     assert row["allocated_gb"] == pytest.approx(125_000_000 * 4 / 1e9, rel=0.1)

@@ -270,7 +270,10 @@ def decomposed(op: OpOverload, *args, **kwargs) -> object:
 
 def composite(op: OpOverload) -> bool:
     """Whether an operator consists of others on all devices, by its own C++ code."""
-    return _has_kernel(op.name(), _composite)
+    try:
+        return _has_kernel(op.name(), _composite)
+    except RuntimeError:  # the dispatcher does not know it, as `sym_size`
+        return False
 
 
 def remember_factories() -> None:

@@ -17,6 +17,7 @@ from vramcast.run.process import MEMORY, NoPrediction
 WIDTH = 12  # of a column
 LEAST = 0.01  # of the peak: what differs by less is not told
 DIFFERENT = 8  # tensors that are told
+HEADING = "what differs most at the peak, GB allocated (empty: not among the largest there):"
 
 
 def answers(
@@ -107,7 +108,7 @@ def tensors(rows: list[dict]) -> str:
     }
     least = LEAST * max(row["allocated_gb"] for row in rows)
     most = sorted((what for what in found if spread[what] >= least), key=lambda one: -spread[one])
-    lines = ["\n  what differs most at the peak, GB allocated:"] if most else []
+    lines = [f"\n  {HEADING}"] if most else []
     for what in most[:DIFFERENT]:
         cells = "".join(f"  {'' if size is None else f'{size:.2f}':>6}" for size in found[what])
         lines.append(f"  {cells}  {what}")

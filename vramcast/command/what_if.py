@@ -71,6 +71,8 @@ def candidates(row: dict, options: Options) -> tuple[list[str], dict[str, str]]:
             continue
         if one.missing:
             others[name] = f"needs the package {one.package}"
+        elif name == "fsdp2" and row.get("groups"):
+            others[name] = "is for a script that trains on one GPU"
         elif not _applies((*options.techniques, name), options):
             others[name] = "is not applied from outside to a script for several GPUs"
         elif why := _useless(one, row):
@@ -162,15 +164,17 @@ class WhatIf:
 
     def _may(self, techniques: tuple[str, ...]) -> bool:
         """Whether a set can be applied to this script on the GPUs that there are."""
-        return _applies(techniques, self.options) and (
-            "fsdp2" not in techniques or self.options.gpus > 1
-        )
+        new = "fsdp2" in techniques and "fsdp2" not in self.options.techniques
+        one_gpu = self.options.gpus == 1 or self.row.get("groups")  # or it is for several already
+        return _applies(techniques, self.options) and not (new and one_gpu)
 
     def _without_needless(self, best: Tried) -> Iterator[Tried]:
         """Smaller sets that fit as well."""
         for name in best.techniques:
             smaller = tuple(one for one in best.techniques if one != name)
             if name in self.options.techniques or not smaller:
+                continue
+            if not self._may(smaller):
                 continue
             (found,) = self.predict([smaller])
             if found.fits:

@@ -49,6 +49,11 @@ SIZED = {aten.slice.Tensor, aten.arange.default, aten.arange.start, aten.zeros.d
 SIZED |= {aten.ones.default, aten.full.default}
 
 
+def _inferred(tensor: torch.Tensor) -> bool:
+    """Whether a tensor was made in inference mode."""
+    return tensor.is_inference()
+
+
 class _Traits:
     """Properties of an operator that are needed at each call; to look them up anew takes long."""
 
@@ -109,9 +114,12 @@ class Gpu(FakeTensorMode):
             return args[0]
         outside = self.depth == 0
         if outside and traits.parts != (None, None):
-            leaves = tree_leaves(args)
+            leaves = [one for one in tree_leaves(args) if isinstance(one, torch.Tensor)]
             on_gpu = any(type(one) is FakeTensor and one.device.type == "cuda" for one in leaves)
-            if (parts := traits.parts[on_gpu]) is not None:
+            parts = traits.parts[on_gpu]
+            # else PyTorch has looked at it on its way to autograd, and wants it whole
+            whole = not (torch.is_inference_mode_enabled() or any(map(_inferred, leaves)))
+            if parts is not None and not whole:
                 places = (self.places[one] if type(one) is torch.device else one for one in args)
                 with self:
                     return parts(*places, **kwargs)
@@ -243,7 +251,7 @@ class Gpu(FakeTensorMode):
         self.depth += 1
         try:
             with self:
-                return torch.empty(real.shape, dtype=real.dtype)
+                return torch.empty(real.shape, dtype=real.dtype, device="cpu")
         finally:
             self.depth -= 1
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch.utils._pytree import tree_leaves
 
-from vramcast import compat, where
+from vramcast import compat
 from vramcast.compat import FakeTensor
 from vramcast.compat import owner as owner_of
 from vramcast.device.unknown import SIZED, Unknown, unknown
@@ -46,30 +46,31 @@ def number(tensor: torch.Tensor, value: int = 0):
 def divisor(value: object) -> object:
     """What a script divides by (marks.py): as it is, but at least 1 for a number that is not known.
 
-    So the quotient is as large as it may be, for sizes. Whether a 0 comes from such a number cannot
-    be seen: it is taken to, once one was read.
+    By a whole number the quotient is as large as it may be, for sizes; by a fraction it may be
+    larger, as the note says. Whether a 0 comes from such a number cannot be seen: it is taken to,
+    once one was read.
     """
     if type(value) not in (int, float, Unknown) or value != 0 or not Unknown.guessed:
         return value
-    SIZED.note("in the place of a divisor that is not known here: 1")
+    larger = "; a size that comes of it may be larger" if type(value) is float else ""
+    SIZED.note(f"in the place of a divisor that is not known here: 1{larger}")
     if type(value) is Unknown:
         return unknown(1, 1, None if value.high is None else max(value.high, 1))
     return type(value)(1)
 
 
 def _better(compare: Callable) -> Callable:
-    """A comparison (marks.py) that is once true in each line, of two metrics that are not known.
+    """A comparison (marks.py) that is once true in each place, of two metrics that are not known.
 
     As of a metric and the best one so far, by which a script keeps its best model. One of them is
     0.0, so that counts are compared as they are.
     """
     seen = set()
 
-    def better(one: object, other: object) -> object:
+    def better(one: object, other: object, here: str) -> object:
         found = compare(one, other)
         if found is not False or not Unknown.guessed or {type(one), type(other)} - {int, float}:
             return found
-        here = where.line()
         if one != 0 or other != 0 or type(one) is type(other) is int or here in seen:
             return found
         seen.add(here)

@@ -143,7 +143,8 @@ def _contents(example: Example | None) -> dict[str, tuple]:
 
 def _kind(column: str, contents: dict[str, tuple]) -> str:
     """Which part of a sample a column has: text, if its name does not say otherwise."""
-    named = (kind for kind, names in NAMES.items() if any(name in column for name in names))
+    words = column.lower()
+    named = (kind for kind, names in NAMES.items() if any(name in words for name in names))
     return next((kind for kind in (*named, "text") if kind in contents), next(iter(contents)))
 
 

@@ -118,7 +118,8 @@ def install(context: Context) -> None:
         return _like(tensor, getattr(tensor, "place", "cpu"))
 
     def begin(loader):
-        if type(loader).__iter__ is begin:
+        asked = loader.batch_sampler or loader.sampler
+        if type(loader).__iter__ is begin or hasattr(type(asked), "__len__"):
             return batches(loader)
         return _Again(lambda: batches(loader))
 
@@ -127,10 +128,10 @@ def install(context: Context) -> None:
 
 
 class _Again:
-    """The batches of a loader whose class has an `__iter__` of its own, which may ask on and on.
+    """The batches of a loader with an endless sampler and an `__iter__` of its own.
 
-    As one with an endless sampler, whose workers live as long as the training (YOLOv5's, timm's):
-    after all batches, and after an early end, comes the next epoch.
+    Its workers live as long as the training (YOLOv5's, timm's): after all batches, and after an
+    early end, comes the next epoch. Such a sampler has no length.
     """
 
     def __init__(self, begin: Callable[[], Iterator]) -> None:
@@ -160,17 +161,18 @@ def _ends_early(kind: type) -> None:
 
     @functools.wraps(iterate)
     def until_end(loader):
-        items = iter(iterate(loader))
+        found = iterate(loader)
+        items = found if hasattr(found, "__next__") else iter(found)
         while True:
             try:
-                item = next(items)
+                item = [next(items)]
             except StopIteration:
                 return
             except RuntimeError as failure:
                 if isinstance(failure.__cause__, StopIteration):
                     return
                 raise
-            yield item
+            yield item.pop()  # so that nothing here keeps it
 
     until_end.ends_early = True
     kind.__iter__ = until_end

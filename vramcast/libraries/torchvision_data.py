@@ -145,7 +145,8 @@ def _or_example(original: type, context: Context) -> type:
             if not self.blank:
                 return super().__getitem__(index)
             picture, target = image(example), self.targets[index]
-            mask = image((1, *example[1:]))  # of the same size, with a class for each of its points
+            if masks or "segmentation" in self.wanted:  # a class for each of its points
+                mask = image((1, *example[1:]))
             if masks:
                 target = mask
             if "segmentation" in self.wanted:

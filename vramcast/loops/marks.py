@@ -3,8 +3,8 @@
 `for x in ITEMS` becomes `for x in LOOP(ITEMS, place)`, and a `while` loop such a `for` loop without
 an end. A loop with a `yield` stays as it is: it waits for another one, which ends it. Where only a
 `return` ends a `while True`, what is there is done when it ends early.
-In the conditions of `if` and `while`, `a < b`, `a in b` and `a % b` become those of NUMBER(a) and
-NUMBER(b), which returns what it is given. `int(a)` becomes WHOLE(int, a), since a number that is
+`a < b`, `a in b` and `a % b` become those of NUMBER(a) and NUMBER(b), which returns what it is
+given. `int(a)` becomes WHOLE(int, a), since a number that is
 not known would forget that. Where 0 stands for a number that is not known, a divisor DIVISOR(b) is
 1, and MORE(a, b) and LESS(a, b) of two such numbers are once true. Lines stay where they are. What
 a script computes does not change, but for these, and for iterations left out.
@@ -69,8 +69,14 @@ class _Marker(ast.NodeTransformer):
             return ast.copy_location(_call(WHOLE, node.func, *node.args), node)
         return node
 
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
+        """One that is in no condition: of a flag, or of what a function returns."""
+        self.generic_visit(node)
+        return _Conditions(self._place(node), ends=False, chosen=False).compare(node)
+
     def visit_BinOp(self, node: ast.BinOp) -> ast.BinOp:
         self.generic_visit(node)
+        node = _Conditions(self._place(node), ends=False).remainder(node)
         if isinstance(node.op, DIVISIONS) and not isinstance(node.right, ast.Constant):
             node.right = _call(DIVISOR, node.right)
         return node
@@ -118,25 +124,41 @@ def _ending(loop: ast.While) -> list[ast.stmt]:
 class _Conditions(ast.NodeTransformer):
     """Marks what each comparison, and each remainder, in a condition is of."""
 
-    def __init__(self, place: str, ends: bool) -> None:
-        self.place, self.ends = place, ends
+    def __init__(self, place: str, ends: bool, chosen: bool = True) -> None:
+        """`ends`: whether a loop ends by it; `chosen`: whether it decides what is run."""
+        self.place, self.ends, self.chosen = place, ends, chosen
 
     def visit_Compare(self, node: ast.Compare) -> ast.expr:
         self.generic_visit(node)
-        if len(node.ops) == 1 and isinstance(node.ops[0], (ast.In, ast.NotIn)):
-            node.left, node.comparators[0] = self._both(node.left, node.comparators[0], "among")
-        if len(node.ops) != 1 or not isinstance(node.ops[0], ORDERS):
-            return node
-        given = isinstance(node.left, ast.Constant) or isinstance(node.comparators[0], ast.Constant)
-        node.left, node.comparators[0] = self._both(node.left, node.comparators[0], "order")
-        name = BETTER.get(type(node.ops[0]))
-        if given or self.ends or name is None:
-            return node
-        return ast.copy_location(_call(name, node.left, node.comparators[0]), node)
+        return self.compare(node)
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.BinOp:
         self.generic_visit(node)
-        if isinstance(node.op, ast.Mod) and not isinstance(node.left, ast.JoinedStr):
+        return self.remainder(node)
+
+    def compare(self, node: ast.Compare) -> ast.expr:
+        """A comparison, or several in a chain, with its parts marked."""
+        if _marked(node.left):
+            return node
+        if len(node.ops) == 1 and isinstance(node.ops[0], (ast.In, ast.NotIn)):
+            node.left, node.comparators[0] = self._both(node.left, node.comparators[0], "among")
+        if not all(isinstance(one, ORDERS) for one in node.ops):
+            return node
+        sides = [node.left, *node.comparators]
+        given = any(isinstance(one, ast.Constant) for one in sides)
+        for place in range(len(node.ops)):
+            sides[place], sides[place + 1] = self._both(sides[place], sides[place + 1], "order")
+        node.left, *node.comparators = sides
+        name = BETTER.get(type(node.ops[0]))
+        if given or self.ends or not self.chosen or name is None or len(node.ops) > 1:
+            return node
+        here = ast.Constant(f"{self.place}:{node.col_offset}")
+        return ast.copy_location(_call(name, *sides, here), node)
+
+    def remainder(self, node: ast.BinOp) -> ast.BinOp:
+        """An operation with its parts marked if it is a remainder."""
+        text = isinstance(node.left, (ast.JoinedStr, ast.Constant))
+        if isinstance(node.op, ast.Mod) and not text and not _marked(node.left):
             node.left, node.right = self._both(node.left, node.right, "remainder")
         return node
 
@@ -147,6 +169,11 @@ class _Conditions(ast.NodeTransformer):
         key = (next(_numbers), self.place, kind, self.ends)
         first, second = (ast.Constant((*key, side)) for side in (False, True))
         return _call(NUMBER, left, first), _call(NUMBER, right, second)
+
+
+def _marked(node: ast.expr) -> bool:
+    """Whether it is compared, or the left part of a remainder, and was marked as such."""
+    return isinstance(node, ast.Call) and getattr(node.func, "id", "") == NUMBER
 
 
 def _call(name: str, *arguments: ast.expr) -> ast.Call:

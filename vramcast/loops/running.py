@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vramcast.loops.watched import Watched
 
 FIRST = 20  # iterations at rest, after which a loop ends that takes steps or has no gradients
-LARGE = 5  # and if an iteration makes thousands of tensors, each of which takes its time here
+LARGE = 5  # in its place, if an iteration makes thousands of tensors, which takes its time here
 BY_HAND = 100  # and after which one ends that only has backward passes, if something counts in it
 AGAIN = 2  # and after which one ends whose line has ended so before
 LATER = 5  # and after which one ends that was at rest before, and has gone on to later iterations
@@ -165,7 +165,7 @@ class Loop:
         told = type(self.iterable) is range and not self.watched.loaders
         accumulates = told and not self.points.counts()
         rest = FIRST if accumulates or self.tracker.steps > steps or not trained else BY_HAND
-        rest = LARGE if self.course.large else rest
+        rest = LARGE if self.course.large and rest == FIRST else rest
         rest = EPOCHS if epoch else min(rest, LATER) if self.rested else rest
         if self.line in self.loops.ended:
             rest = min(rest, AGAIN)
@@ -198,7 +198,8 @@ class Loop:
         rising = len(course.rises) > self.rises or course.most.peak_rose(self.most)
         rising |= self.amount not in (None, amount)
         self.rises, self.most, self.amount = len(course.rises), course.most, amount
-        wait = NEAR if self.tracker.backwards else UNTRAINED
+        wait = NEAR if self.tracker.steps else BY_HAND
+        wait = wait if self.tracker.backwards else UNTRAINED
         ahead = self.points.ahead(self.loops.visits, rising, left, wait)
         if not ahead:
             return 0

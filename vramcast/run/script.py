@@ -7,6 +7,7 @@ PyTorch for good.
 import ast
 import contextlib
 import os
+import re
 import signal
 import sys
 import time
@@ -33,6 +34,8 @@ from vramcast.sandbox import audit, checkpoints, programs, written_files
 from vramcast.step import timeline
 from vramcast.step.lines import Lines
 from vramcast.techniques.weights import NotApplied
+
+READS = re.compile(rb"\.item\(|\.tolist\(|\bint\(")  # a script that may read numbers
 
 
 class TooLong(BaseException):
@@ -77,7 +80,7 @@ def predict(
     try:
         code = _code(script, options)
         mode.loops = UnknownEnds(source.loops(script.read_bytes()))
-        if any(word in script.read_bytes() for word in (b".item(", b".tolist(", b"int(")):
+        if READS.search(script.read_bytes()):
             follow()
         signal.signal(signal.SIGALRM, ring)
         # again and again: Python swallows what is raised while an object is released

@@ -78,6 +78,9 @@ class Applied:
         """
         if model in self.models or not any(True for _ in model.parameters()):
             return
+        if any(part in self.models for part in model.modules()):  # it is a wrapper of one
+            self.models.update(model.modules())
+            return
         self.models.update(model.modules())
         for name, change in TO_MODELS.items():
             if name in self.names:

@@ -4,6 +4,7 @@ The output layer gives a stand-in for its logits. Their cross-entropy is compute
 tokens at a time, and each part's logits once more in the backward pass.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -65,6 +66,9 @@ class Logits:
 
     def view(self, *shape) -> "Logits":
         shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+        rows = self.hidden.numel() // self.hidden.size(-1)
+        if shape[-1] == -1 and math.prod(shape[:-1]) == rows:
+            shape = (*shape[:-1], self.words)
         if shape[-1] != self.words:
             raise NotApplied("its logits get another shape than [..., words]")
         return self._like(self.hidden.reshape(*shape[:-1], self.hidden.size(-1)))
@@ -78,7 +82,8 @@ class Logits:
 
     def __getitem__(self, index) -> "Logits":
         index = index if isinstance(index, tuple) else (index,)
-        if len(index) - (Ellipsis in index) >= self.dim() and index[-1] != slice(None):
+        last = any(one is Ellipsis for one in index[:-1]) or len(index) >= self.dim()
+        if last and index[-1] is not Ellipsis and index[-1] != slice(None):
             raise NotApplied("of its logits only some words are used")
         return self._like(self.hidden[index])
 
