@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import nbformat
 import pytest
+import torch
 
 from ladder import notebooks
 from ladder.rungs import ROOT
@@ -39,10 +40,14 @@ again = other
 
 
 Parser = HTMLParser
+double = lambda number: 2 * number  # noqa: E731  as in many notebooks
+place, kind = torch.device("cpu"), torch.bfloat16
 
 
 def train():
     assert re.match("a", "a")
+    assert double(1) == 2
+    assert torch.zeros(1, device=place, dtype=kind).dtype == kind
     pathlib.Path("found.txt").write_text(str(Block().forward()))
 
 
@@ -52,6 +57,14 @@ def of_a_value():
 
 @functools.cache
 def decorated():
+    return WIDTH
+
+
+def of_a_cache():
+    return decorated()
+
+
+async def later():
     return WIDTH
 
 
@@ -70,6 +83,8 @@ def test_a_function_becomes_a_script_that_runs_by_itself(tmp_path, monkeypatch):
     ("function", "told"),
     [
         (of_a_value, r"of_a_value\(\) uses SHAPE, a partial that is already there"),
+        (of_a_cache, r"of_a_cache\(\) uses decorated, a _lru_cache_wrapper that is already there"),
+        (later, r"later\(\) is asynchronous"),
         (lambda: 1, "is no function that could be run"),
         (functools.partial(train), "is no function that could be run"),
         (decorated, "is no function that could be run"),

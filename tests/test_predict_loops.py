@@ -167,6 +167,36 @@ labels = torch.randint(0, 4000, (64,), device="cuda")
 table = torch.zeros(int(labels.max()) + 1, 1024, device="cuda")
 step()
 """,
+    "epochs at which a flag and a chain of comparisons change": """
+few = DataLoader(TensorDataset(torch.randn(32, 64)), 32)
+def due(epoch): return (epoch + 1) % 30 == 0
+for epoch in range(80):
+    for (x,) in few: step()
+    if 31 <= epoch < 34: step(1024)
+    if due(epoch): step(2048)
+""",
+    "a step after every 64th backward pass": """
+opt = torch.optim.AdamW(net.parameters())
+for i in range(200):
+    net(new(32)).square().mean().backward()
+    update = (i + 1) % 64 == 0
+    if update: opt.step()
+""",
+    "what follows on loaders of classes of their own": """
+class OnGpu(DataLoader):
+    def __iter__(self):
+        for (x,) in super().__iter__(): yield x.cuda()
+class Ahead(DataLoader):
+    def __iter__(self):
+        self.batches = super().__iter__()
+        return self
+    def __next__(self): return next(self.batches)[0].cuda()
+for x in OnGpu(TensorDataset(torch.randn(8, 64)), 8):
+    with torch.no_grad(): net(x)
+for x in Ahead(TensorDataset(torch.randn(64, 64)), 8):
+    net(x).square().mean().backward(); opt.step(); opt.zero_grad()
+step(4096)
+""",
     "steps by hand": """
 for i in range(300):
     out = net(new(512))

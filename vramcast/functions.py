@@ -23,6 +23,8 @@ def script_of(function: Callable) -> str:
     """
     if not isinstance(function, FunctionType) or function.__name__ == "<lambda>":
         raise ValueError(f"{function!r} is no function that could be run as a script")
+    if inspect.iscoroutinefunction(function):
+        raise ValueError(f"{function.__name__}() is asynchronous: nothing would run it")
     if function.__closure__:
         names = ", ".join(function.__code__.co_freevars)
         raise ValueError(f"{function.__name__}() uses {names} of the function that it is in")
@@ -54,24 +56,29 @@ def _collect(thing: FunctionType | type, found: dict[str, str]) -> None:
             _collect(value, found)
             del found[name]  # after what it uses
             found[name] = _source(value)
-            if name != value.__name__:
+            if name != value.__name__ and value.__name__.isidentifier():  # no lambda
                 found[name] += f"{name} = {value.__name__}\n"
         else:
-            found[name] = _statement(name, value, thing.__name__)
+            found[name] = _statement(name, value, thing)
 
 
-def _statement(name: str, value: object, user: str) -> str:
+def _statement(name: str, value: object, user: FunctionType | type) -> str:
     """A statement that gives a name its value."""
     if isinstance(value, ModuleType):
         return f"import {value.__name__} as {name}"
     module, own = getattr(value, "__module__", None), getattr(value, "__qualname__", "")
-    if own.isidentifier() and getattr(sys.modules.get(module), own, None) is value:
+    elsewhere = module not in ("__main__", user.__module__)
+    if elsewhere and own.isidentifier() and getattr(sys.modules.get(module), own, None) is value:
         return f"from {module} import {own} as {name}"
     if _plain(value):
         return f"{name} = {value!r}"
+    if str(type(value)) == "<class 'torch.dtype'>":
+        return f"import torch\n{name} = {value}"
+    if str(type(value)) == "<class 'torch.device'>":
+        return f"import torch\n{name} = torch.device({str(value)!r})"
     raise ValueError(
-        f"{user}() uses {name}, a {type(value).__name__} that is already there: make it within the "
-        "function, or write a script"
+        f"{user.__name__}() uses {name}, a {type(value).__name__} that is already there: make it "
+        "within the function, or write a script"
     )
 
 
