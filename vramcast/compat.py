@@ -96,21 +96,23 @@ NOTE = check()
 
 # ------------------------------------------------------------------------ tensors without data
 
-_FAKE = "torch._subclasses.fake_tensor"
-FakeTensor = private(f"{_FAKE}:FakeTensor")
-FakeTensorMode = private(f"{_FAKE}:FakeTensorMode")
-unset_fake_temporarily = private(f"{_FAKE}:unset_fake_temporarily")
-DynamicOutputShapeException = private(f"{_FAKE}:DynamicOutputShapeException")
-DataDependentOutputException = private(f"{_FAKE}:DataDependentOutputException")
-UnsupportedOperatorException = private(f"{_FAKE}:UnsupportedOperatorException")
-META_HANDLERS = private(f"{_FAKE}:_DISPATCH_META_HANDLERS")
-HANDLED_DIRECTLY = private(f"{_FAKE}:_DISPATCH_HANDLE_DIRECTLY")
+FAKE = "torch._subclasses.fake_tensor"
+FakeTensor = private(f"{FAKE}:FakeTensor")
+FakeTensorMode = private(f"{FAKE}:FakeTensorMode")
+FunctionalTensor = private("torch._subclasses.functional_tensor:FunctionalTensor")
+no_modes = private("torch.utils._python_dispatch:_disable_current_modes")
+unset_fake_temporarily = private(f"{FAKE}:unset_fake_temporarily")
+DynamicOutputShapeException = private(f"{FAKE}:DynamicOutputShapeException")
+DataDependentOutputException = private(f"{FAKE}:DataDependentOutputException")
+UnsupportedOperatorException = private(f"{FAKE}:UnsupportedOperatorException")
+META_HANDLERS = private(f"{FAKE}:_DISPATCH_META_HANDLERS")
+HANDLED_DIRECTLY = private(f"{FAKE}:_DISPATCH_HANDLE_DIRECTLY")
 no_dispatch = private("torch.utils._mode_utils:no_dispatch")  # what runs within is real
-_KeyState = private(f"{_FAKE}:_CacheKeyState")
-_Bypass = private(f"{_FAKE}:_BypassDispatchCache")
-_BypassEntry = private(f"{_FAKE}:_DispatchCacheBypassEntry")
-_cache_key = private(f"{_FAKE}:FakeTensorMode._cache_key")
-dispatch_unremembered = private(f"{_FAKE}:FakeTensorMode._dispatch_impl")
+_KeyState = private(f"{FAKE}:_CacheKeyState")
+_Bypass = private(f"{FAKE}:_BypassDispatchCache")
+_BypassEntry = private(f"{FAKE}:_DispatchCacheBypassEntry")
+_cache_key = private(f"{FAKE}:FakeTensorMode._cache_key")
+dispatch_unremembered = private(f"{FAKE}:FakeTensorMode._dispatch_impl")
 
 # the key in a tensor's `__dict__` under which its device is; in 2.11 and before, the attribute
 # itself (class FakeTensor in torch/_subclasses/fake_tensor.py)
@@ -136,7 +138,7 @@ def pointer_guard(mode: FakeTensorMode) -> Callable[[torch.Tensor], None]:
 
 _wrapped = private("torch._C:_functorch.is_functorch_wrapped_tensor")
 _unwrapped = private("torch._C:_functorch.get_unwrapped")
-_in_kernel = private(f"{_FAKE}:in_kernel_invocation_manager")
+_in_kernel = private(f"{FAKE}:in_kernel_invocation_manager")
 
 
 def held(tensor: torch.Tensor) -> list[torch.Tensor]:
@@ -177,7 +179,7 @@ def nested_int(module: ModuleType) -> torch.SymInt:
 
 def start_no_gpu() -> None:
     """Keep tensors without data from starting a GPU when one is made on "cuda"."""
-    place, name = owner(f"{_FAKE}:init_gpu_context")
+    place, name = owner(f"{FAKE}:init_gpu_context")
     setattr(place, name, lambda device: None)
     FakeTensorMode.avoid_device_init = property(lambda mode: True)
     wrap("torch._C:_select_conv_backend", _choice_without_driver)
@@ -201,7 +203,7 @@ def refuse_in_words() -> None:
 
         return found
 
-    wrap(f"{_FAKE}:FakeTensor._find_common_device", lambda find: staticmethod(finding(find)))
+    wrap(f"{FAKE}:FakeTensor._find_common_device", lambda find: staticmethod(finding(find)))
 
 
 def _choice_without_driver(choose: Callable) -> Callable:

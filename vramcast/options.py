@@ -41,6 +41,7 @@ class Options:
     batch_option: str | None = None  # the script's own option that takes it
     number: tuple[int, int] | None = None  # the source's number to replace: its line and column
     techniques: tuple[str, ...] = ()  # to apply, by their names (techniques/catalog.py)
+    eager: bool = False  # as if nothing were compiled
     as_of: int | None = None  # 2023: by the rules of PyTorch of that year
     capacity: bool = False  # whether the script fits the GPU is asked
     why: bool = False  # the largest tensors at the peak are asked for, and what stays after a step

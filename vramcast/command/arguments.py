@@ -175,6 +175,10 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         help="the config.json of a model that the script names",
     )  # fmt: skip
     parser.add_argument(
+        "--eager", action="store_true",
+        help="as if nothing were compiled, which takes seconds instead of minutes",
+    )  # fmt: skip
+    parser.add_argument(
         "--gpus", type=numbers, metavar="N",
         help="GPUs it finds (1; 4 for a script that shows that it is for several), or that fsdp2 "
         "shards it over (4); or a table for several numbers: 1,2,4,8",
@@ -276,6 +280,7 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         batch_option=asked.batch_option,
         techniques=asked.techniques,
         why=asked.why,
+        eager=asked.eager,
         as_of=asked.as_of,
         capacity=(gpu and not asked.all) or fits,
         timeline=asked.timeline is not None,

@@ -26,6 +26,12 @@ class Cost:
             self._close()
         rule(self.now, args, kwargs, result)
 
+    def kernel(self) -> None:
+        """Count a kernel that was generated."""
+        if self._steps != self.tracker.steps:
+            self._close()
+        self.now.kernels += 1
+
     def batch(self, samples: int, epoch: int) -> None:
         """A loader gives a batch of so many samples, of `epoch` samples for this GPU in all."""
         if self._steps != self.tracker.steps:

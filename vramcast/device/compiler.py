@@ -64,6 +64,13 @@ def _mark(function: object) -> None:
             _methods.add(code)
 
 
+def left_alone(function: object) -> bool:
+    """Whether something has a rule of its own for when it is compiled."""
+    module = getattr(function, "__module__", None)
+    fused = isinstance(function, FunctionType) and function in FUSED
+    return module in IN_PLACE or module in OWN or fused
+
+
 def compile_nothing(notes: list[str], function=None, **options):
     """`torch.compile`; `notes` is told what is not known because of it."""
     if function is None:  # a decorator with options

@@ -1,5 +1,6 @@
 """Streams and events as a script finds them, in `torch.cuda`, `torch` and `torch.accelerator`."""
 
+import functools
 import torch
 
 from vramcast.device.devices import CUDA, GPUS, Places
@@ -173,6 +174,7 @@ def install(places: Places) -> None:
         module.Stream, module.Event = Stream, Event
     torch.cuda.stream = torch.cuda.StreamContext = Context
     torch.cuda.default_stream, torch.cuda.ExternalStream = default_stream, ExternalStream
-    for module in (torch.cuda, torch.accelerator):
-        module.current_stream, module.set_stream = current_stream, set_stream
-        module.synchronize = synchronize
+    for function in (current_stream, set_stream, synchronize):
+        setattr(torch.cuda, function.__name__, function)
+        # another object: Dynamo has a table of functions, in which each is once
+        setattr(torch.accelerator, function.__name__, functools.partial(function))

@@ -50,6 +50,7 @@ class Watched:
         self.passed = False  # whether a model was called
         self.empty = False  # whether a loader had no batch
         self.quantized = False  # whether weights were, to 4 bits
+        self.compiled = False  # whether the script compiles something
         self.phase = "setup"
         self.notes: list[str] = []
         self._send, self._sent = send, time.monotonic()

@@ -10,11 +10,13 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.modules import module as modules
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
 from torch.utils._pytree import tree_leaves
+from torch.utils.hooks import RemovableHandle
 
 from vramcast import compat
 from vramcast.memory.origins import Origins
@@ -43,6 +45,7 @@ class Tracker(Storages):
         self.passes = self.recorded = 0  # through a model, and of these for a backward pass
         self.origins = Origins("")  # of what may stay
         self._stepped = 0
+        self._hooks: list[RemovableHandle] = []  # on all modules, while they are followed
         self._sources: list[Storage | None] | None = None  # of the operator that is booked
 
     def book(self, result: object, op: object, inputs: object = ()) -> None:
@@ -88,11 +91,22 @@ class Tracker(Storages):
 
     def install(self) -> None:
         """Follow modules, backward passes and optimizers from now on."""
-        torch.nn.modules.module.register_module_forward_pre_hook(self._enter)
-        torch.nn.modules.module.register_module_forward_hook(self._leave, always_call=True)
+        self.hook_modules(True)
         register_optimizer_step_pre_hook(self._before_step)
         register_optimizer_step_post_hook(self._after_step)
         compat.wrap_backward(self._followed)
+
+    def hook_modules(self, on: bool) -> None:
+        """Follow modules from now on, or do not."""
+        if on and not self._hooks:
+            self._hooks = [
+                modules.register_module_forward_pre_hook(self.enter),
+                modules.register_module_forward_hook(self.leave, always_call=True),
+            ]
+        elif not on:
+            for hook in self._hooks:
+                hook.remove()
+            self._hooks = []
 
     def _followed(self, run: Callable) -> Callable:
         """A function that runs a backward pass, as a phase of its own."""
@@ -111,7 +125,8 @@ class Tracker(Storages):
 
         return run_backward
 
-    def _enter(self, module, args) -> None:
+    def enter(self, module, args=()) -> None:
+        """A module is called."""
         if not self.calls:
             if next(module.parameters(), None) is not None:  # not an image's transformation, say
                 self.passes += 1
@@ -132,7 +147,8 @@ class Tracker(Storages):
         self.calls.append((name, []))
         self._began(name)
 
-    def _leave(self, module, args, result) -> None:
+    def leave(self, module=None, args=(), result=None) -> None:
+        """The call ends: what it made and is still there is kept for the backward pass."""
         _, made = self.calls.pop()
         for storage in made:
             storage.saved = storage.alive
@@ -149,7 +165,8 @@ class Tracker(Storages):
             self._label_kept(module)
             for wrapper in WRAPPERS:
                 name = name.replace(wrapper, "")
-            self.names[id(module)] = f"{name or 'model'} ({type(module).__name__})"
+            kind = type(getattr(module, "_orig_mod", module)).__name__
+            self.names[id(module)] = f"{name or 'model'} ({kind})"
 
     def _label_kept(self, module) -> None:
         """Count all that a module has from the start as parameters, however it keeps them.

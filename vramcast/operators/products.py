@@ -7,4 +7,7 @@ from vramcast.operators.registry import register
 aten = torch.ops.aten
 
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv")
-register(*(getattr(aten, name).default for name in PRODUCTS), cublas=True)
+register(
+    *(getattr(getattr(aten, name), kind) for name in PRODUCTS for kind in ("default", "out")),
+    cublas=True,
+)

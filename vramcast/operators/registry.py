@@ -104,7 +104,7 @@ def _if_spread(kernel: Callable, op: compat.OpOverload) -> Callable:
 
     def run(*args, **kwargs):
         leaves = tree_leaves(args)
-        if any(isinstance(leaf, DTensor) for leaf in leaves):
+        if any(isinstance(leaf, (DTensor, compat.FunctionalTensor)) for leaf in leaves):
             return kernel(*args, **kwargs)
         return unfused(op, *args, **kwargs)
 

@@ -1,10 +1,12 @@
 """One prediction in a process of its own."""
 
+import contextlib
 import os
 import signal
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from vramcast.options import Options
@@ -30,9 +32,10 @@ def preloaded(*scripts: Path) -> list[str]:
 class NoPrediction(Exception):
     """Nothing can be said about a script; the message says why."""
 
-    def __init__(self, script: str, reason: str) -> None:
+    def __init__(self, script: str, reason: str, compiled: bool = False) -> None:
+        """`compiled`: whether the script compiles something, and was predicted as compiled."""
         super().__init__(f"{script}: {reason}")
-        self.script, self.reason = script, reason
+        self.script, self.reason, self.compiled = script, reason, compiled
 
 
 def name_of(script: Path) -> str:
@@ -63,14 +66,34 @@ def predict(
         if report is not None and told is not None:
             told(report)
 
-    answer = _ask(script, "predict", options, tell, show)
+    reason = None
+    try:
+        answer = _ask(script, "predict", options, tell, show)
+    except NoPrediction as failure:
+        if not failure.compiled:
+            raise
+        reason, options = failure.reason, replace(options, eager=True)
+        answer = _ask(script, "predict", options, tell, show)
     try:
         row = {"script": name_of(script)} | schema.checked(answer, _asked(options))
     except schema.Malformed as error:
         raise NoPrediction(name_of(script), str(error)) from None
     if strange:
         row["notes"].append(f"{strange} messages of its process were none, and ignored")
+    if reason is not None:
+        row["notes"].append(f"torch.compile was not followed: {reason}")
+    if row.get("compiled"):
+        row |= _uncompiled(script, options)
     return row
+
+
+def _uncompiled(script: Path, options: Options) -> dict:
+    """What the same script would need if nothing were compiled; empty if that is not known."""
+    plain = replace(options, eager=True, why=False, timeline=False, snapshot=False, room=False)
+    with contextlib.suppress(NoPrediction):
+        row = schema.checked(_ask(script, "predict", plain, None, False), _asked(plain))
+        return {"uncompiled_gb": {key: row[f"{key}_gb"] for key in ("reserved", "allocated")}}
+    return {}
 
 
 def _asked(options: Options) -> list[str]:
@@ -107,7 +130,7 @@ def _ask(script: Path, question: str, options: Options, told, show: bool) -> dic
             lines += [no_room(folder)] if full(folder) else []
             raise NoPrediction(name_of(script), ending + "".join(f"\n    {line}" for line in lines))
     if "error" in answer:
-        raise NoPrediction(name_of(script), str(answer["error"]))
+        raise NoPrediction(name_of(script), str(answer["error"]), answer.get("compiled") is True)
     return answer
 
 
@@ -135,6 +158,7 @@ def _answer(
     os.environ.setdefault("HF_HUB_CACHE", os.path.join(home, "hub"))  # which is read
     for name in FOLDERS:
         os.environ[name] = str(folder)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")
     tempfile.tempdir = str(folder)
     sys.dont_write_bytecode = True
     remove = shared_memory.install()

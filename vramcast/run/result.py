@@ -44,6 +44,8 @@ def of(tracker: Tracker, watched: Watched, loaders: Loaders, cost: Cost, options
         "left_out": _left_out(watched),
         "notes": list(dict.fromkeys(watched.notes)),
     }
+    if watched.compiled:
+        result["compiled"] = True
     if len(rows) > 1:
         result["devices"] = [{"device": f"cuda:{gpu}"} | row for gpu, row in rows.items()]
     return result
@@ -145,7 +147,7 @@ def _room(events: list[tuple], low: int, high: int) -> float:
 
 def _like(tracker: Tracker, watched: Watched, cost: Cost) -> str:
     """Which kind of script it is, as for its error: one of evidence.LIKE."""
-    if compiler.COMPILED in watched.notes:
+    if watched.compiled or compiler.COMPILED in watched.notes:
         return "compiled"
     if tracker.groups:
         return "sharded"

@@ -124,6 +124,7 @@ SOMETIMES: dict[str, Form] = GPU_SOMETIMES | {
     "devices": _devices,
     "timeline": lambda value: value == {} or _step(value),
     "snapshot": _text,
+    "compiled": _truth,
 }
 REPORT = {"phase": _text, "steps": _whole, "reserved_gb": _number}
 

@@ -130,7 +130,7 @@ def predict(
             what = "no optimizer took a step, and no model was called"
             error = "; ".join([f"it never trained: {what}", *watched.notes])
     if error is not None:
-        return {"error": error}
+        return {"error": error} | ({"compiled": True} if watched.compiled else {})
     if not watched.peak()[0]:
         watched.notes.append("nothing was put on a GPU: is there an option for it, as --cuda?")
     cost = mode.cost.result(options.gpu, len(watched.allocators.used()))

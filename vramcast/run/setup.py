@@ -15,6 +15,7 @@ from types import ModuleType
 import torch
 
 from vramcast import libraries
+from vramcast.compiled import entry
 from vramcast.device import as_of_2023, compiler, mode, unknown
 from vramcast.libraries.context import Context
 from vramcast.loops import marks
@@ -56,7 +57,10 @@ def prepare(
         when_imported("torch.distributed.pipelining.stage", _no_pipeline)
     if starts_group(script.read_bytes()):
         os.environ |= one_of_many.torchruns(options.gpus)
-    torch.compile = functools.partial(compiler.compile_nothing, watched.notes)
+    if options.eager or options.as_of:
+        torch.compile = functools.partial(compiler.compile_nothing, watched.notes)
+    else:
+        entry.Compiler(gpu, watched).install()
     builtins.input = _cannot("it asks for input, which nobody gives in a prediction")
     from torch.utils import cpp_extension  # which complains where it finds no GPU
 

@@ -1,0 +1,125 @@
+"""Inductor without a GPU: the device that it asks about, and what it decides by timing kernels."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+
+import torch
+
+from vramcast import compat
+from vramcast.device.mode import Gpu
+
+# Options of Inductor's that are not followed, and what a note says of each that a script sets
+GRAPHS = "triton.cudagraphs"
+NOT_FOLLOWED = {
+    GRAPHS: "the memory of CUDA graphs is not counted: their pools keep what a step allocates",
+    "max_autotune": "the kernels that autotuning chooses, and what it takes to try them, are not "
+    "known: the usual ones count",
+}
+AUTOTUNING = ("max_autotune", "max_autotune_gemm", "max_autotune_pointwise")
+OFF = dict.fromkeys((GRAPHS, *AUTOTUNING, "coordinate_descent_tuning"), False)
+PADDED = (
+    "torch.compile pads products of matrices whose sizes are no multiples of what tensor cores "
+    "take, if that is faster; it is assumed to be"
+)
+
+
+class Driver:
+    """In the place of Triton's driver: which GPU there is."""
+
+    def __init__(self, properties: SimpleNamespace) -> None:
+        self.properties = properties
+        self.utils = SimpleNamespace(get_device_properties=self._properties)
+
+    def _properties(self, device: int) -> dict:
+        found = self.properties
+        return {
+            "max_shared_mem": found.shared_memory_per_block_optin,
+            "multiprocessor_count": found.multi_processor_count,
+            "warpSize": found.warp_size,
+        }
+
+    def get_current_target(self):
+        import triton
+
+        capability = 10 * self.properties.major + self.properties.minor
+        return triton.backends.compiler.GPUTarget("cuda", capability, 32)
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_active_torch_device(self) -> torch.device:
+        return torch.device("cuda", 0)
+
+    def get_device_interface(self):
+        return torch.cuda
+
+    @classmethod
+    def is_active(cls) -> bool:
+        return True
+
+
+def install(gpu: Gpu) -> None:
+    """Let Inductor find the simulated GPU, and compile no kernel for it.
+
+    Raises ImportError if Triton is not installed, and compat.Unsupported.
+    """
+    import triton.backends.compiler
+    import triton.runtime
+
+    # it would ask Triton's assembler, a program, for its version
+    place, name = compat.owner("torch.utils._triton:triton_hash_with_backend")
+    setattr(place, name, lambda: "")
+    triton.runtime.driver.set_active(Driver(torch.cuda.get_device_properties()))
+    settings = compat.private("torch._inductor:config")
+    settings.compile_threads = 1  # processes of its own are refused
+    settings.fx_graph_cache = False  # what is kept there has compiled kernels
+    compat.private("torch._functorch:config").enable_autograd_cache = False
+    compat.wrap("torch._inductor.compile_fx:compile_fx", lambda call: _followed(gpu, call))
+    _pad_without_timing(gpu)
+
+
+def _followed(gpu: Gpu, compile_fx: Callable) -> Callable:
+    """The compiler, with the options that are followed; the others are noted."""
+
+    def run(*args, config_patches: dict | None = None, **kwargs):
+        if "inner_compile" in kwargs:  # it calls itself, with these options applied
+            return compile_fx(*args, **kwargs)
+        settings = compat.private("torch._inductor:config").get_config_copy()
+        wanted = settings | (config_patches or {})
+        for key, note in NOT_FOLLOWED.items():
+            if wanted.get(key) and note not in gpu.notes:
+                gpu.notes.append(f"torch.compile: {note}")
+        return compile_fx(*args, config_patches=(config_patches or {}) | OFF, **kwargs)
+
+    return run
+
+
+def _pad_without_timing(gpu: Gpu) -> None:
+    """Pad matrices wherever Inductor would try it: it cannot be timed here.
+
+    What the trial allocates is booked, since it can leave larger segments than the training needs.
+    """
+    pad = "torch._inductor.fx_passes.pad_mm"
+    place, name = compat.owner(f"{pad}:_skip_do_bench_times")
+    setattr(place, name, True)
+
+    @contextlib.contextmanager
+    def on_gpu() -> Iterator[None]:
+        with compat.no_modes(), gpu:
+            yield
+
+    def time(run: Callable[[], object]) -> float:
+        """As `do_bench` does: with a buffer that is as large as the cache, to empty it."""
+        if PADDED not in gpu.notes:
+            gpu.notes.append(PADDED)
+        size = torch.cuda.get_device_properties().L2_cache_size
+        flushed = torch.empty(size, dtype=torch.int8, device="cuda")
+        run()
+        del flushed
+        return 1.0
+
+    place, name = compat.owner(f"{pad}:no_dispatch")
+    setattr(place, name, on_gpu)
+    place, name = compat.owner(f"{pad}:get_do_bench")
+    setattr(place, name, lambda: time)
