@@ -173,6 +173,9 @@ def test_a_number_that_is_not_known_divides_as_one_and_is_once_better(script):
 HEADER = """
 header = torch.from_file("header.bin", False, 3, dtype=torch.int32)
 assert header[0] == 7 and header.dtype == torch.int32
+words = torch.tensor([3, 1, 2]).to(torch.uint16)
+assert torch.cat([words[1:], words[:1]]).tolist() == [1, 2, 3]
+assert torch.cat([words.to(torch.uint64)] * 2).tolist() == [3, 1, 2] * 2
 size = torch.tensor(int(header[2]), dtype=torch.int32, pin_memory=True)
 assert size.is_pinned() and size.cuda(non_blocking=True).is_cuda
 count = torch.zeros((), dtype=torch.int32, device="cuda")
