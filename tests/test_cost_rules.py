@@ -118,6 +118,7 @@ def test_of_some_operators_only_a_share_is_computed(monkeypatch):
         (aten._unsafe_view.default, (gpu(3), [3]), 0),
         (aten.zeros_like.default, (gpu(3),), 1),
         (aten.copy_.default, (gpu(3), gpu(3)), 1),
+        (aten.copy_.default, (gpu(3), 4), 1),
     ],
 )
 def test_what_computes_is_one_kernel(func, args, kernels):

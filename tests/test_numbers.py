@@ -1,6 +1,7 @@
 """Numbers that are known, or whose range is, and the sizes that they decide."""
 
 import json
+from array import array
 
 import pytest
 import torch
@@ -167,3 +168,24 @@ def test_a_number_that_is_not_known_divides_as_one_and_is_once_better(script):
     lines = dict.fromkeys(note.partition(":")[0] for note in notes)
     assert list(lines) == ["line 17", "line 23", "line 25"]
     assert row["allocated_gb"] == pytest.approx(125_000_000 * 4 / 1e9, rel=0.1)
+
+
+HEADER = """
+header = torch.from_file("header.bin", False, 3, dtype=torch.int32)
+assert header[0] == 7 and header.dtype == torch.int32
+words = torch.tensor([3, 1, 2]).to(torch.uint16)
+assert torch.cat([words[1:], words[:1]]).tolist() == [1, 2, 3]
+assert torch.cat([words.to(torch.uint64)] * 2).tolist() == [3, 1, 2] * 2
+size = torch.tensor(int(header[2]), dtype=torch.int32, pin_memory=True)
+assert size.is_pinned() and size.cuda(non_blocking=True).is_cuda
+count = torch.zeros((), dtype=torch.int32, device="cuda")
+count.copy_(3)
+kept = torch.zeros(size.item(), device="cuda")
+"""
+
+
+def test_the_numbers_of_a_file_are_known_and_pinned_ones_too(script):
+    """As a loader of words reads the head of its files."""
+    file = script(HEADER)
+    (file.parent / "header.bin").write_bytes(array("i", [7, 1, 25_000_000]).tobytes())
+    assert predicted(file)["allocated_gb"] == pytest.approx(0.1, rel=0.1)

@@ -168,6 +168,9 @@ import os, shutil, subprocess
 
 assert raises(FileNotFoundError, subprocess.check_output, ["git", "rev-parse", "HEAD"])
 assert raises(FileNotFoundError, os.posix_spawn, "/bin/ls", ["ls"], {})
+quoted = subprocess.run(["nvidia-smi"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+assert (quoted.stdout, quoted.returncode) == ("", 0)
+assert raises(FileNotFoundError, subprocess.check_output, ["nvidia-smi", "-L"])
 assert raises(subprocess.CalledProcessError, subprocess.check_output, "git log", shell=True)
 done = subprocess.run("git log", shell=True, capture_output=True, text=True)
 assert done.returncode == 127 and "git: not found" in done.stderr and done.stdout == ""
@@ -240,7 +243,7 @@ assert bytes_of("two.pt", map_location="cpu") == 0
 
 
 def test_programs_are_not_found(tmp_path):
-    """And pools of processes compute in this one."""
+    """But nvidia-smi, which has nothing to say. And pools of processes compute in this one."""
     script = tmp_path / "script.py"
     script.write_text(DEVICE + PROGRAMS + TRAINING)
     predicted(script)

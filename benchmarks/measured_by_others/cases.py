@@ -6,6 +6,7 @@ All were chosen before any was predicted, and each that was chosen is here.
 from benchmarks.measured_by_others import (
     canifinetune_cases,
     liger_cases,
+    nanochat_cases,
     peft_cases,
     preflight_cases,
     scratch_cases,
@@ -121,7 +122,9 @@ def _torchao() -> list[Case]:
         }
     )
     model = {"name": "vit_huge_patch14_224", "batch": 8, "amp": True, "compiled": True}
-    for optimizer, measured in (("AdamW", 12.23), ("AdamW8bit", 8.33), ("AdamW4bit", 7.72)):
+    for optimizer, measured in (
+        ("AdamW", 12.23), ("AdamW8bit", 8.33), ("AdamW4bit", 7.72), ("AdamWFp8", 8.33),
+    ):  # fmt: skip
         huge.add(
             f"{optimizer}, batch 8", measured, "timm_steps.finetune",
             model | {"optimizer": optimizer},
@@ -183,4 +186,5 @@ CASES = [
     *_hugging_face_guide(), *peft_cases.metamath(), *peft_cases.image_generation(),
     *preflight_cases.cases(), *canifinetune_cases.cases(), *scratch_cases.cases(),
     *torchtitan_cases.cases(), *vramexp_cases.cases(), *liger_cases.cases(),
+    *nanochat_cases.cases(),
 ]  # fmt: skip

@@ -133,8 +133,12 @@ def _contexts():
     return create_selective_checkpoint_contexts(policy)
 
 
-def train(batch: int) -> None:
-    """Four steps, on as many GPUs as torchrun started. The loss is read after the first alone."""
+def train(batch: int, compiled: bool = False) -> None:
+    """Four steps, on as many GPUs as torchrun started. The loss is read after the first alone.
+
+    `compiled`: each block by itself, as train.py does it (`apply_compile` in parallelize_llama.py),
+    between checkpointing and FSDP2. The loss is never compiled.
+    """
     torch.backends.cuda.enable_cudnn_sdp(False)
     dist.init_process_group("nccl")
     torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -145,6 +149,8 @@ def train(batch: int) -> None:
         model.blocks[place] = checkpoint_wrapper(
             block, context_fn=_contexts, preserve_rng_state=False
         )
+        if compiled:
+            model.blocks[place] = torch.compile(model.blocks[place], fullgraph=True)
     how = {"mesh": mesh, "mp_policy": MixedPrecisionPolicy(torch.bfloat16, torch.float32)}
     for place, block in enumerate(model.blocks):
         fully_shard(block, **how, reshard_after_forward=place < BLOCKS - 1)

@@ -115,6 +115,9 @@ def _copy(func) -> Rule:
 
     def count(counts: Counts, args: tuple, kwargs: dict, result: object) -> None:
         pair = (result, args[0]) if func is aten._to_copy.default else args[:2]
+        if not isinstance(pair[1], (Tensor, list, tuple)):  # `copy_` of a number
+            counts.kernels += _on_gpu(pair[0])
+            return
         targets, sources = ([one] if isinstance(one, Tensor) else one for one in pair)
         later = args[place] if len(args) > place else kwargs.get("non_blocking", False)
         if all(_on_gpu(one) for one in (*targets, *sources)):

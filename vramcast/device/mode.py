@@ -311,6 +311,8 @@ class Gpu(FakeTensorMode):
         The CPU does, between host and GPU unless `non_blocking`; of two GPUs, each for the other.
         """
         source = args[0] if copy is not args[0] else args[1]
+        if not isinstance(source, torch.Tensor):  # `copy_` of a number
+            return
         here, there = copy.device, source.device
         if here == there:
             return

@@ -110,6 +110,18 @@ def _nested(tensor: torch.Tensor, shape: torch.Size):
     return [_nested(tensor, shape[1:]) for _ in range(shape[0])]
 
 
+def _real(read: Callable) -> Callable:
+    """A function that makes a tensor of a file: its numbers are known, as those of `from_numpy`."""
+
+    @functools.wraps(read)
+    def known(*args, **kwargs):
+        with compat.no_dispatch():
+            real = read(*args, **kwargs)
+        return torch.ops.aten.lift_fresh.default(real)
+
+    return known
+
+
 def install() -> None:
     """Let tensors without numbers be printed and handed to NumPy, and scripts divide by them."""
     setattr(builtins, marks.DIVISOR, divisor)
@@ -133,6 +145,7 @@ def install() -> None:
         _nested(tensor, tensor.shape) if tensor.constant is None else ranges.listed(tensor)
     )
     FakeTensor.numpy = lambda tensor, **_: zeros(tensor)
+    torch.from_file = _real(torch.from_file)
     item = torch.Tensor.item
 
     def tracked(tensor):
@@ -145,6 +158,7 @@ def install() -> None:
 
     FakeTensor.item = tracked
     torch.tensor, torch.as_tensor = _of_list(torch.tensor, 0), _of_list(torch.as_tensor, 0)
+    torch.tensor = _pinned(torch.tensor)
     torch.Tensor.new_tensor = _of_list(torch.Tensor.new_tensor, 1)
     torch.equal = torch.Tensor.equal = _equal
     FakeTensor.__array__ = lambda tensor, dtype=None, **_: zeros(tensor)
@@ -153,6 +167,17 @@ def install() -> None:
             setattr(owner, name, _of_finite(getattr(owner, name), name == "isfinite"))
     place, name = owner_of("torch:_is_all_true")  # asked by torch/distributions/distribution.py
     setattr(place, name, _of_finite(getattr(place, name), True))
+
+
+def _pinned(function: Callable) -> Callable:
+    """`torch.tensor`, whose C++ code would ask the driver for pinned memory."""
+
+    @functools.wraps(function)
+    def made(*args, pin_memory=False, **kwargs):
+        result = function(*args, **kwargs)
+        return result.pin_memory() if pin_memory else result
+
+    return made
 
 
 def _of_list(function, place: int):

@@ -17,6 +17,7 @@ import torch
 from vramcast import compat
 from vramcast.compat import FakeTensor, OpOverload
 
+WIDER = {torch.uint16: torch.int32, torch.uint32: torch.int64}  # which PyTorch can compare
 TRUTH = (0, 1)
 FEW = 2**20  # known numbers among which the least and the largest are looked for
 Range = tuple[int, int]
@@ -65,11 +66,14 @@ def _ends(known: torch.Tensor) -> Range | None:
     """The least and the largest of a real tensor's numbers, found once; None if they are many."""
     if known.is_floating_point() or known.is_complex() or not 0 < known.numel() <= FEW:
         return None
+    if known.dtype == torch.uint64:  # PyTorch compares none of these, and no type holds them all
+        return None
     version = _version(known)
     found = vars(known).get("ends")
     if found is None or version is None or found[0] != version:
         with compat.no_dispatch():
-            found = version, (int(known.min()), int(known.max()))
+            whole = known.to(WIDER[known.dtype]) if known.dtype in WIDER else known
+            found = version, (int(whole.min()), int(whole.max()))
         vars(known)["ends"] = found
     return found[1]
 

@@ -1,4 +1,7 @@
-"""Programs are not found: as on a machine where there are none. Pools of processes are threads."""
+"""Programs are not found: as on a machine where there are none. Pools of processes are threads.
+
+`nvidia-smi` without options is there, and prints nothing: logs quote it, and nothing reads it.
+"""
 
 import functools
 import inspect
@@ -11,6 +14,7 @@ from multiprocessing import pool
 NOT_FOUND = 127  # a shell's exit status
 # how `multiprocessing.pool.ThreadPool` starts its workers and talks to them
 THREADS = ("Process", "_wrap_exception", "_setup_queues", "_get_sentinels", "_help_stuff_finish")
+QUIET = ("nvidia-smi", ["nvidia-smi"], ("nvidia-smi",))
 NOBODY = 2**22  # the number of no process: Linux' are lower (PID_MAX_LIMIT)
 
 
@@ -30,16 +34,18 @@ def install() -> None:
     @functools.wraps(start)
     def not_found(popen, *args, **kwargs):
         given = signature.bind(popen, *args, **kwargs).arguments
-        if not given["shell"]:
+        command = given["args"]
+        printed = command in QUIET
+        if not given["shell"] and not printed:
             start(popen, *args, **kwargs)  # raises FileNotFoundError, by the audit event
             return
-        command = given["args"]
-        text = os.fsdecode(command if isinstance(command, (str, bytes)) else command[0])
-        errors = 2 if given["errwrite"] == -1 else given["errwrite"]
-        os.write(errors, f"/bin/sh: 1: {text.split(maxsplit=1)[0]}: not found\n".encode())
+        if not printed:
+            text = os.fsdecode(command if isinstance(command, (str, bytes)) else command[0])
+            errors = 2 if given["errwrite"] == -1 else given["errwrite"]
+            os.write(errors, f"/bin/sh: 1: {text.split(maxsplit=1)[0]}: not found\n".encode())
         pipes = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
         popen._close_pipe_fds(*(given[name] for name in pipes))
-        popen.pid, popen.returncode = NOBODY, NOT_FOUND
+        popen.pid, popen.returncode = NOBODY, 0 if printed else NOT_FOUND
 
     subprocess.Popen._execute_child = not_found
 
