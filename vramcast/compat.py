@@ -97,6 +97,7 @@ NOTE = check()
 # ------------------------------------------------------------------------ tensors without data
 
 FAKE = "torch._subclasses.fake_tensor"
+TensorBase = private("torch._C:TensorBase")
 FakeTensor = private(f"{FAKE}:FakeTensor")
 FakeTensorMode = private(f"{FAKE}:FakeTensorMode")
 FunctionalTensor = private("torch._subclasses.functional_tensor:FunctionalTensor")

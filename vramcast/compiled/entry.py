@@ -5,7 +5,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import FunctionType
 
 import torch
 
@@ -50,11 +50,11 @@ class Compiler:
         for path in HERE.rglob("*.py"):
             if path.name not in FOLLOWED and path.stem[:2] != "__":
                 skip(".".join(("vramcast", *path.relative_to(HERE).with_suffix("").parts)))
-        _point_to_originals(torch, torch.nn.functional)
+        _show_originals()
         lowering.install(self.gpu)
-        tracing.install()
+        tracing.install(self.gpu.places)
         code.install(self.gpu.tracker, self.gpu.cost)
-        regions.install(self.gpu.tracker)
+        regions.install(self.gpu.tracker, _methods())
 
     def _named(self, module: torch.nn.Module, compiled: Callable) -> Callable:
         """What `Module.compile` made: a call of the module, as far as the tracker knows."""
@@ -79,10 +79,20 @@ def _by_a_library() -> bool:
     return importing and "site-packages" in Path(files[0]).parts
 
 
-def _point_to_originals(*places: ModuleType) -> None:
-    """Let Dynamo see the functions that stand-ins wrap, for which it has rules."""
-    for place in places:
-        for function in vars(place).values():
-            if isinstance(function, FunctionType) and hasattr(function, "__wrapped__"):
-                if Path(function.__code__.co_filename).is_relative_to(HERE):
-                    function._torchdynamo_inline = function.__wrapped__
+def _show_originals() -> None:
+    """Let Dynamo see the functions that stand-ins replace, for which it has rules."""
+    for module in (torch, torch.nn.functional):
+        for function in vars(module).values():
+            if _ours(function) and hasattr(function, "__wrapped__"):
+                function._torchdynamo_inline = function.__wrapped__
+
+
+def _methods() -> dict[str, Callable]:
+    """The methods of tensors that are stand-ins."""
+    return {name: one for name, one in vars(torch.Tensor).items() if _ours(one)}
+
+
+def _ours(function: object) -> bool:
+    """Whether a function is defined in this package."""
+    is_function = isinstance(function, FunctionType)
+    return is_function and Path(function.__code__.co_filename).is_relative_to(HERE)

@@ -1,10 +1,12 @@
-"""What does not hold while compiled code runs: the hooks on modules, and the marks in a script.
+"""What does not hold while compiled code runs: hooks on modules, marks in a script, own methods.
 
-On a GPU there are neither. Dynamo would follow them, and break the graph at each.
+On a GPU there are none of them. Dynamo would follow them, and break the graph at each.
 """
 
 import builtins
 from collections.abc import Callable
+
+import torch
 
 from vramcast import compat
 from vramcast.compiled import plain_marks
@@ -22,13 +24,22 @@ PLAIN = {
 }
 
 
-def install(tracker: Tracker) -> None:
-    """Take both away while Dynamo is asked about each function that is called."""
+def install(tracker: Tracker, methods: dict[str, Callable]) -> None:
+    """Take them away while Dynamo is asked about each function that is called.
+
+    `methods`: those of `torch.Tensor` that stand in for its own.
+    """
+    held = True
     marking = {name: getattr(builtins, name) for name in PLAIN}
 
     def switching(switch: Callable) -> Callable:
         def switched(callback):
+            nonlocal held
             inside = callback is not None and callback is not False
+            if held == inside:
+                held = not inside
+                for name, method in methods.items():
+                    setattr(torch.Tensor, name, method) if held else delattr(torch.Tensor, name)
             for name, mark in (PLAIN if inside else marking).items():
                 setattr(builtins, name, mark)
             tracker.hook_modules(not inside)

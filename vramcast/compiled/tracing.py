@@ -11,9 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vramcast import compat
 from vramcast.compat import FakeTensorMode, FunctionalTensor
-from vramcast.device.devices import LABELS
+from vramcast.device.devices import LABELS, Places
 
 aten = torch.ops.aten
+META = compat.private("torch._C:DispatchKey.Meta")
 PLACES = {label: gpu for gpu, label in LABELS.items()}
 
 
@@ -22,15 +23,39 @@ def place(value: object) -> object:
     return PLACES.get(value, value) if type(value) is torch.device else value
 
 
-def install() -> None:
+def install(places: Places) -> None:
     """Let what is traced be on "cuda"."""
     compat.wrap(f"{compat.FAKE}:FakeTensorMode._dispatch_impl", _placed)
     compat.wrap("torch.fx.experimental.proxy_tensor:ProxyTorchDispatchMode.__torch_dispatch__", _recorded)
     compat.wrap("torch._inductor.constant_folding:ConstantFolder.run_node", _on_host)
+    _decompose()
     device = torch.Tensor.device.__get__
     FunctionalTensor.device = property(lambda tensor: place(device(tensor)))
     FunctionalTensor.is_cuda = property(lambda tensor: tensor.device.type == "cuda")
     FunctionalTensor.is_meta = property(lambda tensor: tensor.device.type == "meta")
+    to = FunctionalTensor.to
+
+    def label(value: object) -> object:
+        if isinstance(value, (int, str, torch.device)) and type(value) is not bool:
+            return LABELS.get(places[value], value)
+        return value
+
+    FunctionalTensor.to = lambda tensor, *args, **kwargs: to(
+        tensor, *map(label, args), **{key: label(value) for key, value in kwargs.items()}
+    )
+
+
+def _decompose() -> None:
+    """Let composite operators consist of others while they are traced, as on "cuda".
+
+    Some have a rule for shapes in Python. To the Python dispatcher (`resolve_key` in
+    torch/_ops.py), that is a kernel for "meta", without a backward pass.
+    """
+    tables = compat.private("torch._decomp:global_decomposition_table").values()
+    for op in {op for table in tables for op in table}:
+        if isinstance(op, compat.OpOverload) and META in op.py_kernels and compat.composite(op):
+            del op.py_kernels[META]
+            op._dispatch_cache.clear()
 
 
 def _placed(dispatch: Callable) -> Callable:

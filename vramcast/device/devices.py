@@ -148,7 +148,7 @@ def _relabel(mode_type: type[FakeTensorMode], tracker: Tracker, places: Places) 
         return device
 
     def to_labelled(tensor, *args, **kwargs):
-        if isinstance(tensor, (FakeTensor, DTensor, compat.FunctionalTensor)):
+        if isinstance(tensor, (FakeTensor, DTensor)):
             args = tuple(map(relabelled, args))
             kwargs = {
                 key: relabelled(value) if key == "device" else value
