@@ -52,7 +52,7 @@ class Compiler:
                 skip(".".join(("vramcast", *path.relative_to(HERE).with_suffix("").parts)))
         _show_originals()
         lowering.install(self.gpu)
-        tracing.install(self.gpu.places)
+        tracing.install(self.gpu, self.gpu.places)
         code.install(self.gpu.tracker, self.gpu.cost)
         regions.install(self.gpu.tracker, _methods())
 

@@ -71,12 +71,22 @@ def install(gpu: Gpu) -> None:
     place, name = compat.owner("torch.utils._triton:triton_hash_with_backend")
     setattr(place, name, lambda: "")
     triton.runtime.driver.set_active(Driver(torch.cuda.get_device_properties()))
+    _find_gpu()
     settings = compat.private("torch._inductor:config")
     settings.compile_threads = 1  # processes of its own are refused
     settings.fx_graph_cache = False  # what is kept there has compiled kernels
     compat.private("torch._functorch:config").enable_autograd_cache = False
     compat.wrap("torch._inductor.compile_fx:compile_fx", lambda call: _followed(gpu, call))
     _pad_without_timing(gpu)
+
+
+def _find_gpu() -> None:
+    """Let Dynamo ask the simulated `torch.cuda`, also if it was imported before that was there."""
+    interface = compat.private("torch._dynamo.device_interface:CudaInterface")
+    for name in list(vars(interface)):
+        own = getattr(torch.cuda, name, None) or getattr(torch.cuda, f"_{name}", None)
+        if own is not None and not name.startswith("_"):
+            setattr(interface, name, own if isinstance(own, type) else staticmethod(own))
 
 
 def _followed(gpu: Gpu, compile_fx: Callable) -> Callable:

@@ -4,6 +4,7 @@ Both have a FakeTensorMode of their own, beside the simulated GPU's, and know a 
 C++ code, its tensors are on a device of devices.LABELS there, too; what is traced must not be.
 """
 
+import contextlib
 from collections.abc import Callable
 
 import torch
@@ -23,11 +24,15 @@ def place(value: object) -> object:
     return PLACES.get(value, value) if type(value) is torch.device else value
 
 
-def install(places: Places) -> None:
-    """Let what is traced be on "cuda"."""
+def install(gpu: FakeTensorMode, places: Places) -> None:
+    """Let what is traced be on "cuda", for the simulated GPU's mode."""
     compat.wrap(f"{compat.FAKE}:FakeTensorMode._dispatch_impl", _placed)
     compat.wrap("torch.fx.experimental.proxy_tensor:ProxyTorchDispatchMode.__torch_dispatch__", _recorded)
+    compat.wrap("torch.fx.experimental.proxy_tensor:unset_fake_temporarily", _unset_on_host)
     compat.wrap("torch._inductor.constant_folding:ConstantFolder.run_node", _on_host)
+    compat.wrap(
+        "torch._dynamo.variables.optimizer:OptimizerVariable.call_method", _with_gpu(gpu)
+    )
     _decompose()
     device = torch.Tensor.device.__get__
     FunctionalTensor.device = property(lambda tensor: place(device(tensor)))
@@ -94,10 +99,12 @@ class _Host(TorchDispatchMode):
         return True
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = dict(kwargs or {})
-        if kwargs.get("device") is not None:
-            kwargs["device"] = torch.device("cpu")
-        return func(*args, **kwargs)
+        kwargs = {key: _host(value) for key, value in (kwargs or {}).items()}
+        return func(*map(_host, args), **kwargs)
+
+
+def _host(value: object) -> object:
+    return torch.device("cpu") if type(value) is torch.device else value
 
 
 def _on_host(run: Callable) -> Callable:
@@ -106,3 +113,39 @@ def _on_host(run: Callable) -> Callable:
             return run(folder, node)
 
     return run_node
+
+
+def _unset_on_host(unset: Callable) -> Callable:
+    """Without tensors that have no data, and on the host: numbers that are known while tracing."""
+
+    @contextlib.contextmanager
+    def unset_on_host():
+        with unset() as found, _Host():
+            yield found
+
+    return unset_on_host
+
+
+def _with_gpu(gpu: FakeTensorMode) -> Callable:
+    """An optimizer whose step is compiled makes its state while it is traced: on the GPU."""
+
+    def wrap(call: Callable) -> Callable:
+        def called(variable, tx, name, args, kwargs):
+            optimizer = variable.value
+            if name != "_init_group" or not hasattr(optimizer, name):
+                return call(variable, tx, name, args, kwargs)
+            make = optimizer._init_group
+
+            def made(*args, **kwargs):
+                with gpu:
+                    return make(*args, **kwargs)
+
+            optimizer._init_group = made
+            try:
+                return call(variable, tx, name, args, kwargs)
+            finally:
+                del optimizer._init_group
+
+        return called
+
+    return wrap
