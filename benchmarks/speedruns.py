@@ -9,9 +9,9 @@ results/speedruns.json.
 Taken are all records whose log has the line, but those that need packages with kernels of their
 own (FlashAttention 3, a Muon), write some in Triton, or are packed. This was settled before a
 compiled script could be predicted as such. Of a record's logs, those of one script on one number of
-GPUs make one row: the first is measured, `others` are the figures of the rest. Where the log says
-sizes that the script takes from its environment, it gets these; one whose model then has another
-size than the log's is not counted.
+GPUs make one row: the first is measured, `others` are the figures of the rest. What a script takes
+from its environment is what the command in its README and its log say; one whose model then has
+another size than the log's is not counted.
 
 With words, only records whose name has one of them are predicted. The rows of others stay.
 """
@@ -40,6 +40,7 @@ PEAK = re.compile(
     r"^peak memory (?:consumption|allocated): (\d+) MiB(?: reserved: (\d+) MiB)?", re.MULTILINE
 )
 VERSION = re.compile(r"[Pp]y[Tt]orch (2\.\d+\.\d[\w.+]*)")
+SETTINGS = re.compile(r"^(?:export )?((?:[A-Z]\w*=[\d.]+\s*)+)\\?$", re.MULTILINE)  # in a README
 SIZES = re.compile(r"\b(train_batch_tokens|train_seq_len):(\d+)")
 PARAMETERS, WORLD = (
     re.compile(r"model_params:(\d+)"),
@@ -50,6 +51,7 @@ TRACKS = ("track_1_short", "track_2_medium", "track_10min_16mb")
 WORDS, DOCUMENT, LAST, TOKENS = 50_000, 640, 50_256, 20_000_000
 FEW = 1024  # words of parameter-golf's first tokenizer
 LOGS = 6  # of one record
+PACKED = 50  # a script of fewer lines unpacks itself
 
 
 def git(checkout: Path, *command: str) -> str:
@@ -59,7 +61,7 @@ def git(checkout: Path, *command: str) -> str:
 
 
 def records(checkout: Path) -> Iterator[tuple[dict, str, dict]]:
-    """Of each record: its row as far as that is known, its script, and the sizes of its run."""
+    """Of each record: its row as far as that is known, its script, and what it is told."""
     folders: dict[str, list[str]] = {}
     for file in git(checkout, "ls-tree", "-r", "--name-only", "HEAD", "records").splitlines():
         if file.split("/")[1] in TRACKS:
@@ -67,6 +69,8 @@ def records(checkout: Path) -> Iterator[tuple[dict, str, dict]]:
     commit = git(checkout, "rev-parse", "HEAD")[:7]
     for folder, files in sorted(folders.items()):
         rows: dict[tuple[str, int], tuple[dict, dict]] = {}
+        readme = f"{folder}/README.md"
+        readme = git(checkout, "show", f"HEAD:{readme}") if readme in files else ""
         logs = [file for file in files if file.endswith((".txt", ".log"))]
         for file in logs[:LOGS]:
             try:
@@ -78,7 +82,9 @@ def records(checkout: Path) -> Iterator[tuple[dict, str, dict]]:
             if not script and own in files:
                 script = git(checkout, "show", f"HEAD:{own}")
             peak = PEAK.findall(said)
-            if not peak or not script or any(word in script for word in OWN_KERNELS):
+            if not peak or script.count("\n") < PACKED:
+                continue
+            if any(word in script for word in OWN_KERNELS):
                 continue
             gpus = WORLD.search(said)
             gpus = int(gpus[1]) if gpus else 8
@@ -93,7 +99,14 @@ def records(checkout: Path) -> Iterator[tuple[dict, str, dict]]:
             row |= {"measured": _figures(peak[-1]), "others": []}
             rows[script, gpus] = row, {name.upper(): size for name, size in SIZES.findall(said)}
         for (script, _), (row, sizes) in rows.items():
-            yield row, script, sizes
+            yield row, script, _settings(readme, script) | sizes
+
+
+def _settings(readme: str, script: str) -> dict:
+    """The numbers in a README's command that the script looks for in its environment."""
+    pairs = " ".join(SETTINGS.findall(readme.replace("\\_", "_"))).split()
+    found = dict(pair.split("=", 1) for pair in pairs)
+    return {name: value for name, value in found.items() if f'"{name}"' in script}
 
 
 def _parts(log: str) -> tuple[str, str]:
@@ -138,7 +151,7 @@ def write_data(folder: Path) -> None:
     (folder / "tokenizers" / f"fineweb_{FEW}_bpe.model").write_bytes(model.getvalue())
 
 
-def predicted(row: dict, script: str, sizes: dict, folder: Path) -> dict:
+def predicted(row: dict, script: str, settings: dict, folder: Path) -> dict:
     """What the script prints as its peak, or why it does not."""
     file = folder / "train_gpt.py"
     file.write_text(script)
@@ -146,7 +159,7 @@ def predicted(row: dict, script: str, sizes: dict, folder: Path) -> dict:
     command += ["--gpus", str(row["gpus"]), "--time-limit", str(LONGEST), str(file)]
     process = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=False,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | sizes,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | settings,
     )  # fmt: skip
     answer = json.loads(process.stdout)
     if "error" in answer:
@@ -184,13 +197,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         data = Path(place) / "data"
         write_data(data)
-        for row, script, sizes in records(checkout):
+        for row, script, settings in records(checkout):
             if words and not any(word in row["record"] for word in words):
                 continue
             folder = Path(place) / row["log"].replace("/", "-")
             (folder / "logs").mkdir(parents=True)
             (folder / "data").symlink_to(data)
-            row["predicted"] = predicted(row, script, sizes, folder)
+            row["predicted"] = predicted(row, script, settings, folder)
             known[row["log"]] = row
             print(line(row), flush=True)
             write_json(sorted(known.values(), key=lambda one: one["log"]), RESULTS)
