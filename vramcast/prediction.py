@@ -6,6 +6,7 @@ from vramcast import evidence, gpus, notebook
 from vramcast.gpus import Model
 from vramcast.options import Options
 
+SAME = 0.03  # of an uncompiled script's figure: what is worth telling of the difference
 VERDICTS = ("fits", "may not fit", "does not fit")
 
 
@@ -30,6 +31,7 @@ class Prediction:
     like: str  # one of evidence.LIKE: which measurements tell how far it may be off
     groups: int  # process groups that communicated
     reserved_least_gb: float | None = None  # where streams share memory, and the GPU keeps up
+    uncompiled_gb: dict[str, float] | None = None  # "reserved" and "allocated", of a compiled one
     fits: bool | None = None  # the GPU that was asked about, with a margin for the error
     may_fit: bool | None = None  # the same, if the prediction is exact
     reserved_within_gb: float | None = None  # in that GPU's memory
@@ -141,6 +143,8 @@ def details(row: Prediction) -> list[str]:
     lines = [f"allocated peak{of}: {row.allocated_gb:.2f} GB{phase}"]
     if is_range(row):
         lines.append(f"reserved: at least {row.reserved_least_gb:.2f} GB, if the GPU keeps up")
+    if row.uncompiled_gb is not None:
+        lines.append(describe_compiled(row))
     if row.fits is not None:
         lines += [describe_fit(row), describe_rest(row)]
         if row.gpu.assumed:
@@ -155,6 +159,17 @@ def details(row: Prediction) -> list[str]:
     if row.left_out:
         lines.append(describe_left_out(row.left_out))
     return lines + [f"note: {note}" for note in dict.fromkeys(row.notes)]
+
+
+def describe_compiled(row: Prediction) -> str:
+    """One line on what compiling changes, with figures if that is more than 3 %."""
+    pairs = {
+        kind: (size, getattr(row, f"{kind}_gb")) for kind, size in row.uncompiled_gb.items()
+    }
+    if all(abs(own - plain) <= SAME * plain for plain, own in pairs.values()):
+        return f"predicted as compiled, which changes less than {100 * SAME:.0f} %"
+    told = ", ".join(f"{plain:.2f} GB {kind}" for kind, (plain, _) in pairs.items())
+    return f"predicted as compiled; uncompiled it would need {told}"
 
 
 def tflop(cost: dict | None) -> float:

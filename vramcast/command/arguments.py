@@ -176,7 +176,8 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
     )  # fmt: skip
     parser.add_argument(
         "--eager", action="store_true",
-        help="as if nothing were compiled, which takes seconds instead of minutes",
+        help="as if nothing were compiled: in seconds instead of minutes. (As --fits, --what-if, "
+        "--with, --gpu all and tables do)",
     )  # fmt: skip
     parser.add_argument(
         "--gpus", type=numbers, metavar="N",
@@ -267,6 +268,7 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         parser.error("--exact says how --fits searches: name both")
     if asked.batch_option and not (fits or asked.batch_size):
         parser.error("--batch-option says where --fits or --batch-size puts a number: name one")
+    searches = any(tables) and asked.compare is None or bool(asked.techniques)
     options = Options(
         model,
         asked.gpus[0],
@@ -280,7 +282,7 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         batch_option=asked.batch_option,
         techniques=asked.techniques,
         why=asked.why,
-        eager=asked.eager,
+        eager=asked.eager or searches,
         as_of=asked.as_of,
         capacity=(gpu and not asked.all) or fits,
         timeline=asked.timeline is not None,

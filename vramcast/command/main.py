@@ -154,6 +154,10 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
         if not fits:
             tell_largest(script, options, say)
     if asked.what_if or not (fits or asked.json):
+        if row.get("compiled"):
+            options = replace(options, eager=True)
+            say("As if nothing were compiled, since that takes minutes for each:")
+            row = one(script, options)
         found = what_helps(script, options, row, say)
     if asked.json:
         print(as_json.prediction(row, options, found))

@@ -53,8 +53,6 @@ def _module(tracker: Tracker, graph, text: str) -> types.ModuleType:
     module = types.ModuleType("generated")
     module.__file__ = FILE
     vars(module).update(graph.constants | graph.torchbind_constants)
-    import os
-    if os.environ.get("DUMP"): open(os.environ["DUMP"] + f"{id(text)}.py", "w").write(text)
     exec(compile(text, FILE, "exec"), vars(module))
     for name, function in STAND_INS.items():
         if name in vars(module):

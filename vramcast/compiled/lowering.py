@@ -92,17 +92,27 @@ def _find_gpu() -> None:
 def _followed(gpu: Gpu, compile_fx: Callable) -> Callable:
     """The compiler, with the options that are followed; the others are noted."""
 
-    def run(*args, config_patches: dict | None = None, **kwargs):
+    def run(model, inputs, *args, config_patches: dict | None = None, **kwargs):
         if "inner_compile" in kwargs:  # it calls itself, with these options applied
-            return compile_fx(*args, **kwargs)
+            return compile_fx(model, inputs, *args, **kwargs)
+        inputs = _traced(gpu, model, inputs)
         settings = compat.private("torch._inductor:config").get_config_copy()
         wanted = settings | (config_patches or {})
         for key, note in NOT_FOLLOWED.items():
             if wanted.get(key) and note not in gpu.notes:
                 gpu.notes.append(f"torch.compile: {note}")
-        return compile_fx(*args, config_patches=(config_patches or {}) | OFF, **kwargs)
+        patches = (config_patches or {}) | OFF
+        return compile_fx(model, inputs, *args, config_patches=patches, **kwargs)
 
     return run
+
+
+def _traced(gpu: Gpu, model: torch.fx.GraphModule, inputs: list) -> list:
+    """A graph's inputs as Dynamo traced them; before 2.11 it hands on the script's own tensors."""
+    if not any(getattr(one, "fake_mode", None) is gpu for one in inputs):
+        return inputs
+    nodes = model.graph.find_nodes(op="placeholder")
+    return [node.meta.get("example_value", one) for node, one in zip(nodes, inputs, strict=True)]
 
 
 def _pad_without_timing(gpu: Gpu) -> None:
