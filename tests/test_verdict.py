@@ -125,7 +125,7 @@ def test_a_script_is_of_the_last_kind_that_applies(
 ):  # fmt: skip
     tracker = SimpleNamespace(groups={"0"} if groups else set())
     notes = [compiler.COMPILED] if compiled else ["another"]
-    watched = SimpleNamespace(notes=notes, quantized=quantized)
+    watched = SimpleNamespace(notes=notes, quantized=quantized, compiled=False)
     cost = SimpleNamespace(mostly_convolutions=lambda: convolutions)
     assert result._like(tracker, watched, cost) == like
     assert like in evidence.LIKE

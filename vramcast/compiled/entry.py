@@ -35,7 +35,7 @@ class Compiler:
         if model is None:  # a decorator with options
             return functools.partial(self.compile, **options)
         if compiler.left_alone(model) or _by_a_library():
-            return compiler.compile_nothing([], model, **options)
+            return compiler.compile_nothing(self.watched.notes, model, **options)
         if not self.watched.compiled:
             self.watched.compiled = True
             self._start()
