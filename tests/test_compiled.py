@@ -184,9 +184,14 @@ def test_sizes_that_no_tensor_core_takes_are_padded_and_a_note_says_so(tmp_path)
 
 
 def test_what_cannot_be_followed_is_predicted_uncompiled_with_the_reason(tmp_path):
-    text = KINDS["a graph break"].replace("torch.compile(model)", "torch.compile(model, fullgraph=True)")
+    text = KINDS["a graph break"].replace(
+        "torch.compile(model)", "torch.compile(model, fullgraph=True)"
+    )
     row = _predicted(tmp_path, text)
     (reason,) = [note for note in row["notes"] if NOT_FOLLOWED in note]
     assert "item" in reason
     plain = _predicted(tmp_path, text, "--eager")
-    assert (row["reserved_gb"], row["allocated_gb"]) == (plain["reserved_gb"], plain["allocated_gb"])
+    assert (row["reserved_gb"], row["allocated_gb"]) == (
+        plain["reserved_gb"],
+        plain["allocated_gb"],
+    )

@@ -51,7 +51,7 @@ class Compiler:
             if path.name not in FOLLOWED and path.stem[:2] != "__":
                 skip(".".join(("vramcast", *path.relative_to(HERE).with_suffix("").parts)))
         _show_originals()
-        lowering.install(self.gpu)
+        lowering.install(self.gpu, self.watched)
         tracing.install(self.gpu, self.gpu.places)
         code.install(self.gpu.tracker, self.gpu.cost)
         regions.install(self.gpu.tracker, _methods())

@@ -1,6 +1,7 @@
 """Inductor without a GPU: the device that it asks about, and what it decides by timing kernels."""
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import torch
 
 from vramcast import compat
 from vramcast.device.mode import Gpu
+from vramcast.loops.watched import Watched
 
 # Options of Inductor's that are not followed, and what a note says of each that a script sets
 GRAPHS = "triton.cudagraphs"
@@ -59,8 +61,8 @@ class Driver:
         return True
 
 
-def install(gpu: Gpu) -> None:
-    """Let Inductor find the simulated GPU, and compile no kernel for it.
+def install(gpu: Gpu, watched: Watched) -> None:
+    """Let Inductor find the simulated GPU, and compile no kernel for it; it says how far it is.
 
     Raises ImportError if Triton is not installed, and compat.Unsupported.
     """
@@ -77,7 +79,21 @@ def install(gpu: Gpu) -> None:
     settings.fx_graph_cache = False  # what is kept there has compiled kernels
     compat.private("torch._functorch:config").enable_autograd_cache = False
     compat.wrap("torch._inductor.compile_fx:compile_fx", lambda call: _followed(gpu, call))
+    compat.wrap(
+        "torch._inductor.compile_fx:fx_codegen_and_compile",
+        lambda call: _counted(watched, call),
+    )
     _pad_without_timing(gpu)
+
+
+def _counted(watched: Watched, call: Callable) -> Callable:
+    numbers = itertools.count(1)
+
+    def run(*args, **kwargs):
+        watched.tell(f"compiling graph {next(numbers)}")
+        return call(*args, **kwargs)
+
+    return run
 
 
 def _find_gpu() -> None:
