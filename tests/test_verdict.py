@@ -151,7 +151,14 @@ def figures(events: list[tuple], options: Options | None = None, **watched: obje
     tracker.events = events
     for event in events:
         allocators.feed(*event)
-    seen = {"notes": [], "quantized": False, "unseen": {}, "unfinished": {}, "created": {0: 7e6}}
+    seen = {
+        "notes": [],
+        "quantized": False,
+        "compiled": False,
+        "unseen": {},
+        "unfinished": {},
+        "created": {0: 7e6},
+    }
     return result.of(
         tracker,
         SimpleNamespace(**seen | watched, allocators=allocators),
