@@ -7,8 +7,8 @@ elementwise operators. What lies between fused operators is never written to mem
 cheap is recomputed in the backward pass. That saves kernels and memory traffic, and so time. This
 model hardly needs less memory: its layers are matrix products, attention and layer norm, whose
 inputs the backward pass needs in any case. A model that spells out its norms, rotary embeddings or
-soft caps can need half. The first step takes minutes, since each graph is compiled then; so does the
-first batch of another size, and the first in evaluation mode.
+soft caps can need half. The first step takes minutes, since each graph is compiled then. So does
+the first batch of another size, and the first in evaluation mode.
 
 Run: python 04-3_compile.py
 """

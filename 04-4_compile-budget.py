@@ -2,11 +2,11 @@
 
 Builds on: 04-3_compile.py (variant)
 
-The compiler decides which activations the backward pass finds in memory. A budget below 1 is the
-share of its usual activations that it may keep: 0 keeps the inputs of a graph alone, as if all of
-it were checkpointed. Within the budget, it recomputes what costs the fewest FLOPs for the bytes.
-That is selective checkpointing without a line in the model. The search is a heuristic on
-estimated FLOPs, and a smaller budget does not always need less.
+The compiler decides which activations the backward pass finds in memory, and recomputes the others.
+With a budget of 1 it keeps as many as make the step fast. With 0 it keeps the inputs of a graph
+alone, as if all of it were checkpointed. In between it recomputes what costs the fewest FLOPs for
+its bytes: selective checkpointing, without a line in the model. The choice is a heuristic, and a
+smaller budget does not always need less.
 
 Run: python 04-4_compile-budget.py
 """

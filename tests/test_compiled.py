@@ -189,7 +189,7 @@ def test_what_cannot_be_followed_is_predicted_uncompiled_with_the_reason(tmp_pat
     )
     row = _predicted(tmp_path, text)
     (reason,) = [note for note in row["notes"] if NOT_FOLLOWED in note]
-    assert "item" in reason
+    assert "print" in reason
     plain = _predicted(tmp_path, text, "--eager")
     assert (row["reserved_gb"], row["allocated_gb"]) == (
         plain["reserved_gb"],

@@ -30,22 +30,33 @@ def install(tracker: Tracker, methods: dict[str, Callable]) -> None:
 
     `methods`: those of `torch.Tensor` that stand in for its own.
     """
+    plain = PLAIN | {
+        name: getattr(builtins, name).__wrapped__
+        for name in ("max", "min")
+        if hasattr(getattr(builtins, name), "__wrapped__")
+    }
+    marking = {name: getattr(builtins, name) for name in plain}
     held = True
-    marking = {name: getattr(builtins, name) for name in PLAIN}
+
+    def hold(on: bool) -> None:
+        nonlocal held
+        held = on
+        for name, mark in (marking if on else plain).items():
+            setattr(builtins, name, mark)
+        for name, method in methods.items():
+            own = method if on else getattr(method, "__wrapped__", None)
+            if own is None:  # it is the base class's
+                delattr(torch.Tensor, name)
+            else:
+                setattr(torch.Tensor, name, own)
+        tracker.hook_modules(on)
 
     def switching(switch: Callable) -> Callable:
         def switched(callback):
-            nonlocal held
-            if sys._getframe(1).f_code.co_name == "_fn":  # a function that Dynamo leaves out
-                return switch(callback)
             inside = callback is not None and callback is not False
-            if held == inside:
-                held = not inside
-                for name, method in methods.items():
-                    setattr(torch.Tensor, name, method) if held else delattr(torch.Tensor, name)
-            for name, mark in (PLAIN if inside else marking).items():
-                setattr(builtins, name, mark)
-            tracker.hook_modules(not inside)
+            # "_fn": around a function that Dynamo leaves out, also while it traces
+            if held == inside and sys._getframe(1).f_code.co_name != "_fn":
+                hold(not inside)
             return switch(callback)
 
         return switched

@@ -205,6 +205,8 @@ def _explain(script: Path, failure: BaseException) -> str:
     ):
         return f"{where}a shape depends on the data, which is not known here"
     text = messages.brief(messages.text_of(failure))
+    if text.endswith("raised:"):  # a compiler's, of another error
+        text = messages.brief(messages.text_of(failure).partition("\n")[2])
     if why := EXPLAINED.search(messages.text_of(failure)):  # of Dynamo
         text = f"{text} ({messages.brief(why[1])})"
     if isinstance(failure, compat.UnsupportedOperatorException) or "data pointer" in text:
