@@ -16,6 +16,8 @@ from vramcast.device.mode import Gpu
 from vramcast.loops.watched import Watched
 
 HERE = Path(__file__).parents[1]
+# Wraps collectives from PyTorch 2.14 on. Dynamo follows it and fails at a view changed in place.
+DEPRECATED = "typing_extensions"
 FOLLOWED = {"plain_marks.py"}  # by Dynamo; all else that stands in for something is left out
 
 
@@ -50,6 +52,7 @@ class Compiler:
         for path in HERE.rglob("*.py"):
             if path.name not in FOLLOWED and path.stem[:2] != "__":
                 skip(".".join(("vramcast", *path.relative_to(HERE).with_suffix("").parts)))
+        skip(DEPRECATED)
         _show_originals()
         lowering.install(self.gpu)
         tracing.install(self.gpu, self.gpu.places)
