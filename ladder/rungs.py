@@ -26,6 +26,8 @@ BUDGETS = {
     "03-4_biases-and-norms.py": (3, 1),
     "04_lower-batchsize.py": (1, 1),
     "04-2_free-gradients.py": (1, 1),
+    "04-3_compile.py": (1, 0),
+    "04-4_compile-budget.py": (2, 0),
     "05_gradient-accum.py": (8, 4),
     "05-2_fused-adam.py": (1, 1),
     "06_sgd-with-scheduler.py": (7, 3),

@@ -24,6 +24,7 @@ The tool
     numbers, ranges, sequences              numbers that are known, and sizes that they decide
     gpus, cudnn_devices                     the kinds of GPUs that it knows
     cudnn                                   convolutions
+    compiled                                what torch.compile makes of a script
     messages, sandbox, endings, entry, pool        processes: what they may do, and how they end
     rooms, versions                         what may import what
 What is made of both

@@ -10,8 +10,8 @@ from ladder.rungs import ROOT
 
 # from top to bottom; modules at the top of the package, but for these two, are the bottom
 ROOMS = (
-    "command", "run", "techniques", "libraries", "device", "ranks", "sandbox", "step", "cost",
-    "loops", "operators", "memory", "processes",
+    "command", "run", "techniques", "libraries", "compiled", "device", "ranks", "sandbox", "step",
+    "cost", "loops", "operators", "memory", "processes",
 )  # fmt: skip
 ABOVE_ALL = {"api", "__main__", "__init__"}
 PACKAGES = [

@@ -125,7 +125,7 @@ def test_a_script_is_of_the_last_kind_that_applies(
 ):  # fmt: skip
     tracker = SimpleNamespace(groups={"0"} if groups else set())
     notes = [compiler.COMPILED] if compiled else ["another"]
-    watched = SimpleNamespace(notes=notes, quantized=quantized)
+    watched = SimpleNamespace(notes=notes, quantized=quantized, compiled=False)
     cost = SimpleNamespace(mostly_convolutions=lambda: convolutions)
     assert result._like(tracker, watched, cost) == like
     assert like in evidence.LIKE
@@ -151,7 +151,14 @@ def figures(events: list[tuple], options: Options | None = None, **watched: obje
     tracker.events = events
     for event in events:
         allocators.feed(*event)
-    seen = {"notes": [], "quantized": False, "unseen": {}, "unfinished": {}, "created": {0: 7e6}}
+    seen = {
+        "notes": [],
+        "quantized": False,
+        "compiled": False,
+        "unseen": {},
+        "unfinished": {},
+        "created": {0: 7e6},
+    }
     return result.of(
         tracker,
         SimpleNamespace(**seen | watched, allocators=allocators),

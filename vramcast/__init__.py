@@ -7,6 +7,7 @@ A room for each question; a room calls only those below it:
 command      the command line: what is asked, and the answer in words
 run          one script, run in a process of its own
 libraries    what libraries do differently here: one module for each
+compiled     what torch.compile makes of a script
 device       the GPU without data: tensors that have a shape and no numbers
 ranks        one rank of many, in one process
 sandbox      what a script may not do, and where its files go

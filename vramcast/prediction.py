@@ -163,9 +163,7 @@ def details(row: Prediction) -> list[str]:
 
 def describe_compiled(row: Prediction) -> str:
     """One line on what compiling changes, with figures if that is more than 3 %."""
-    pairs = {
-        kind: (size, getattr(row, f"{kind}_gb")) for kind, size in row.uncompiled_gb.items()
-    }
+    pairs = {kind: (size, getattr(row, f"{kind}_gb")) for kind, size in row.uncompiled_gb.items()}
     if all(abs(own - plain) <= SAME * plain for plain, own in pairs.values()):
         return f"predicted as compiled, which changes less than {100 * SAME:.0f} %"
     told = ", ".join(f"{plain:.2f} GB {kind}" for kind, (plain, _) in pairs.items())

@@ -268,7 +268,7 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, Options]:
         parser.error("--exact says how --fits searches: name both")
     if asked.batch_option and not (fits or asked.batch_size):
         parser.error("--batch-option says where --fits or --batch-size puts a number: name one")
-    searches = any(tables) and asked.compare is None or bool(asked.techniques)
+    searches = (any(tables) and asked.compare is None) or bool(asked.techniques)
     options = Options(
         model,
         asked.gpus[0],

@@ -37,7 +37,7 @@ class Compiler:
         if model is None:  # a decorator with options
             return functools.partial(self.compile, **options)
         if compiler.left_alone(model) or _by_a_library():
-            return compiler.compile_nothing([], model, **options)
+            return compiler.compile_nothing(self.watched.notes, model, **options)
         if not self.watched.compiled:
             self.watched.compiled = True
             self._start()
@@ -54,7 +54,7 @@ class Compiler:
                 skip(".".join(("vramcast", *path.relative_to(HERE).with_suffix("").parts)))
         skip(DEPRECATED)
         _show_originals()
-        lowering.install(self.gpu)
+        lowering.install(self.gpu, self.watched)
         tracing.install(self.gpu, self.gpu.places)
         code.install(self.gpu.tracker, self.gpu.cost)
         regions.install(self.gpu.tracker, _methods())
@@ -84,10 +84,15 @@ def _by_a_library() -> bool:
 
 def _show_originals() -> None:
     """Let Dynamo see the functions that stand-ins replace, for which it has rules."""
-    for module in (torch, torch.nn.functional):
-        for function in vars(module).values():
-            if _ours(function) and hasattr(function, "__wrapped__"):
-                function._torchdynamo_inline = function.__wrapped__
+    import torch.nn.attention.flex_attention as flex
+
+    functions = [one for module in (torch, torch.nn.functional, flex) for one in vars(module).values()]
+    for function in [*functions, *compiler.FUSED.values()]:
+        original = function
+        while _ours(original) and hasattr(original, "__wrapped__"):
+            original = original.__wrapped__
+        if original is not function:
+            function._torchdynamo_inline = original
 
 
 def _methods() -> dict[str, Callable]:

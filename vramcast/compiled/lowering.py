@@ -1,6 +1,7 @@
 """Inductor without a GPU: the device that it asks about, and what it decides by timing kernels."""
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import torch
 
 from vramcast import compat
 from vramcast.device.mode import Gpu
+from vramcast.loops.watched import Watched
 
 # Options of Inductor's that are not followed, and what a note says of each that a script sets
 GRAPHS = "triton.cudagraphs"
@@ -59,8 +61,8 @@ class Driver:
         return True
 
 
-def install(gpu: Gpu) -> None:
-    """Let Inductor find the simulated GPU, and compile no kernel for it.
+def install(gpu: Gpu, watched: Watched) -> None:
+    """Let Inductor find the simulated GPU, and compile no kernel for it; it says how far it is.
 
     Raises ImportError if Triton is not installed, and compat.Unsupported.
     """
@@ -77,7 +79,21 @@ def install(gpu: Gpu) -> None:
     settings.fx_graph_cache = False  # what is kept there has compiled kernels
     compat.private("torch._functorch:config").enable_autograd_cache = False
     compat.wrap("torch._inductor.compile_fx:compile_fx", lambda call: _followed(gpu, call))
+    compat.wrap(
+        "torch._inductor.compile_fx:fx_codegen_and_compile",
+        lambda call: _counted(watched, call),
+    )
     _pad_without_timing(gpu)
+
+
+def _counted(watched: Watched, call: Callable) -> Callable:
+    numbers = itertools.count(1)
+
+    def run(*args, **kwargs):
+        watched.tell(f"compiling graph {next(numbers)}")
+        return call(*args, **kwargs)
+
+    return run
 
 
 def _find_gpu() -> None:
@@ -95,7 +111,7 @@ def _followed(gpu: Gpu, compile_fx: Callable) -> Callable:
     def run(model, inputs, *args, config_patches: dict | None = None, **kwargs):
         if "inner_compile" in kwargs:  # it calls itself, with these options applied
             return compile_fx(model, inputs, *args, **kwargs)
-        inputs = _traced(gpu, model, inputs)
+        inputs = _traced(gpu, inputs)
         settings = compat.private("torch._inductor:config").get_config_copy()
         wanted = settings | (config_patches or {})
         for key, note in NOT_FOLLOWED.items():
@@ -107,12 +123,23 @@ def _followed(gpu: Gpu, compile_fx: Callable) -> Callable:
     return run
 
 
-def _traced(gpu: Gpu, model: torch.fx.GraphModule, inputs: list) -> list:
-    """A graph's inputs as Dynamo traced them; before 2.11 it hands on the script's own tensors."""
+def _traced(gpu: Gpu, inputs: list) -> list:
+    """A graph's inputs as AOTAutograd makes them of the script's tensors, which are like its own.
+
+    From PyTorch 2.11 on, Dynamo hands on its own.
+    """
     if not any(getattr(one, "fake_mode", None) is gpu for one in inputs):
         return inputs
-    nodes = model.graph.find_nodes(op="placeholder")
-    return [node.meta.get("example_value", one) for node, one in zip(nodes, inputs, strict=True)]
+    context = compat.private("torch._guards:TracingContext").get()
+
+    def traced(one: object) -> object:
+        if not isinstance(one, torch.Tensor):
+            return one
+        known = context.tensor_to_context.get(one)
+        source = known and known.tensor_source
+        return context.fake_mode.from_tensor(one, symbolic_context=known, source=source)
+
+    return [traced(one) for one in inputs]
 
 
 def _pad_without_timing(gpu: Gpu) -> None:

@@ -27,12 +27,12 @@ def place(value: object) -> object:
 def install(gpu: FakeTensorMode, places: Places) -> None:
     """Let what is traced be on "cuda", for the simulated GPU's mode."""
     compat.wrap(f"{compat.FAKE}:FakeTensorMode._dispatch_impl", _placed)
-    compat.wrap("torch.fx.experimental.proxy_tensor:ProxyTorchDispatchMode.__torch_dispatch__", _recorded)
+    compat.wrap(
+        "torch.fx.experimental.proxy_tensor:ProxyTorchDispatchMode.__torch_dispatch__", _recorded
+    )
     compat.wrap("torch.fx.experimental.proxy_tensor:unset_fake_temporarily", _unset_on_host)
     compat.wrap("torch._inductor.constant_folding:ConstantFolder.run_node", _on_host)
-    compat.wrap(
-        "torch._dynamo.variables.optimizer:OptimizerVariable.call_method", _with_gpu(gpu)
-    )
+    compat.wrap("torch._dynamo.variables.optimizer:OptimizerVariable.call_method", _with_gpu(gpu))
     _leave_out(type(gpu))
     _decompose()
     device = torch.Tensor.device.__get__

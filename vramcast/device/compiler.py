@@ -10,10 +10,11 @@ import torch
 
 from vramcast import compat
 
-# torchtune's README (recompute by fusion); rasbt/LLMs-from-scratch, ch05/10_llm-training-speed
+# openai/parameter-golf's records (operators of its own, fused); rasbt/LLMs-from-scratch,
+# ch05/10_llm-training-speed
 COMPILED = (
-    "torch.compile: predicted as if uncompiled. Compiled trainings were measured from 15 % below "
-    "to 5 % above that; the memory of CUDA graphs is not counted"
+    "torch.compile: predicted as if uncompiled. Compiled trainings were measured from half of that "
+    "to 5 % above it; the memory of CUDA graphs is not counted"
 )
 # Modules whose compiled functions change their arguments in place, return nothing, and are assumed
 # to need no memory of their own, so that they are not run; with a note on that.

@@ -1,6 +1,7 @@
 """Streams and events as a script finds them, in `torch.cuda`, `torch` and `torch.accelerator`."""
 
 import functools
+
 import torch
 
 from vramcast.device.devices import CUDA, GPUS, Places

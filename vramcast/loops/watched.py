@@ -164,6 +164,11 @@ class Watched:
         """Whether the memory has not risen for some optimizer steps."""
         return self._quiet >= QUIET and self._course.quiet >= QUIET
 
+    def tell(self, phase: str) -> None:
+        """Report at once that something begins which takes long."""
+        self.phase, self._sent = phase, time.monotonic()
+        self._send(self.report())
+
     def report(self) -> dict:
         """How far the script is: phase, optimizer steps, and a GPU's peak so far in GB."""
         return {

@@ -35,6 +35,7 @@ from vramcast.step import timeline
 from vramcast.step.lines import Lines
 from vramcast.techniques.weights import NotApplied
 
+EXPLAINED = re.compile(r"^  Explanation: (.*)$", re.MULTILINE)
 READS = re.compile(rb"\.item\(|\.tolist\(|\bint\(")  # a script that may read numbers
 
 
@@ -204,6 +205,8 @@ def _explain(script: Path, failure: BaseException) -> str:
     ):
         return f"{where}a shape depends on the data, which is not known here"
     text = messages.brief(messages.text_of(failure))
+    if why := EXPLAINED.search(messages.text_of(failure)):  # of Dynamo
+        text = f"{text} ({messages.brief(why[1])})"
     if isinstance(failure, compat.UnsupportedOperatorException) or "data pointer" in text:
         return f"{where}an operator of its own has no rule for shapes ({text})"
     told = text or (hints.statement(str(script), lines[-1]) if lines else "")
