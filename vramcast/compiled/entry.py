@@ -16,6 +16,8 @@ from vramcast.device.mode import Gpu
 from vramcast.loops.watched import Watched
 
 HERE = Path(__file__).parents[1]
+# Wraps collectives from PyTorch 2.14 on. Dynamo follows it and fails at a view changed in place.
+DEPRECATED = "typing_extensions"
 FOLLOWED = {"plain_marks.py"}  # by Dynamo; all else that stands in for something is left out
 
 
@@ -50,6 +52,7 @@ class Compiler:
         for path in HERE.rglob("*.py"):
             if path.name not in FOLLOWED and path.stem[:2] != "__":
                 skip(".".join(("vramcast", *path.relative_to(HERE).with_suffix("").parts)))
+        skip(DEPRECATED)
         _show_originals()
         lowering.install(self.gpu, self.watched)
         tracing.install(self.gpu, self.gpu.places)
@@ -81,10 +84,15 @@ def _by_a_library() -> bool:
 
 def _show_originals() -> None:
     """Let Dynamo see the functions that stand-ins replace, for which it has rules."""
-    for module in (torch, torch.nn.functional):
-        for function in vars(module).values():
-            if _ours(function) and hasattr(function, "__wrapped__"):
-                function._torchdynamo_inline = function.__wrapped__
+    import torch.nn.attention.flex_attention as flex
+
+    functions = [one for module in (torch, torch.nn.functional, flex) for one in vars(module).values()]
+    for function in [*functions, *compiler.FUSED.values()]:
+        original = function
+        while _ours(original) and hasattr(original, "__wrapped__"):
+            original = original.__wrapped__
+        if original is not function:
+            function._torchdynamo_inline = original
 
 
 def _methods() -> dict[str, Callable]:

@@ -111,7 +111,7 @@ def _followed(gpu: Gpu, compile_fx: Callable) -> Callable:
     def run(model, inputs, *args, config_patches: dict | None = None, **kwargs):
         if "inner_compile" in kwargs:  # it calls itself, with these options applied
             return compile_fx(model, inputs, *args, **kwargs)
-        inputs = _traced(gpu, model, inputs)
+        inputs = _traced(gpu, inputs)
         settings = compat.private("torch._inductor:config").get_config_copy()
         wanted = settings | (config_patches or {})
         for key, note in NOT_FOLLOWED.items():
@@ -123,12 +123,23 @@ def _followed(gpu: Gpu, compile_fx: Callable) -> Callable:
     return run
 
 
-def _traced(gpu: Gpu, model: torch.fx.GraphModule, inputs: list) -> list:
-    """A graph's inputs as Dynamo traced them; before 2.11 it hands on the script's own tensors."""
+def _traced(gpu: Gpu, inputs: list) -> list:
+    """A graph's inputs as AOTAutograd makes them of the script's tensors, which are like its own.
+
+    From PyTorch 2.11 on, Dynamo hands on its own.
+    """
     if not any(getattr(one, "fake_mode", None) is gpu for one in inputs):
         return inputs
-    nodes = model.graph.find_nodes(op="placeholder")
-    return [node.meta.get("example_value", one) for node, one in zip(nodes, inputs, strict=True)]
+    context = compat.private("torch._guards:TracingContext").get()
+
+    def traced(one: object) -> object:
+        if not isinstance(one, torch.Tensor):
+            return one
+        known = context.tensor_to_context.get(one)
+        source = known and known.tensor_source
+        return context.fake_mode.from_tensor(one, symbolic_context=known, source=source)
+
+    return [traced(one) for one in inputs]
 
 
 def _pad_without_timing(gpu: Gpu) -> None:

@@ -33,6 +33,7 @@ def install(gpu: FakeTensorMode, places: Places) -> None:
     compat.wrap("torch.fx.experimental.proxy_tensor:unset_fake_temporarily", _unset_on_host)
     compat.wrap("torch._inductor.constant_folding:ConstantFolder.run_node", _on_host)
     compat.wrap("torch._dynamo.variables.optimizer:OptimizerVariable.call_method", _with_gpu(gpu))
+    _leave_out(type(gpu))
     _decompose()
     device = torch.Tensor.device.__get__
     FunctionalTensor.device = property(lambda tensor: place(device(tensor)))
@@ -48,6 +49,14 @@ def install(gpu: FakeTensorMode, places: Places) -> None:
     FunctionalTensor.to = lambda tensor, *args, **kwargs: to(
         tensor, *map(label, args), **{key: label(value) for key, value in kwargs.items()}
     )
+
+
+def _leave_out(mode: type[FakeTensorMode]) -> None:
+    """Let Dynamo compile nothing that is called while the simulated GPU computes an operator.
+
+    It does so where it leaves a function out, but not what that calls: weak references, logging.
+    """
+    mode.__torch_dispatch__ = torch.compiler.disable(mode.__torch_dispatch__)
 
 
 def _decompose() -> None:
