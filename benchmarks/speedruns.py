@@ -164,7 +164,7 @@ def predicted(row: dict, script: str, settings: dict, folder: Path) -> dict:
     answer = json.loads(process.stdout)
     if "error" in answer:
         return {"error": answer["error"]}
-    kept = {name: answer[name] for name in ("seconds", "notes")}
+    kept = {name: answer[name] for name in ("seconds", "notes", "uncompiled_gb") if name in answer}
     parameters = PARAMETERS.search(process.stderr)  # where --json leaves the script's output
     if parameters and row["parameters"] not in (None, int(parameters[1])):
         kept["counted"] = False

@@ -173,3 +173,32 @@ def _at_first(row: dict) -> str:
     if not row["at_first"]:
         return "not predicted"
     return f"{row['first']:.2f} GB" if "first" in row else "predicted"
+
+
+def speedruns(results: Path) -> str:
+    """Records of contests: what their compiled scripts print on a GPU, and here."""
+    lines = [
+        "| record | PyTorch | allocated: measured | predicted | reserved: measured | predicted "
+        "| allocated, uncompiled |",
+        "| --- | --- | --: | --: | --: | --: | --: |",
+    ]
+    for row in recorded(results / "speedruns.json"):
+        said, measured = row["predicted"], row["measured"]
+        if not said.get("counted", True):
+            continue
+        cells = [plain(row["record"]), row["pytorch"] or "?"]
+        for name in ("allocated_gb", "reserved_gb"):
+            cells += _beside(measured.get(name), said.get(name))
+        uncompiled = said.get("uncompiled_gb")
+        cells.append(f"{uncompiled['allocated']:.2f} GB" if uncompiled else "")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _beside(measured: float | None, predicted: float | None) -> list[str]:
+    """Two cells: a measured figure, and the prediction with its error."""
+    told = "" if measured is None else f"{measured:.2f} GB"
+    if predicted is None:
+        return [told, "not predicted"]
+    error = "" if measured is None else f" ({100 * (predicted / measured - 1):+.1f} %)"
+    return [told, f"{predicted:.2f} GB{error}"]

@@ -18,7 +18,7 @@ from ladder.pages import (
     terminal,
 )
 from ladder.pages.against_flops import against_flops
-from ladder.pages.comparisons import error_tables, other_tools, public_scripts
+from ladder.pages.comparisons import error_tables, other_tools, public_scripts, speedruns
 from ladder.pages.pictures import bars
 from ladder.pages.tables import Figures, how_far, ladder_table, more_table, techniques_table
 from ladder.pages.versions import versions_table
@@ -76,6 +76,7 @@ def pages() -> dict[Path, str]:
         ("others", others.page(results)),
         ("margin", others.margin_table(results)),
         ("other tools", other_tools(results)),
+        ("speedruns", speedruns(results)),
     ):
         far_off = markers.put(far_off, name, text)
     your_script = (docs / "your-script.md").read_text()
