@@ -83,7 +83,7 @@ def install(gpu: Gpu, watched: Watched) -> None:
         "torch._inductor.compile_fx:fx_codegen_and_compile",
         lambda call: _counted(watched, call),
     )
-    compat.wrap("torch._dynamo.convert_frame:ConvertFrame.__call__", _without_modes)
+    compat.wrap("torch._dynamo.convert_frame:ConvertFrameAssert.__call__", _without_modes)
     compat.wrap(
         "torch._dynamo.backends.distributed:DDPOptimizer.compile_fn",
         lambda cut: lambda optimizer, model, inputs: cut(optimizer, model, _traced(gpu, inputs)),
