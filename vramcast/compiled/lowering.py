@@ -83,7 +83,22 @@ def install(gpu: Gpu, watched: Watched) -> None:
         "torch._inductor.compile_fx:fx_codegen_and_compile",
         lambda call: _counted(watched, call),
     )
+    compat.wrap("torch._dynamo.convert_frame:ConvertFrameAssert.__call__", _without_modes)
+    compat.wrap(
+        "torch._dynamo.backends.distributed:DDPOptimizer.compile_fn",
+        lambda cut: lambda optimizer, model, inputs: cut(optimizer, model, _traced(gpu, inputs)),
+    )
     _pad_without_timing(gpu)
+
+
+def _without_modes(convert: Callable) -> Callable:
+    """What compiles a function. Dynamo leaves modes but within DistributedDataParallel."""
+
+    def converted(*args, **kwargs):
+        with compat.no_modes():
+            return convert(*args, **kwargs)
+
+    return converted
 
 
 def _counted(watched: Watched, call: Callable) -> Callable:

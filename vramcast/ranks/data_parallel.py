@@ -5,6 +5,9 @@ of torch/csrc/distributed/c10d/reducer.cpp: parameters fill the buckets in rever
 gradients come; the first bucket is closed at 1 MiB, the others at `bucket_cap_mb`. With
 `gradient_as_bucket_view` a gradient is a part of its bucket, else it has memory of its own. Inputs
 are moved to the GPU in `device_ids` (`_pre_forward` in torch/nn/parallel/distributed.py).
+
+What is compiled within a forward pass is cut at the buckets' ends, into graphs with a backward pass
+each (`DDPOptimizer` in torch/_dynamo/backends/distributed.py): so it asks in which module it is.
 """
 
 import contextlib
@@ -48,15 +51,17 @@ def install(tracker: Tracker, notes: list[str]) -> None:
                 "parameters that require a gradient."
             )
         self.device = trained[0].device
+        self.bucket_bytes_cap = int((bucket_cap_mb or 25) * 2**20)
         with torch.no_grad():
-            for parameters in _buckets(trained, int((bucket_cap_mb or 25) * 2**20)):
+            for parameters in _buckets(trained, self.bucket_bytes_cap):
                 _Bucket(self, parameters, tracker)
 
     def forward(self, *inputs, **kwargs):
         if self.device_ids:  # and tensors within lists, tuples and dictionaries
             moved, named = compat.moved_inputs(inputs, kwargs, CUDA, False)
             inputs, kwargs = moved[0], named[0]
-        return self.module(*inputs, **kwargs)
+        with self._inside_ddp_forward():
+            return self.module(*inputs, **kwargs)
 
     @contextlib.contextmanager
     def no_sync(self):
