@@ -108,7 +108,7 @@ def _followed(gpu: Gpu, compile_fx: Callable) -> Callable:
 
 
 def _traced(gpu: Gpu, model: torch.fx.GraphModule, inputs: list) -> list:
-    """A graph's inputs as Dynamo traced them; before 2.11 it hands on the script's own tensors."""
+    """A graph's inputs as Dynamo traced them; from 2.11 on it hands on the script's own tensors."""
     if not any(getattr(one, "fake_mode", None) is gpu for one in inputs):
         return inputs
     nodes = model.graph.find_nodes(op="placeholder")
