@@ -454,6 +454,26 @@ def cudnn_widths(width: int, value_width: int, capability: tuple[int, int], grad
     return max(widths) <= (256 if hopper else 128)
 
 
+def count_shared_heads() -> None:
+    """Let the formulas for attention's arithmetic take fewer heads of keys than of queries.
+
+    Those before 2.14 refuse them (torch/utils/flop_counter.py); the work is that of the queries'.
+    """
+    if VERSION >= (2, 14):
+        return
+
+    def shared(formula: Callable) -> Callable:
+        def count(*shapes) -> int:
+            *given, query, key, value = shapes
+            key, value = ((*one[:1], query[1], *one[2:]) for one in (key, value))
+            return formula(*given, query, key, value)
+
+        return count
+
+    for name in ("sdpa_flop_count", "sdpa_backward_flop_count"):
+        wrap(f"torch.utils.flop_counter:{name}", shared)
+
+
 _FLEX = "torch._higher_order_ops.flex_attention"
 flex = private(f"{_FLEX}:flex_attention")
 flex_backward = private(f"{_FLEX}:flex_attention_backward")
