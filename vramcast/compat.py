@@ -250,6 +250,44 @@ def convolution_kernel(
     return kind.name, layout(input, weight, kind) if weight.dim() > 3 else torch.contiguous_format
 
 
+def take_over_inputs() -> None:
+    """Let Dynamo's compilers take over a graph's inputs and parameters that have no data.
+
+    2.9 refuses those of another mode than its own; from 2.11 on, all are made anew in that one
+    (`detect_fake_mode` in torch/_guards.py, `process_inputs` in _functorch/_aot_autograd).
+    """
+    if VERSION >= (2, 11):
+        return
+
+    def as_traced(example_inputs: Callable) -> Callable:
+        def inputs(graph) -> list:
+            mode = graph.tracing_context.fake_mode
+            return [
+                one if arg.fake_tensor is None else mode.from_tensor(arg.fake_tensor)
+                for arg, one in zip(graph.graphargs, example_inputs(graph), strict=True)
+            ]
+
+        return inputs
+
+    def with_parameters(prepare: Callable) -> Callable:
+        def prepared(args: list, settings, mode: FakeTensorMode, *others, **named):
+            args = [
+                mode.from_tensor(one) if getattr(one, "fake_mode", mode) is not mode else one
+                for one in args
+            ]
+            return prepare(args, settings, mode, *others, **named)
+
+        return prepared
+
+    wrap("torch._dynamo.output_graph:OutputGraph.example_inputs", as_traced)
+    aot, context = "torch._functorch.aot_autograd", private("torch._guards:TracingContext.try_get")
+    wrap(f"{aot}:process_inputs", with_parameters)
+    wrap(
+        f"{aot}:construct_fake_mode",
+        lambda find: lambda args, *others: find(args if context() is None else [], *others),
+    )
+
+
 # ----------------------------------------------------------------------- operators and autograd
 
 OpOverload = private("torch._ops:OpOverload")
@@ -414,6 +452,26 @@ def cudnn_widths(width: int, value_width: int, capability: tuple[int, int], grad
     if hopper and grad:
         return max(widths) <= 128 or widths in ((192, 128), (256, 256))
     return max(widths) <= (256 if hopper else 128)
+
+
+def count_shared_heads() -> None:
+    """Let the formulas for attention's arithmetic take fewer heads of keys than of queries.
+
+    Those before 2.14 refuse them (torch/utils/flop_counter.py); the work is that of the queries'.
+    """
+    if VERSION >= (2, 14):
+        return
+
+    def shared(formula: Callable) -> Callable:
+        def count(*shapes) -> int:
+            *given, query, key, value = shapes
+            key, value = ((*one[:1], query[1], *one[2:]) for one in (key, value))
+            return formula(*given, query, key, value)
+
+        return count
+
+    for name in ("sdpa_flop_count", "sdpa_backward_flop_count"):
+        wrap(f"torch.utils.flop_counter:{name}", shared)
 
 
 _FLEX = "torch._higher_order_ops.flex_attention"

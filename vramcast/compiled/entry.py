@@ -86,7 +86,9 @@ def _show_originals() -> None:
     """Let Dynamo see the functions that stand-ins replace, for which it has rules."""
     import torch.nn.attention.flex_attention as flex
 
-    functions = [one for module in (torch, torch.nn.functional, flex) for one in vars(module).values()]
+    functions = [
+        one for module in (torch, torch.nn.functional, flex) for one in vars(module).values()
+    ]
     for function in [*functions, *compiler.FUSED.values()]:
         original = function
         while _ours(original) and hasattr(original, "__wrapped__"):

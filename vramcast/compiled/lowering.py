@@ -139,10 +139,7 @@ def _followed(gpu: Gpu, compile_fx: Callable) -> Callable:
 
 
 def _traced(gpu: Gpu, inputs: list) -> list:
-    """A graph's inputs as AOTAutograd makes them of the script's tensors, which are like its own.
-
-    From PyTorch 2.11 on, Dynamo hands on its own.
-    """
+    """A graph's inputs as AOTAutograd makes them of the script's tensors, where they are those."""
     if not any(getattr(one, "fake_mode", None) is gpu for one in inputs):
         return inputs
     context = compat.private("torch._guards:TracingContext").get()

@@ -34,6 +34,7 @@ def install(gpu: FakeTensorMode, places: Places) -> None:
     compat.wrap("torch._inductor.constant_folding:ConstantFolder.run_node", _on_host)
     compat.wrap("torch._dynamo.variables.optimizer:OptimizerVariable.call_method", _with_gpu(gpu))
     _leave_out(type(gpu))
+    compat.take_over_inputs()
     _decompose()
     device = torch.Tensor.device.__get__
     FunctionalTensor.device = property(lambda tensor: place(device(tensor)))

@@ -12,6 +12,8 @@ from torch.utils.flop_counter import flop_registry
 from vramcast import compat
 from vramcast.operators import registry
 
+compat.count_shared_heads()
+
 aten = torch.ops.aten
 Rule = Callable[["Counts", tuple, dict, object], None]
 # Operators that run no kernel though they are neither views nor change a tensor's shape in place.
