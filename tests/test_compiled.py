@@ -166,6 +166,37 @@ fully_shard(model)
     assert _followed(row), row["notes"]
 
 
+def test_in_distributed_data_parallel_each_bucket_has_a_graph(whole, tmp_path):
+    parallel = """
+model = Net().cuda()
+compiled = nn.parallel.DistributedDataParallel(
+    torch.compile(model, fullgraph=True), device_ids=[0], bucket_cap_mb=1
+)
+"""
+    row = _predicted(tmp_path, RANK + BLOCKS + parallel + STEPS, "--gpus", "4")
+    assert _followed(row), row["notes"]
+    kept, as_one = (one["breakdown_gb"]["activations"] for one in (row, whole))
+    assert kept > as_one + 64 * 128 * 1024 * 4 / 1e9  # what is between two linear layers
+
+
+def test_flex_attention_is_a_part_of_the_graph(tmp_path):
+    attention = """
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+mask = create_block_mask(lambda b, h, i, j: i >= j, None, None, 128, 128, device="cuda")
+
+class Attention(nn.Module):
+    def forward(self, x):
+        x = x.view(64, 128, 4, 64).transpose(1, 2)
+        return flex_attention(x, x, x, block_mask=mask).transpose(1, 2).reshape(64, 128, 256)
+
+model = Net().cuda()
+model.blocks.append(Attention())
+compiled = torch.compile(model, fullgraph=True)
+"""
+    row = _predicted(tmp_path, BLOCKS + attention + STEPS)
+    assert _followed(row), row["notes"]
+
+
 def test_with_a_smaller_budget_less_is_kept(whole, tmp_path):
     budget = "torch._functorch.config.activation_memory_budget = 0.3\n"
     row = _predicted(tmp_path, "import torch._functorch.config\n" + budget + WHOLE)

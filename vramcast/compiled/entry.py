@@ -97,9 +97,17 @@ def _show_originals() -> None:
             function._torchdynamo_inline = original
 
 
-def _methods() -> dict[str, Callable]:
-    """The methods of tensors that are stand-ins."""
-    return {name: one for name, one in vars(torch.Tensor).items() if _ours(one)}
+def _methods() -> dict[str, tuple[Callable, Callable | None]]:
+    """The methods of tensors that are stand-ins, with what the class itself has in their place."""
+    found = {name: one for name, one in vars(torch.Tensor).items() if _ours(one)}
+    return {name: (one, _own(one)) for name, one in found.items()}
+
+
+def _own(method: Callable) -> Callable | None:
+    """The function in Python that a stand-in replaces; None if it is inherited, from C++."""
+    while _ours(method):
+        method = getattr(method, "__wrapped__", None)
+    return method if isinstance(method, FunctionType) else None
 
 
 def _ours(function: object) -> bool:

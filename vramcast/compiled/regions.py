@@ -25,10 +25,10 @@ PLAIN = {
 }
 
 
-def install(tracker: Tracker, methods: dict[str, Callable]) -> None:
+def install(tracker: Tracker, methods: dict[str, tuple[Callable, Callable | None]]) -> None:
     """Take them away while Dynamo is asked about each function that is called.
 
-    `methods`: those of `torch.Tensor` that stand in for its own.
+    `methods`: those of `torch.Tensor` that stand in for its own, and these, None where it has none.
     """
     plain = PLAIN | {
         name: getattr(builtins, name).__wrapped__
@@ -43,12 +43,11 @@ def install(tracker: Tracker, methods: dict[str, Callable]) -> None:
         held = on
         for name, mark in (marking if on else plain).items():
             setattr(builtins, name, mark)
-        for name, method in methods.items():
-            own = method if on else getattr(method, "__wrapped__", None)
-            if own is None:  # it is the base class's
-                delattr(torch.Tensor, name)
+        for name, (method, own) in methods.items():
+            if on or own is not None:
+                setattr(torch.Tensor, name, method if on else own)
             else:
-                setattr(torch.Tensor, name, own)
+                delattr(torch.Tensor, name)
         tracker.hook_modules(on)
 
     def switching(switch: Callable) -> Callable:
