@@ -1,8 +1,8 @@
 """nanochat's training report: the base model of its "speedrun".
 
-Of the reports in public repositories, those whose commit is nanochat's own and whose settings are
-the defaults: three runs on 8 H100, of three commits and two versions of PyTorch, say 75,422.02 MiB,
-one of an older commit 75,424.17. The first is taken. Reports of changed forks are left out.
+Of the reports in public repositories, those whose settings are the defaults: three runs on 8 H100,
+of three commits and two versions of PyTorch, say 75,422.02 MiB, one of an older commit 75,424.17.
+The first is taken. Their checkouts were changed in some way, or a fork's.
 """
 
 from benchmarks.measured_by_others.case import Case, Table
