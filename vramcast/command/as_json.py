@@ -15,8 +15,8 @@ KEYS = (
     "batch_size_may_fit", "techniques", "fits", "may_fit", "room_gb", "reserved_gb",
     "reserved_least_gb", "reserved_within_gb", "allocated_gb", "breakdown_gb", "peak_phase",
     "peak_module", "host_gb", "host_training_gb", "created_gb", "cost", "like",
-    "uncompiled_gb", "groups",
-    "devices", "left_out", "largest", "after_step_gb", "seconds", "error", "notes",
+    "compiled", "uncompiled_gb", "groups", "devices", "left_out", "largest", "after_step_gb",
+    "seconds", "error", "notes",
 )  # fmt: skip
 
 
