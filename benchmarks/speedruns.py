@@ -8,10 +8,10 @@ results/speedruns.json.
 
 Taken are all records whose log has the line, but those that need packages with kernels of their
 own (FlashAttention 3, a Muon), write some in Triton, or are packed. This was settled before a
-compiled script could be predicted as such; uncompiled figures of some were known by then. Of a record's logs, those of one script on one number of
-GPUs make one row: the first is measured, `others` are the figures of the rest. What a script takes
-from its environment is what the command in its README and its log say; one whose model then has
-another size than the log's is not counted.
+compiled script could be predicted as such; uncompiled figures of some were known by then. Of a
+record's logs, those of one script on one number of GPUs make one row: the first is measured,
+`others` are the figures of the rest. What a script takes from its environment is what the command
+in its README and its log say; one whose model then has another size than the log's is not counted.
 
 With words, only records whose name has one of them are predicted. The rows of others stay.
 """

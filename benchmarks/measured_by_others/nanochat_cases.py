@@ -17,8 +17,8 @@ def cases() -> list[Case]:
             "run of October 2025",
             "conditions": "H100, PyTorch 2.8.0, autocast to bfloat16, compiled, AdamW and Muon in "
             "shares; max_memory_allocated()",
-            "note": "predicted with rms_norm in float32 under autocast, as PyTorch 2.14 has it, and "
-            "2.8 had not",
+            "note": "predicted with rms_norm in float32 under autocast, as PyTorch 2.14 has it, "
+            "and 2.8 had not",
             "quantity": "allocated", "unit_name": "MiB", "unit": 2**20, "gpu": "H100",
         }
     )  # fmt: skip
