@@ -1,11 +1,11 @@
 """Data-parallel training in one process: DistributedDataParallel's buckets, DataParallel's first
 replica. Their rules, worked by hand."""
 
-from types import contextlib
+import contextlib
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
-import SimpleNamespace
 import torch
 from torch import nn
 
