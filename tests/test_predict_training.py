@@ -205,6 +205,10 @@ def test_compiled_trainings_that_others_measured_are_near():
     assert len({row["project"] for row in compiled}) >= 3
     errors = [abs(row["predicted_gb"] / row["measured_gb"] - 1) for row in compiled]
     assert statistics.median(errors) < 0.03
+    whole = [row for row in compiled if "compiled" in row["conditions"]]  # all of a table's
+    assert len(whole) >= 3
+    for row in whole:
+        assert abs(row["predicted_gb"] / row["measured_gb"] - 1) < 0.03
 
 
 def test_inference_alone(script):
