@@ -151,13 +151,14 @@ def predict_one(script: Path, asked: argparse.Namespace, options: Options) -> in
         if asked.why:
             print("".join(f"  {line}\n" for line in why(Prediction.of(row, options))), end="")
         print(f"  predicted in {row['seconds']:.1f} s")
-        if not fits:
-            tell_largest(script, options, say)
-    if asked.what_if or not (fits or asked.json):
+    advise = not (fits or asked.json)
+    if advise:
         if row.get("compiled"):
             options = replace(options, eager=True)
             say("As if nothing were compiled, since that takes minutes for each:")
             row = one(script, options)
+        tell_largest(script, options, say)
+    if asked.what_if or advise:
         found = what_helps(script, options, row, say)
     if asked.json:
         print(as_json.prediction(row, options, found))
